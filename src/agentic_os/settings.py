@@ -1,0 +1,24 @@
+"""The only reader of the environment."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What the environment says; the command line goes before it."""
+
+    model_config = SettingsConfigDict(env_prefix="AGENTIC_OS_", frozen=True, extra="ignore")
+
+    home: Path = Path("~/.agentic-os")
+    url: str | None = None
+    token: SecretStr | None = None
+    governance: Path | None = None
+    public_url: str | None = None
+    run_as: str = ""
+    control_plane: str = "board"
+    database_url: SecretStr | None = Field(default=None, validation_alias="DATABASE_URL")
+    database_app_url: SecretStr | None = Field(default=None, validation_alias="DATABASE_APP_URL")
+    database_board_url: SecretStr | None = Field(default=None, validation_alias="DATABASE_BOARD_URL")
+    database_direct_url: SecretStr | None = Field(default=None, validation_alias="DATABASE_DIRECT_URL")
