@@ -1,0 +1,404 @@
+"""The port to issue trackers: what an issue shows, what may be asked of it, and how a tracker refuses.
+
+Deliberately small, and no tracker's whole API. The reconciler compares the issue that should be with
+the issue that is, so every operation is safe to repeat: creating is keyed by the task, notes are keyed
+by a marker, a review by its digest, and an assignment by (task, attempt).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, Protocol, TypeAlias
+
+__all__ = [
+    "Assignment",
+    "Capabilities",
+    "CommentSeen",
+    "Companion",
+    "CompanionSettings",
+    "Conflict",
+    "ControlPlane",
+    "ControlPlaneError",
+    "Denied",
+    "FieldChanged",
+    "Invalid",
+    "Issue",
+    "IssueChanges",
+    "IssueDeleted",
+    "IssueDraft",
+    "IssueOpened",
+    "NotFound",
+    "Note",
+    "Observation",
+    "Plugin",
+    "RateLimited",
+    "Reaction",
+    "Review",
+    "ReviewDecided",
+    "ReviewOutcome",
+    "RunSeen",
+    "Settings",
+    "Unavailable",
+]
+
+Reaction: TypeAlias = Literal["seen", "done", "refused"]
+ReviewOutcome: TypeAlias = Literal["approved", "revised", "rejected", "withdrawn"]
+
+
+class ControlPlaneError(Exception):
+    """A tracker did not do what it was asked."""
+
+
+class NotFound(ControlPlaneError):
+    """The tracker answered, and says that the thing does not exist. Never raised for a doubtful answer."""
+
+
+class Conflict(ControlPlaneError):
+    """The thing changed since it was observed: observe again."""
+
+
+class Denied(ControlPlaneError):
+    """The tracker refuses our credentials or our rights; only an administrator can help."""
+
+
+class Invalid(ControlPlaneError):
+    """The tracker understood the request and will never accept it as it is."""
+
+
+class Unavailable(ControlPlaneError):
+    """No usable answer (time-out, 5xx, refused connection); the write may or may not have happened."""
+
+
+class RateLimited(ControlPlaneError):
+    """The tracker asks for patience until `retry_at`."""
+
+    def __init__(self, message: str, retry_at: datetime) -> None:
+        super().__init__(message)
+        self.retry_at = retry_at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """Who works on the issue. One assignment wakes its account exactly once: (task, attempt) is its key.
+
+    account: the tracker's stable id of the assignee. attempt: the fence of the attempt it is given.
+    """
+
+    account: str
+    task_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """A comment of ours on an issue, recognised by its marker. `body` is markdown without the marker."""
+
+    id: str
+    marker: str
+    body: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Review:
+    """A gate shown to people: exactly one document version, named by its digest.
+
+    subject: "plan" or "result". directives: verb -> the exact line that a button or a person would post.
+    """
+
+    subject: Literal["plan", "result"]
+    version: int
+    digest: str
+    document: str
+    directives: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssueDraft:
+    """What a new issue starts as; `task_id` is its key, so creating twice yields the same issue."""
+
+    task_id: str
+    title: str
+    body: str
+    project: str
+    state: str
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issue:
+    """An issue as the tracker shows it now.
+
+    body: markdown with our brief section somewhere in it. state: our state label, as last applied or as
+    drifted; "" when it has none. closed: None while open. labels: everybody's, without our state label.
+    notes: our own notes, by marker, as they read now. reviews: digests of the open reviews. assignment: the
+    account that the issue is assigned to, with the attempt it was woken for (0 when a person assigned it by
+    hand).
+    """
+
+    key: str
+    url: str
+    title: str
+    body: str
+    state: str
+    closed: Literal["completed", "not_planned"] | None
+    labels: tuple[str, ...]
+    assignment: Assignment | None
+    notes: Mapping[str, Note]
+    reviews: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssueChanges:
+    """The least change; a field that is None stays as it is. `closed=""` reopens."""
+
+    title: str | None = None
+    body: str | None = None
+    state: str | None = None
+    labels: tuple[str, ...] | None = None
+    closed: Literal["completed", "not_planned", ""] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommentSeen:
+    """A comment that is not ours was created, edited or deleted.
+
+    author: the tracker's stable account id of whoever did it, which may not be who wrote the comment first.
+    body: what the comment says now, "" for a deleted one. A text that was edited before it was first read is
+    seen as edited, never as created. What people do to our own notes is not seen here but by `observe`.
+    """
+
+    delivery: str
+    key: str
+    comment_id: str
+    author: str
+    body: str
+    action: Literal["created", "edited", "deleted"]
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReviewDecided:
+    """Somebody decided a review through the tracker's own review widget rather than by a comment."""
+
+    delivery: str
+    key: str
+    digest: str
+    author: str
+    verdict: Literal["approve", "revise", "reject"]
+    body: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldChanged:
+    """Somebody else changed a field of the issue.
+
+    field: "title", "body", "state", "labels", "closed" or "assignee". value: what it is now, as text: labels
+    joined by commas, an account id for the assignee, "" for none and for an open issue.
+    """
+
+    delivery: str
+    key: str
+    field: str
+    author: str
+    value: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssueOpened:
+    """Somebody else opened an issue, which may be adopted as a task."""
+
+    delivery: str
+    key: str
+    author: str
+    title: str
+    body: str
+    project: str
+    labels: tuple[str, ...]
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssueDeleted:
+    """An issue is gone."""
+
+    delivery: str
+    key: str
+    author: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSeen:
+    """A run of an agent is alive, or has ended.
+
+    It authorises nothing: only a callback is evidence of work.
+    """
+
+    delivery: str
+    key: str
+    task_id: str
+    attempt: int
+    state: Literal["alive", "ended"]
+    detail: str
+    at: datetime
+
+
+Observation: TypeAlias = CommentSeen | ReviewDecided | FieldChanged | IssueOpened | IssueDeleted | RunSeen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What this tracker can show; what it cannot, the reconciler writes into notes instead.
+
+    reviews: a widget of its own for gates. reactions: marks on somebody's comment. runs: agents' runs are
+    observed. webhooks: it sends signed notifications, which `receive` understands.
+    """
+
+    reviews: bool
+    reactions: bool
+    runs: bool
+    webhooks: bool
+
+
+class ControlPlane(Protocol):
+    """One issue tracker, as the backend sees it.
+
+    Every method may raise a ControlPlaneError. None retries: a failure is raised as what it means, and the
+    reconciler, which has the budget, asks again. An answer that could mean two things is Unavailable.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name the tracker as the entry point does, for instance "board"."""
+        ...
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Say what this tracker can show."""
+        ...
+
+    async def ensure_issue(self, draft: IssueDraft) -> str:
+        """Return the key of the task's issue, creating it when it does not exist."""
+        ...
+
+    async def observe(self, keys: Sequence[str]) -> Mapping[str, Issue | None]:
+        """Read issues as they are now, one entry for each key asked for.
+
+        None means that the tracker says it does not exist. No keys, no request.
+        """
+        ...
+
+    async def apply(self, key: str, changes: IssueChanges) -> None:
+        """Change the given fields; applying twice changes once. Raises NotFound for a deleted issue."""
+        ...
+
+    async def post(self, key: str, marker: str, body: str) -> str:
+        """Post a note, or find the one that already carries this marker; return its id."""
+        ...
+
+    async def edit(self, key: str, note_id: str, body: str) -> None:
+        """Replace the text of a note of ours, in place. Raises NotFound when somebody deleted it."""
+        ...
+
+    async def open_review(self, key: str, review: Review) -> None:
+        """Show a gate; the same digest twice is one gate."""
+        ...
+
+    async def close_review(self, key: str, digest: str, outcome: ReviewOutcome) -> None:
+        """Take a gate away, saying how it ended; an unknown digest is not an error."""
+        ...
+
+    async def assign(self, key: str, assignment: Assignment | None) -> None:
+        """Assign the issue, waking the account once per (task, attempt); None takes the assignee away."""
+        ...
+
+    async def react(self, key: str, comment_id: str, reaction: Reaction) -> None:
+        """Show on somebody's comment what became of it; a deleted comment is not an error."""
+        ...
+
+    async def observations(self, cursor: str) -> tuple[Sequence[Observation], str]:
+        """Read what others did since the cursor, complete and in order, and say where to go on.
+
+        The cursor "" is the beginning, and a cursor may be read again. An empty answer means that there is no
+        more for now, so a page of nothing but our own changes is skipped. Raises Invalid for a cursor that
+        this tracker did not give.
+        """
+        ...
+
+    async def receive(self, headers: Mapping[str, str], body: bytes) -> Sequence[Observation]:
+        """Turn a webhook into observations, each with the delivery id that it has in the feed.
+
+        Raises Denied when the signature or the age is wrong, Invalid when the signed body is unreadable.
+        """
+        ...
+
+    async def identify(self, name: str) -> str:
+        """Find the stable account id behind a login name. Raises NotFound."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of connections."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Companion:
+    """A server that belongs to a control plane and that `up` runs beside the backend.
+
+    argv: the command. It gets its configuration as one JSON line on standard input and then must treat the
+    end of standard input as the order to stop. ready_url answers 200 once it serves.
+    """
+
+    argv: tuple[str, ...]
+    configuration: Mapping[str, object]
+    ready_url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a plugin is opened with.
+
+    url: where the tracker is. token: our own account's token on it. webhook_secrets: the live ones, newest
+    first. options: what the settings file says under the control plane's name; the plugin checks it itself.
+    """
+
+    url: str
+    token: str
+    webhook_secrets: tuple[str, ...]
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompanionSettings:
+    """What a companion server is told when `up` starts it.
+
+    database_url: a connection as the companion's own role, which owns the schema of its name and nothing
+    else. home: a folder of its own, 0700. backend_token: the account token that the backend will present.
+    operator_name, operator_password: the first person's account. webhook_url: where to send signed webhooks.
+    """
+
+    host: str
+    port: int
+    public_url: str
+    database_url: str
+    home: str
+    backend_token: str
+    webhook_url: str
+    webhook_secret: str
+    operator_name: str
+    operator_password: str
+    run_as: str = ""
+
+
+class Plugin(Protocol):
+    """What an entry point of the group `agentic_os.control_planes` names."""
+
+    def open(self, settings: Settings) -> ControlPlane:
+        """Connect to the tracker; no request is made before the first call."""
+        ...
+
+    def companion(self, settings: CompanionSettings) -> Companion | None:
+        """Say which server `up` should run for this control plane; None when it is somebody else's."""
+        ...
