@@ -1,0 +1,1 @@
+"""The decider: values in, values out; standard library only."""

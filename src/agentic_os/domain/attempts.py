@@ -1,0 +1,341 @@
+"""Attempts: offering, acknowledging, reporting, and the many ways in which one ends."""
+
+from datetime import datetime, timedelta
+from typing import Final, assert_never
+
+from agentic_os.domain import commands as c
+from agentic_os.domain import events as e
+from agentic_os.domain.documents import FailureClass, Usage
+from agentic_os.domain.rejection import Code, Rejected
+from agentic_os.domain.task import Attempt, Task
+
+RETRY_BUDGET: Final[dict[str, int]] = {
+    "transient": 5,
+    "provider": 5,
+    "tool": 2,
+    "environment": 2,
+    "timeout": 2,
+    "internal": 2,
+    "ack": 3,
+    "lease": 3,
+}
+"""How often a task is retried by itself, by class of failure; a class that is not here never is."""
+
+REPLAN_CAP: Final = 3
+PROGRESS_INTERVAL: Final = timedelta(seconds=10)
+_CLOSED_CODES: Final[dict[str, Code]] = {
+    "expired": "lease_lost",
+    "superseded": "attempt_superseded",
+    "submitted": "wrong_phase",
+    "declined": "wrong_phase",
+    "failed": "wrong_phase",
+}
+
+
+def offer(command: c.OfferAttempt, task: Task) -> list[e.Event]:
+    """Open attempt n, unless policy, asked again, says no."""
+    current = task.attempt
+    if current is not None and current.number == command.attempt and current.executor == command.executor:
+        return []
+    expected = (current.number if current else 0) + 1
+    if task.phase != "ready" or command.attempt != expected:
+        raise Rejected(
+            "wrong_phase", f"Attempt {command.attempt} cannot be opened while the task is {task.phase}."
+        )
+    verdict = command.verdict
+    if verdict.decision == "deny":
+        denied = e.DispatchDenied(
+            bundle=verdict.bundle,
+            rules=verdict.rules,
+            reasons=verdict.reasons,
+            facts=verdict.facts,
+            facts_digest=command.facts_digest,
+        )
+        return [
+            denied,
+            e.InputRequired(reason="Policy no longer lets this task run: " + "; ".join(verdict.reasons)),
+        ]
+    if task.authorisation and command.executor in task.authorisation.approvers:
+        raise Rejected("self_review", f"{command.executor} approved this plan and may not execute it.")
+    if task.budget.attempts is not None and expected > task.budget.attempts:
+        return [e.InputRequired(reason=f"All {task.budget.attempts} attempts of the budget are used.")]
+    return [
+        e.AttemptOffered(
+            attempt=command.attempt,
+            executor=command.executor,
+            step=task.next_step,
+            brief=command.brief,
+            brief_digest=command.brief_digest,
+            bundle=verdict.bundle,
+            ack_deadline=command.ack_deadline,
+            lease_seconds=command.lease_seconds,
+        )
+    ]
+
+
+def is_repeat(command: c.ExecutorCommand, task: Task) -> bool:
+    """Tell whether exactly this callback was the last one accepted."""
+    attempt = task.attempt
+    return (
+        attempt is not None
+        and attempt.number == command.attempt
+        and attempt.last_callback == command.callback_id
+        and attempt.executor == command.executor
+    )
+
+
+def live(command: c.FromExecutor, task: Task) -> Attempt:
+    """Find the open attempt that the callback speaks for. Raises Rejected when it may not write any more."""
+    attempt = task.attempt
+    if attempt is None or command.attempt > attempt.number:
+        raise Rejected("scope_denied", f"The task has no attempt {command.attempt}.")
+    if command.attempt < attempt.number:
+        states = {a.number: a.state for a in task.past}
+        raise closed(command.attempt, states.get(command.attempt, "superseded"))
+    if attempt.executor != command.executor:
+        raise Rejected("scope_denied", "This attempt belongs to another executor.")
+    if not attempt.is_open:
+        raise closed(attempt.number, attempt.state)
+    if attempt.lease_expires_at is not None and command.at >= attempt.lease_expires_at:
+        raise closed(attempt.number, "expired")
+    return attempt
+
+
+def closed(number: int, state: str) -> Rejected:
+    """Say why a closed attempt may not write."""
+    return Rejected(
+        _CLOSED_CODES[state],
+        f"Attempt {number} is over ({state}).",
+        next_step="Stop work on this attempt; a new one would come with a new brief.",
+    )
+
+
+def acknowledge(command: c.Acknowledge, task: Task) -> list[e.Event]:
+    """Start the attempt, or hand a restarted executor a new token for it."""
+    attempt = live(command, task)
+    if command.brief_digest != attempt.brief_digest:
+        raise Rejected(
+            "brief_mismatch",
+            f"The brief of attempt {attempt.number} has the digest {attempt.brief_digest}.",
+            next_step="Read the brief again and hash its JSON line exactly as it stands.",
+            pointers=("/body/brief_digest",),
+        )
+    if command.skillset_digest != command.expected_skillset:
+        raise Rejected(
+            "skill_drift",
+            f"The skills of this workspace are not those in force ({command.expected_skillset}).",
+            next_step="Have an administrator run bin/hydrate-runtime-skills for this workspace, then ack again.",
+            pointers=("/body/skillset_digest",),
+        )
+    return [
+        e.AttemptAcked(
+            attempt=attempt.number,
+            seq=command.seq,
+            callback_id=command.callback_id,
+            lease_expires_at=_lease(attempt, command.at),
+            generation=attempt.generation + 1,
+            brief_digest=command.brief_digest,
+            skillset_digest=command.skillset_digest,
+            runtime=command.runtime,
+            workspace=command.workspace,
+        )
+    ]
+
+
+def decline(command: c.Decline, task: Task) -> list[e.Event]:
+    """Give the attempt back before it began."""
+    attempt = live(command, task)
+    if attempt.state != "offered":
+        raise Rejected(
+            "wrong_phase",
+            "Only an attempt that was not acknowledged can be declined.",
+            next_step="Send a failure instead.",
+        )
+    declined = e.AttemptDeclined(
+        attempt=attempt.number,
+        seq=command.seq,
+        callback_id=command.callback_id,
+        reason=command.reason,
+        detail=command.detail,
+    )
+    if command.reason == "unsafe":
+        return [
+            declined,
+            e.InputRequired(
+                reason=f"{attempt.executor} finds the task unsafe. {command.detail or ''}".strip()
+            ),
+        ]
+    return [declined]
+
+
+def started(command: c.FromExecutor, task: Task) -> Attempt:
+    """Find the open attempt, acknowledged with the current token, and check the order of its callbacks."""
+    attempt = live(command, task)
+    if attempt.state == "offered":
+        raise Rejected("scope_denied", "The attempt was not acknowledged yet.", next_step="Send ack first.")
+    if command.generation != attempt.generation:
+        raise Rejected(
+            "token_expired",
+            "A later ack replaced this attempt token.",
+            next_step="Use the token of the latest ack, or stop: another process holds this attempt.",
+        )
+    last = max(attempt.seq, command.last_seq)
+    if command.seq <= last:
+        raise Rejected(
+            "seq_stale",
+            f"seq {command.seq} is not after {last}, the last accepted one.",
+            next_step=f"Continue with seq {last + 1}.",
+            pointers=("/seq",),
+        )
+    return attempt
+
+
+def report(command: c.Heartbeat | c.ReportProgress | c.AddEvidence | c.Record, task: Task) -> list[e.Event]:
+    """Renew the lease, and keep what was reported. Progress within ten seconds of the last yields nothing."""
+    attempt = started(command, task)
+    lease = _lease(attempt, command.at)
+    match command:
+        case c.Heartbeat(note=note):
+            return [
+                e.LeaseRenewed(
+                    attempt=attempt.number,
+                    seq=command.seq,
+                    callback_id=command.callback_id,
+                    lease_expires_at=lease,
+                    note=note,
+                )
+            ]
+        case c.ReportProgress():
+            if attempt.progress_at is not None and command.at < attempt.progress_at + PROGRESS_INTERVAL:
+                return []
+            return [
+                e.ProgressReported(
+                    attempt=attempt.number,
+                    seq=command.seq,
+                    callback_id=command.callback_id,
+                    lease_expires_at=lease,
+                    message=command.message,
+                    step_id=command.step_id,
+                    permille=command.permille,
+                    at=command.at,
+                )
+            ]
+        case c.AddEvidence(evidence=evidence):
+            return [
+                e.EvidenceAdded(
+                    attempt=attempt.number,
+                    seq=command.seq,
+                    callback_id=command.callback_id,
+                    lease_expires_at=lease,
+                    evidence=evidence,
+                )
+            ]
+        case c.Record(kind=kind, body=body):
+            return [
+                e.ReportRecorded(
+                    attempt=attempt.number,
+                    seq=command.seq,
+                    callback_id=command.callback_id,
+                    lease_expires_at=lease,
+                    kind=kind,
+                    body=body,
+                )
+            ]
+        case _:
+            assert_never(command)
+
+
+def fail(command: c.ReportFailure, task: Task) -> list[e.Event]:
+    """Close the attempt as failed, and say what becomes of the task."""
+    attempt = started(command, task)
+    retry_at = _retry_at(task, command.failure, command.at, command.jitter, command.retry_after_seconds)
+    infeasible = command.failure == "plan_infeasible"
+    if infeasible or not command.retryable:
+        retry_at = None
+    failed = e.AttemptFailed(
+        attempt=attempt.number,
+        seq=command.seq,
+        callback_id=command.callback_id,
+        failure=command.failure,
+        message=command.message,
+        retryable=command.retryable,
+        retry_at=retry_at,
+    )
+    if retry_at is not None:
+        return [failed]
+    if infeasible:
+        return [failed, _replanned(task)]
+    if command.retryable:
+        return [failed, e.TaskDeadLettered(reason=f"The retries for {command.failure} failures are used up.")]
+    return [failed, e.TaskFailed(reason=f"{command.failure}: {command.message}")]
+
+
+def expire(command: c.FireDeadline, task: Task) -> list[e.Event]:
+    """Close an attempt that was not acknowledged, or fell silent, in time."""
+    attempt = task.attempt
+    if attempt is None or not attempt.is_open or command.ref != str(attempt.number):
+        return []
+    offered = attempt.state == "offered"
+    due = attempt.ack_deadline if offered else attempt.lease_expires_at
+    what = "ack" if offered else "lease"
+    if due is None or command.kind != what or command.at < due:
+        return []
+    retry_at = _retry_at(task, what, command.at, command.jitter)
+    expired = e.AttemptExpired(attempt=attempt.number, what="ack" if offered else "lease", retry_at=retry_at)
+    if retry_at is None:
+        return [
+            expired,
+            e.TaskDeadLettered(reason=f"The retries after a missed {what} deadline are used up."),
+        ]
+    return [expired]
+
+
+def release(command: c.FireDeadline, task: Task) -> list[e.Event]:
+    """End the waiting time before a retry."""
+    if task.phase != "retry_wait" or task.retry_at is None or command.at < task.retry_at:
+        return []
+    return [e.RetryReleased(reason="The waiting time is over.", fresh=False)]
+
+
+def quarantine(command: c.Quarantine, task: Task) -> list[e.Event]:
+    """Keep a late plan or result aside, one of each for an attempt."""
+    if (command.attempt, command.kind) in task.quarantined:
+        return []
+    return [
+        e.CallbackQuarantined(
+            quarantine_id=command.quarantine_id,
+            attempt=command.attempt,
+            callback_id=command.callback_id,
+            kind=command.kind,
+            reason=command.reason,
+            body=command.body,
+            at=command.at,
+        )
+    ]
+
+
+def booked(command: c.FromExecutor) -> list[e.Event]:
+    """Book what the executor says it spent."""
+    if command.usage is None or command.usage == Usage():
+        return []
+    return [e.UsageBooked(attempt=command.attempt, usage=command.usage, model=command.model)]
+
+
+def _lease(attempt: Attempt, at: datetime) -> datetime:
+    return at + timedelta(seconds=attempt.lease_seconds)
+
+
+def _replanned(task: Task) -> e.Event:
+    if task.replans + 1 > REPLAN_CAP:
+        return e.InputRequired(reason=f"The plan was found infeasible more than {REPLAN_CAP} times.")
+    return e.RetryReleased(reason="The plan was found infeasible; a new one is needed.", fresh=False)
+
+
+def _retry_at(
+    task: Task, kind: FailureClass | str, at: datetime, jitter: float, after_seconds: int | None = None
+) -> datetime | None:
+    done = task.retries.get(kind, 0)
+    if done >= RETRY_BUDGET.get(kind, 0):
+        return None
+    backoff = min(10 * 2**done, 300) * (1 + jitter / 5)
+    return at + timedelta(seconds=max(backoff, min(after_seconds or 0, 86_400)))

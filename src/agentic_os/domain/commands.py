@@ -1,0 +1,274 @@
+"""Every intent that a task may be given. Time, ids and digests arrive here; the decider draws none."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, TypeAlias
+
+from agentic_os.domain.documents import (
+    Artifact,
+    Budget,
+    Criterion,
+    DeclineReason,
+    Evidence,
+    FailureClass,
+    JsonObject,
+    Mode,
+    Outcome,
+    Participant,
+    Priority,
+    Risk,
+    Runtime,
+    Usage,
+    Vote,
+)
+from agentic_os.domain.policy import Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateTask:
+    """Ask for work."""
+
+    task_id: str
+    title: str
+    goal: str
+    project: str
+    requester: str
+    at: datetime
+    acceptance: tuple[Criterion, ...] = ()
+    mode: Mode = "direct"
+    risk: Risk = "low"
+    paths: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    assignee: str | None = None
+    depends_on: tuple[str, ...] = ()
+    budget: Budget = field(default_factory=Budget)
+    priority: Priority = "medium"
+    due: datetime | None = None
+    origin: str = "api"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdmitTask:
+    """Apply policy's verdict on a received task."""
+
+    verdict: Verdict
+    facts_digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfferAttempt:
+    """Open attempt n for an executor under a verdict reached just now."""
+
+    attempt: int
+    executor: str
+    brief: JsonObject
+    brief_digest: str
+    verdict: Verdict
+    facts_digest: str
+    ack_deadline: datetime
+    lease_seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequireInput:
+    """Ask for a person, because nobody and nothing else can move the task on."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FromExecutor:
+    """What every callback says: which attempt, its place in the order, and when it arrived.
+
+    executor: who the credential belongs to. generation: of the attempt token, 0 for the executor's own credential.
+    last_seq: the latest accepted one, where it is known better than by the events (progress is coalesced).
+    """
+
+    executor: str
+    attempt: int
+    seq: int
+    callback_id: str
+    at: datetime
+    generation: int = 0
+    last_seq: int = 0
+    usage: Usage | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acknowledge(FromExecutor):
+    """Take the attempt, having read this brief with these skills; `expected_skillset` is what they should be."""
+
+    brief_digest: str
+    skillset_digest: str
+    expected_skillset: str
+    runtime: Runtime
+    workspace: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decline(FromExecutor):
+    """Give the attempt back."""
+
+    reason: DeclineReason
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat(FromExecutor):
+    """Show life."""
+
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportProgress(FromExecutor):
+    """Say how far the work is."""
+
+    message: str
+    step_id: str | None = None
+    permille: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddEvidence(FromExecutor):
+    """Report a check, already at its true rank."""
+
+    evidence: Evidence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record(FromExecutor):
+    """Keep a report with the task."""
+
+    kind: Literal["review", "checkpoint", "task_request", "tool_event", "handoff", "escalation"]
+    body: JsonObject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmitPlan(FromExecutor):
+    """Hand in a plan. answers: the ids of the review items that it responds to."""
+
+    digest: str
+    plan: JsonObject
+    answers: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmitResult(FromExecutor):
+    """Hand in a result; evidence at its true rank, artifacts already stored, versions still to be counted."""
+
+    digest: str
+    outcome: Outcome
+    result: JsonObject
+    evidence: tuple[Evidence, ...] = ()
+    artifacts: tuple[Artifact, ...] = ()
+    answers: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportFailure(FromExecutor):
+    """Give up. `jitter` in [0, 1) spreads the retries; it is drawn at the edge."""
+
+    failure: FailureClass
+    message: str
+    retryable: bool
+    retry_after_seconds: int | None = None
+    jitter: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantine:
+    """Keep aside what came too late."""
+
+    quarantine_id: str
+    attempt: int
+    callback_id: str
+    kind: Literal["plan", "result"]
+    reason: str
+    body: JsonObject
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CastVote:
+    """Approve, revise or reject what is under review.
+
+    version, digest: what the voter names (a digest may be its first characters); None where they named nothing,
+    which only an approval must not, unless policy allows it and `seen_at` is after the submission.
+    item_ids: drawn at the edge, one for each item of a revision.
+    """
+
+    subject: Literal["plan", "result"]
+    voter: Participant
+    vote: Vote
+    words: str
+    version: int | None
+    digest: str | None
+    seen_at: datetime
+    items: tuple[str, ...] = ()
+    item_ids: tuple[str, ...] = ()
+    bundle: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancel:
+    """Call the task off."""
+
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """Send a task on that waits for a retry, is dead-lettered, or needs input; `fresh` forgets its counts."""
+
+    by: str
+    reason: str
+    fresh: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reassign:
+    """Give the task to another executor ("NAME") or role ("role:NAME")."""
+
+    assignee: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FireDeadline:
+    """A deadline of this task has come. Firing one that no longer stands does nothing."""
+
+    kind: str
+    ref: str
+    at: datetime
+    jitter: float = 0.0
+
+
+ExecutorCommand: TypeAlias = (
+    Acknowledge
+    | Decline
+    | Heartbeat
+    | ReportProgress
+    | AddEvidence
+    | Record
+    | SubmitPlan
+    | SubmitResult
+    | ReportFailure
+)
+
+Command: TypeAlias = (
+    CreateTask
+    | AdmitTask
+    | OfferAttempt
+    | RequireInput
+    | ExecutorCommand
+    | Quarantine
+    | CastVote
+    | Cancel
+    | Retry
+    | Reassign
+    | FireDeadline
+)

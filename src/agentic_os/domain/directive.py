@@ -1,0 +1,92 @@
+"""The grammar of directives: which lines of a comment are commands, and what each says. No comment makes it raise."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+DECIDING: Final = frozenset(
+    {"approve", "revise", "reject", "accept", "rework", "cancel", "retry", "reassign"}
+)
+ASKING: Final = frozenset({"help", "status"})
+VERBS: Final = DECIDING | ASKING
+WITH_TEXT: Final = frozenset({"revise", "rework", "reject", "cancel", "retry"})
+
+_COMMAND: Final = re.compile(r"/(?:aos[ \t]+/?)?([a-z]+)(?:[ \t]+(.*))?[ \t]*", re.DOTALL)
+_TARGET: Final = re.compile(r"([vr])([1-9][0-9]{0,5})(?:@(?:sha256:)?([0-9a-f]{8,64}))?(?:[ \t]+|$)")
+_FENCE: Final = re.compile(r" {0,3}(`{3,}|~{3,})")
+_ITEM: Final = re.compile(r"[ \t]*(?:[-*+]|[0-9]{1,3}[.)])[ \t]+(.*)")
+_COMMENT: Final = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Directive:
+    """One command of a comment.
+
+    verb: as written, which need not be one of VERBS. subject, version, digest: the target that it names
+    ("plan" for v2, "result" for r2), None where it names none. text: what follows, to the next command.
+    line: exactly what was written.
+    """
+
+    verb: str
+    text: str
+    line: str
+    subject: str | None = None
+    version: int | None = None
+    digest: str | None = None
+
+    @property
+    def items(self) -> tuple[str, ...]:
+        """List what a revision asks for: each list item is one, else the whole text is."""
+        found: list[str] = []
+        for line in self.text.splitlines():
+            if item := _ITEM.fullmatch(line):
+                found.append(item[1].strip())
+            elif found and line.strip():
+                found[-1] += " " + line.strip()
+        if found:
+            return tuple(item for item in found if item)
+        return (self.text.strip(),) if self.text.strip() else ()
+
+
+def parse(comment: str) -> list[Directive]:
+    """Find the directives of a comment: lines at column 0, outside quotes, code fences and HTML comments."""
+    found: list[list[str]] = []
+    fence = ""
+    for line in _COMMENT.sub(_blank, comment.replace("\r\n", "\n")).split("\n"):
+        opened = _FENCE.match(line)
+        if fence:
+            closes = opened is not None and opened[1].startswith(fence) and not line.strip().strip(fence[0])
+            fence = "" if closes else fence
+        elif opened is not None:
+            fence = opened[1]
+        elif _COMMAND.fullmatch(line) and not line.startswith("//"):
+            found.append([line])
+            continue
+        if found and not line.startswith(">"):
+            found[-1].append(line)
+    return [_directive(lines) for lines in found]
+
+
+def _directive(lines: list[str]) -> Directive:
+    command = _COMMAND.fullmatch(lines[0])
+    assert command is not None
+    rest = (command[2] or "").strip()
+    subject = version = digest = None
+    if target := _TARGET.match(rest):
+        subject = "plan" if target[1] == "v" else "result"
+        version = int(target[2])
+        digest = target[3]
+        rest = rest[target.end() :]
+    text = "\n".join([rest, *lines[1:]]).strip()
+    return Directive(
+        verb=command[1],
+        text=text,
+        line="\n".join(lines).strip(),
+        subject=subject,
+        version=version,
+        digest=digest,
+    )
+
+
+def _blank(comment: re.Match[str]) -> str:
+    return "\n" * comment[0].count("\n")

@@ -1,0 +1,126 @@
+"""The values that events, commands and the task share."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeAlias
+
+JsonObject: TypeAlias = Mapping[str, Any]
+
+Mode: TypeAlias = Literal["direct", "plan_first"]
+Risk: TypeAlias = Literal["low", "medium", "high", "critical"]
+Priority: TypeAlias = Literal["low", "medium", "high", "critical"]
+Rank: TypeAlias = Literal["self_reported", "observed", "independent"]
+Step: TypeAlias = Literal["plan", "execute", "review"]
+Vote: TypeAlias = Literal["approve", "revise", "reject"]
+Outcome: TypeAlias = Literal["success", "partial", "no_change"]
+DeclineReason: TypeAlias = Literal["busy", "missing_capability", "brief_invalid", "unsafe"]
+FailureClass: TypeAlias = Literal[
+    "transient",
+    "provider",
+    "tool",
+    "environment",
+    "plan_infeasible",
+    "budget",
+    "timeout",
+    "cancelled",
+    "internal",
+]
+
+RISKS: Final[tuple[Risk, ...]] = ("low", "medium", "high", "critical")
+RANKS: Final[tuple[Rank, ...]] = ("self_reported", "observed", "independent")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Criterion:
+    """One acceptance criterion, and the rank that evidence for it must have."""
+
+    id: str
+    text: str
+    rank: Rank = "self_reported"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What a task may cost; None is no limit. Money in micro-dollars, time in seconds."""
+
+    cost_microusd: int | None = None
+    tokens: int | None = None
+    wall_seconds: int | None = None
+    attempts: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What was spent."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_microusd: int = 0
+    tool_calls: int = 0
+
+    def plus(self, other: "Usage") -> "Usage":
+        """Add up two usages."""
+        return Usage(
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            cost_microusd=self.cost_microusd + other.cost_microusd,
+            tool_calls=self.tool_calls + other.tool_calls,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReviewItem:
+    """One thing that a reviewer wants answered in the next version."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """A check of one criterion. `rank` is the true one, `claimed` what the executor said."""
+
+    criterion_id: str
+    rank: Rank
+    claimed: Rank
+    status: Literal["pass", "fail", "inconclusive"]
+    command: str | None = None
+    exit_code: int | None = None
+    artifact: str | None = None
+    marker: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """Bytes that were delivered, by digest. The same name again is the next version. `size` in bytes."""
+
+    name: str
+    version: int
+    media_type: str
+    digest: str
+    size: int
+    criterion_id: str | None = None
+    step_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """The program that plays the executor."""
+
+    name: str
+    version: str | None = None
+    session: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Participant:
+    """Who acts, as far as the separation of duties needs to know.
+
+    id: the principal. kind: a person, an executor or the system. roles: its scopes and organisation roles.
+    owns: for a person, the executors that they own.
+    """
+
+    id: str
+    kind: Literal["person", "executor", "system"]
+    roles: frozenset[str] = field(default_factory=frozenset)
+    owns: frozenset[str] = field(default_factory=frozenset)

@@ -1,0 +1,42 @@
+"""Facts about who may act and which policy is in force; each principal and the bundle have a stream of their own."""
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from agentic_os.domain.documents import JsonObject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrincipalRegistered:
+    """Somebody got an identity; the credential itself is never in the log."""
+
+    principal: str
+    name: str
+    kind: Literal["person", "executor", "system"]
+    roles: tuple[str, ...]
+    owner: str | None
+    skills: str
+    capacity: int | None
+    type: Literal["principal.registered"] = "principal.registered"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountLinked:
+    """An account of a tracker was said to be this principal's."""
+
+    principal: str
+    control_plane: str
+    account: str
+    type: Literal["account.linked"] = "account.linked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleApplied:
+    """A policy came into force; the document is the whole of it."""
+
+    bundle: str
+    document: JsonObject
+    type: Literal["bundle.applied"] = "bundle.applied"
+
+
+RegistryEvent: TypeAlias = PrincipalRegistered | AccountLinked | BundleApplied

@@ -1,0 +1,116 @@
+"""How a task comes in, and how people steer it."""
+
+from agentic_os.domain import commands as c
+from agentic_os.domain import events as e
+from agentic_os.domain.rejection import Rejected
+from agentic_os.domain.task import Task
+
+_REDRIVABLE = ("retry_wait", "dead_letter", "input_required")
+
+
+def create(command: c.CreateTask, task: Task | None) -> list[e.Event]:
+    """Open the stream."""
+    if task is not None:
+        return []
+    return [
+        e.TaskCreated(
+            task_id=command.task_id,
+            title=command.title,
+            goal=command.goal,
+            project=command.project,
+            acceptance=command.acceptance,
+            mode=command.mode,
+            risk=command.risk,
+            paths=command.paths,
+            tools=command.tools,
+            labels=command.labels,
+            assignee=command.assignee,
+            depends_on=command.depends_on,
+            budget=command.budget,
+            priority=command.priority,
+            due=command.due,
+            origin=command.origin,
+            requester=command.requester,
+            at=command.at,
+        )
+    ]
+
+
+def admit(command: c.AdmitTask, task: Task) -> list[e.Event]:
+    """Apply the verdict on a received task, once."""
+    if task.phase != "received":
+        return []
+    verdict = command.verdict
+    if verdict.decision == "deny":
+        return [
+            e.TaskDenied(
+                bundle=verdict.bundle,
+                rules=verdict.rules,
+                reasons=verdict.reasons,
+                facts=verdict.facts,
+                facts_digest=command.facts_digest,
+            )
+        ]
+    return [
+        e.TaskAllowed(
+            bundle=verdict.bundle,
+            rules=verdict.rules,
+            reasons=verdict.reasons,
+            obligations=verdict.obligations,
+            facts=verdict.facts,
+            facts_digest=command.facts_digest,
+        )
+    ]
+
+
+def require_input(command: c.RequireInput, task: Task) -> list[e.Event]:
+    """Hand a task that cannot be dispatched to a person."""
+    if task.phase != "ready":
+        return []
+    return [e.InputRequired(reason=command.reason)]
+
+
+def cancel(command: c.Cancel, task: Task) -> list[e.Event]:
+    """Call the task off; the attempt loses its right to write first."""
+    if task.phase == "cancelled":
+        return []
+    _refuse_ended(task)
+    ended = e.TaskCancelled(reason=command.reason, by=command.by)
+    return [*_supersede(task, "the task was cancelled"), ended]
+
+
+def retry(command: c.Retry, task: Task) -> list[e.Event]:
+    """Send a stuck task on."""
+    if task.phase == "ready":
+        return []
+    if task.phase not in _REDRIVABLE:
+        raise Rejected(
+            "wrong_phase",
+            f"The task is {task.phase}; only {', '.join(_REDRIVABLE)} can be retried.",
+            next_step="Wait, or use /cancel to stop it.",
+        )
+    return [e.RetryReleased(reason=command.reason, fresh=command.fresh)]
+
+
+def reassign(command: c.Reassign, task: Task) -> list[e.Event]:
+    """Give the task to somebody else; an open attempt is fenced off."""
+    _refuse_ended(task)
+    superseded = _supersede(task, "the task was reassigned")
+    if not superseded and command.assignee == task.assignee and task.phase == "ready":
+        return []
+    return [*superseded, e.TaskReassigned(assignee=command.assignee, reason=command.reason)]
+
+
+def _supersede(task: Task, reason: str) -> list[e.Event]:
+    if task.attempt is None or not task.attempt.is_open:
+        return []
+    return [e.AttemptSuperseded(attempt=task.attempt.number, reason=reason)]
+
+
+def _refuse_ended(task: Task) -> None:
+    if task.ended:
+        raise Rejected(
+            "wrong_phase",
+            f"The task is already {task.phase}.",
+            next_step="Create a new task if there is more to do.",
+        )

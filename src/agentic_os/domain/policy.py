@@ -1,0 +1,187 @@
+"""Policy as data: rules over a declared input, and the most restrictive obligation wins."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from typing import Any, Final, Literal, Protocol, TypeAlias
+
+from agentic_os.domain.documents import RANKS, RISKS, JsonObject, Mode, Rank
+
+Hook: TypeAlias = Literal["task.received", "dispatch"]
+OnTimeout: TypeAlias = Literal["block", "escalate", "proceed"]
+Operator: TypeAlias = Literal["eq", "in", "any_glob", "gte"]
+
+HOOKS: Final[tuple[Hook, ...]] = ("task.received", "dispatch")
+_ON_TIMEOUT: Final[tuple[OnTimeout, ...]] = ("proceed", "escalate", "block")
+
+FIELDS: Final[Mapping[str, str]] = {
+    "task.project": "text",
+    "task.risk": "text, ordered low < medium < high < critical",
+    "task.mode": "the mode that the request asks for",
+    "task.paths": "list of text",
+    "task.tools": "list of text",
+    "task.labels": "list of text",
+    "task.requester": "principal id",
+    "task.assignee": "executor name or role:ROLE",
+    "executor.name": "text; at dispatch",
+    "executor.roles": "list of text; at dispatch",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reviewers:
+    """Who must approve: so many of this role."""
+
+    role: str = "reviewer"
+    quorum: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Obligations:
+    """What an allowed task must observe.
+
+    deadline_seconds: how long a review may wait. evidence: the least rank by criterion id ("*" for all).
+    bare_approve: whether `/approve` without a digest counts. independent_human: whether the owner of an
+    executor is barred from approving its work.
+    """
+
+    mode: Mode = "direct"
+    reviewers: Reviewers = Reviewers()
+    deadline_seconds: int | None = None
+    on_timeout: OnTimeout = "block"
+    evidence: Mapping[str, Rank] = field(default_factory=dict)
+    result_review: bool = False
+    bare_approve: bool = True
+    independent_human: bool = False
+
+
+NONE: Final = Obligations(on_timeout="proceed")
+
+
+def combine(a: Obligations, b: Obligations) -> Obligations:
+    """Join two obligations; in each respect the more restrictive one holds."""
+    ranks = {
+        k: max(a.evidence.get(k, RANKS[0]), b.evidence.get(k, RANKS[0]), key=RANKS.index)
+        for k in sorted({*a.evidence, *b.evidence})
+    }
+    deadlines = [d for d in (a.deadline_seconds, b.deadline_seconds) if d is not None]
+    stricter = max(a.reviewers, b.reviewers, key=lambda r: (r.quorum, r.role))
+    return Obligations(
+        mode="plan_first" if "plan_first" in (a.mode, b.mode) else "direct",
+        reviewers=stricter,
+        deadline_seconds=min(deadlines, default=None),
+        on_timeout=max(a.on_timeout, b.on_timeout, key=_ON_TIMEOUT.index),
+        evidence=ranks,
+        result_review=a.result_review or b.result_review,
+        bare_approve=a.bare_approve and b.bare_approve,
+        independent_human=a.independent_human or b.independent_human,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """One comparison of a declared field with a constant."""
+
+    field: str
+    operator: Operator
+    value: Any
+
+    def holds(self, facts: JsonObject) -> bool:
+        """Tell whether the facts meet the condition; an absent field meets none."""
+        actual = facts.get(self.field)
+        if actual is None:
+            return False
+        match self.operator:
+            case "eq":
+                return bool(actual == self.value)
+            case "in":
+                return actual in self.value
+            case "any_glob":
+                names = [actual] if isinstance(actual, str) else actual
+                return any(fnmatchcase(name, pattern) for name in names for pattern in self.value)
+            case "gte":
+                return _position(actual) >= _position(self.value)
+
+
+def _position(value: Any) -> float:
+    return RISKS.index(value) if value in RISKS else float(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One rule: when all its conditions hold at its hook, it denies or obliges."""
+
+    id: str
+    on: Hook
+    when: tuple[Condition, ...] = ()
+    effect: Literal["require", "deny"] = "require"
+    obligations: Obligations = NONE
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """A decision of policy with all that it rested on."""
+
+    hook: Hook
+    decision: Literal["allow", "deny"]
+    rules: tuple[str, ...]
+    reasons: tuple[str, ...]
+    bundle: str
+    obligations: Obligations
+    facts: JsonObject
+
+
+class DecisionPoint(Protocol):
+    """What answers the questions of policy; pure, so that a decision can be replayed."""
+
+    @property
+    def bundle(self) -> str:
+        """Name the bundle in force by its digest."""
+        ...
+
+    def decide(self, hook: Hook, facts: JsonObject) -> Verdict:
+        """Reach a verdict. Raises nothing: whatever goes wrong is a denial."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleSet:
+    """A DecisionPoint over rules: order-independent, a denial overrides all."""
+
+    bundle: str
+    rules: tuple[Rule, ...]
+    defaults: Obligations = Obligations(bare_approve=False)
+
+    def decide(self, hook: Hook, facts: JsonObject) -> Verdict:
+        """Reach the verdict of all rules that match."""
+        try:
+            matching = [r for r in self.rules if r.on == hook and all(c.holds(facts) for c in r.when)]
+            obligations = self._obligations(matching, facts)
+        except (TypeError, ValueError) as problem:
+            broken = Rule(
+                id="rule-error", on=hook, effect="deny", reason=f"A rule could not be evaluated: {problem}"
+            )
+            matching, obligations = [broken], self.defaults
+        denials = [r for r in matching if r.effect == "deny"]
+        decisive = denials or matching
+        return Verdict(
+            hook=hook,
+            decision="deny" if denials else "allow",
+            rules=tuple(r.id for r in decisive),
+            reasons=tuple(r.reason for r in decisive if r.reason),
+            bundle=self.bundle,
+            obligations=obligations,
+            facts=facts,
+        )
+
+    def _obligations(self, matching: Iterable[Rule], facts: JsonObject) -> Obligations:
+        requested: Mode = "plan_first" if facts.get("task.mode") == "plan_first" else "direct"
+        joined = replace(
+            self.defaults, mode="plan_first" if self.defaults.mode == "plan_first" else requested
+        )
+        timeouts = [r.obligations.on_timeout for r in matching if r.obligations.deadline_seconds is not None]
+        for rule in matching:
+            joined = combine(joined, rule.obligations)
+        # Only rules that set a deadline say what happens at it; the default never loosens or tightens theirs.
+        return replace(joined, on_timeout=max(timeouts, key=_ON_TIMEOUT.index)) if timeouts else joined

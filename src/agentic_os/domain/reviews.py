@@ -1,0 +1,286 @@
+"""The gates: handing in plans and results, and voting on exactly one digest of them."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Final
+
+from agentic_os.domain import commands as c
+from agentic_os.domain import events as e
+from agentic_os.domain.attempts import started
+from agentic_os.domain.documents import RANKS, RISKS, Artifact, Evidence, Participant, ReviewItem, Risk
+from agentic_os.domain.rejection import Rejected
+from agentic_os.domain.task import Submission, Task
+
+REVISION_CAP: Final = 3
+REWORK_CAP: Final = 3
+PROCEED_CEILING: Final[Risk] = "medium"
+"""Above this risk nothing proceeds because a deadline passed, whatever policy says."""
+
+
+def submit_plan(command: c.SubmitPlan, task: Task) -> list[e.Event]:
+    """Hand in a plan; the attempt closes, and the gate opens."""
+    attempt = started(command, task)
+    if attempt.step != "plan":
+        raise Rejected(
+            "wrong_phase",
+            "This attempt is not for planning.",
+            next_step="Send a result, or a failure of class plan_infeasible when the plan does not work.",
+        )
+    _require_answers(task, command.answers)
+    if task.plan is not None and task.plan.digest == command.digest:
+        raise Rejected(
+            "plan_unchanged",
+            f"This plan is the same as version {task.plan.version}, which was not accepted.",
+            next_step="Change the plan so that it meets the review, or escalate.",
+            pointers=("/body",),
+        )
+    deadline = task.obligations.deadline_seconds
+    return [
+        e.PlanSubmitted(
+            attempt=attempt.number,
+            seq=command.seq,
+            callback_id=command.callback_id,
+            version=(task.plan.version if task.plan else 0) + 1,
+            digest=command.digest,
+            executor=command.executor,
+            plan=command.plan,
+            review_deadline=None if deadline is None else command.at + timedelta(seconds=deadline),
+            at=command.at,
+        )
+    ]
+
+
+def submit_result(command: c.SubmitResult, task: Task) -> list[e.Event]:
+    """Hand in a result; it completes the task by itself where policy and evidence allow."""
+    attempt = started(command, task)
+    if attempt.step == "plan":
+        raise Rejected(
+            "plan_unapproved",
+            "This attempt is for planning: the plan must be approved before anything is executed.",
+            next_step="Send a plan.",
+        )
+    if task.mode == "plan_first" and task.authorisation is None:
+        raise Rejected("plan_unapproved", "There is no approved plan for this task.", next_step="Stop.")
+    _require_answers(task, command.answers)
+    deadline = task.obligations.deadline_seconds
+    submitted = e.ResultSubmitted(
+        attempt=attempt.number,
+        seq=command.seq,
+        callback_id=command.callback_id,
+        version=(task.result.version if task.result else 0) + 1,
+        digest=command.digest,
+        executor=command.executor,
+        outcome=command.outcome,
+        result=command.result,
+        evidence=command.evidence,
+        artifacts=_versioned(task, command.artifacts),
+        review_deadline=None if deadline is None else command.at + timedelta(seconds=deadline),
+        at=command.at,
+    )
+    needs_review = task.obligations.result_review or command.outcome == "partial"
+    evidence = {**task.evidence, **{x.criterion_id: x for x in command.evidence}}
+    if needs_review or unmet(task, evidence):
+        return [submitted]
+    return [submitted, e.TaskCompleted(version=submitted.version, digest=submitted.digest, accepted_by=())]
+
+
+def unmet(task: Task, evidence: dict[str, Evidence] | None = None) -> tuple[str, ...]:
+    """List the criteria that lack passing evidence at the rank they need."""
+    held = dict(task.evidence) if evidence is None else evidence
+    return tuple(
+        criterion.id
+        for criterion in task.acceptance
+        if (found := held.get(criterion.id)) is None
+        or found.status != "pass"
+        or RANKS.index(found.rank) < RANKS.index(criterion.rank)
+    )
+
+
+def vote(command: c.CastVote, task: Task) -> list[e.Event]:
+    """Count a vote on exactly what is under review."""
+    submission = task.plan if command.subject == "plan" else task.result
+    if submission is not None and _already_counted(command, submission):
+        return []
+    phase = f"{command.subject}_review"
+    if task.phase != phase or submission is None or submission.state != "open":
+        raise Rejected(
+            "wrong_phase",
+            f"No {command.subject} is under review; the task is {task.phase}.",
+            next_step="Use /status to see what the task waits for.",
+        )
+    _require_same(command, submission)
+    _require_right(command.voter, task, submission)
+    match command.vote:
+        case "approve":
+            return _approve(command, task, submission)
+        case "revise":
+            return _revise(command, task, submission)
+        case "reject":
+            return _reject(command, submission)
+
+
+def time_out(command: c.FireDeadline, task: Task) -> list[e.Event]:
+    """Apply what policy says of a review that nobody decided in time; it is nobody's vote."""
+    subject, _, version = command.ref.partition(":")
+    submission = task.plan if subject == "plan" else task.result
+    if submission is None or task.phase != f"{subject}_review" or str(submission.version) != version:
+        return []
+    if submission.review_deadline is None or command.at < submission.review_deadline:
+        return []
+    outcome = task.obligations.on_timeout
+    if outcome == "proceed" and RISKS.index(task.risk) > RISKS.index(PROCEED_CEILING):
+        outcome = "block"
+    timed_out = e.ReviewTimedOut(
+        subject="plan" if subject == "plan" else "result",
+        version=submission.version,
+        digest=submission.digest,
+        outcome=outcome,
+    )
+    if outcome != "proceed" or subject != "plan":
+        return [timed_out]
+    bundle = task.ruling.bundle if task.ruling else ""
+    return [
+        timed_out,
+        e.PlanApproved(
+            version=submission.version, digest=submission.digest, approvers=(), bundle=bundle, defaulted=True
+        ),
+    ]
+
+
+def hexadecimal(submission: Submission) -> str:
+    """Give the digest without its algorithm."""
+    return submission.digest.removeprefix("sha256:")
+
+
+def approval_line(subject: str, submission: Submission) -> str:
+    """Give the exact line that approves this submission and no other."""
+    verb, letter = ("approve", "v") if subject == "plan" else ("accept", "r")
+    return f"/{verb} {letter}{submission.version}@{hexadecimal(submission)[:8]}"
+
+
+def _already_counted(command: c.CastVote, submission: Submission) -> bool:
+    named = command.digest is not None and submission.digest.removeprefix("sha256:").startswith(
+        command.digest
+    )
+    if command.vote == "approve":
+        return named and command.voter.id in submission.approvals
+    return named and submission.state == ("returned" if command.vote == "revise" else "rejected")
+
+
+def _require_same(command: c.CastVote, submission: Submission) -> None:
+    """Hold a vote to the version and digest that the voter named."""
+    named = command.digest is None or hexadecimal(submission).startswith(command.digest)
+    if not named or command.version not in (None, submission.version):
+        raise Rejected(
+            "digest_mismatch",
+            f"That is not the {command.subject} under review, which is version {submission.version}.",
+            next_step=approval_line(command.subject, submission),
+        )
+
+
+def _require_right(voter: Participant, task: Task, submission: Submission) -> None:
+    """Keep duties apart. This is code and not policy: nobody of the author's lineage decides on its work."""
+    if voter.id in task.lineage or voter.id == submission.executor:
+        raise Rejected(
+            "self_review",
+            "An executor cannot decide on its own work, nor can any that worked on this task.",
+            next_step="Ask somebody else with the reviewer role.",
+        )
+    if voter.kind != "person":
+        raise Rejected(
+            "not_permitted", "Only a person's vote counts here.", next_step="Ask a person to review."
+        )
+    if task.obligations.independent_human and voter.owns & task.lineage:
+        raise Rejected(
+            "self_review",
+            "Policy asks for four eyes, and you own an executor that worked on this task.",
+            next_step="Ask somebody else with the reviewer role.",
+        )
+    role = task.obligations.reviewers.role
+    if role not in voter.roles:
+        raise Rejected(
+            "not_permitted",
+            f"Deciding on this {'plan' if submission is task.plan else 'result'} needs the role {role}.",
+            next_step=f"Ask somebody with the role {role}.",
+        )
+
+
+def _approve(command: c.CastVote, task: Task, submission: Submission) -> list[e.Event]:
+    if command.digest is None and not (
+        task.obligations.bare_approve and command.seen_at > submission.submitted_at
+    ):
+        raise Rejected(
+            "confirmation_required",
+            f"An approval must name what it approves: version {submission.version} of the {command.subject}.",
+            next_step=approval_line(command.subject, submission),
+        )
+    approvers = (*submission.approvals, command.voter.id)
+    voted = _voted(command, submission)
+    if len(approvers) < task.obligations.reviewers.quorum:
+        return [voted]
+    version, digest = submission.version, submission.digest
+    if command.subject == "result":
+        return [voted, e.TaskCompleted(version=version, digest=digest, accepted_by=approvers)]
+    approved = e.PlanApproved(
+        version=version, digest=digest, approvers=approvers, bundle=command.bundle, defaulted=False
+    )
+    return [voted, approved]
+
+
+def _revise(command: c.CastVote, task: Task, submission: Submission) -> list[e.Event]:
+    if not command.items:
+        raise Rejected(
+            "items_required",
+            "A revision must say what to change.",
+            next_step="Write what to change after the command, one list item for each point.",
+        )
+    items = tuple(
+        ReviewItem(id=i, text=text) for i, text in zip(command.item_ids, command.items, strict=True)
+    )
+    plan = command.subject == "plan"
+    cap = REVISION_CAP if plan else REWORK_CAP
+    capped = (task.revisions if plan else task.reworks) + 1 > cap
+    returned = (e.PlanReturned if plan else e.ResultReturned)(
+        version=submission.version, digest=submission.digest, items=items, capped=capped
+    )
+    decided: list[e.Event] = [_voted(command, submission), returned]
+    if capped:
+        decided.append(e.InputRequired(reason=f"The {command.subject} was returned more than {cap} times."))
+    return decided
+
+
+def _reject(command: c.CastVote, submission: Submission) -> list[e.Event]:
+    rejected = (e.PlanRejected if command.subject == "plan" else e.ResultRejected)(
+        version=submission.version, digest=submission.digest, by=command.voter.id, reason=command.words
+    )
+    return [_voted(command, submission), rejected]
+
+
+def _voted(command: c.CastVote, submission: Submission) -> e.Event:
+    return (e.PlanVoted if command.subject == "plan" else e.ResultVoted)(
+        version=submission.version,
+        digest=submission.digest,
+        voter=command.voter.id,
+        vote=command.vote,
+        words=command.words,
+    )
+
+
+def _require_answers(task: Task, answers: frozenset[str]) -> None:
+    open_items = [item.id for item in task.items if item.id not in answers]
+    if open_items:
+        raise Rejected(
+            "review_items_unanswered",
+            f"These review items have no answer: {', '.join(open_items)}.",
+            next_step="Say in responds_to how each item was met.",
+            pointers=("/body/responds_to",),
+        )
+
+
+def _versioned(task: Task, artifacts: tuple[Artifact, ...]) -> tuple[Artifact, ...]:
+    counts = dict(task.artifacts)
+    numbered = []
+    for artifact in artifacts:
+        counts[artifact.name] = counts.get(artifact.name, 0) + 1
+        numbered.append(replace(artifact, version=counts[artifact.name]))
+    return tuple(numbered)
