@@ -1,0 +1,1 @@
+"""The storage ports over PostgreSQL; the only place with SQL."""

@@ -1,0 +1,149 @@
+"""What is known of trackers: the issue of each task, the inbox of observations, receipts of directives."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, Final
+
+from psycopg.types.json import Jsonb
+from pydantic import TypeAdapter
+
+from agentic_os.application.ports import DirectiveReceipt, InboxItem, IssueLink
+from agentic_os.control_plane import CommentSeen, Observation
+from agentic_os.postgres.pool import Pool
+
+_observation: Final[TypeAdapter[Any]] = TypeAdapter(Observation)
+_KINDS: Final = {kind.__name__: kind for kind in Observation.__args__}
+
+_TAKE: Final = """
+insert into es.inbox (control_plane, delivery, comment_id, body_digest, observation) values (%s, %s, %s, %s, %s)
+on conflict do nothing
+"""
+_RECEIPT: Final = (
+    "id, task_id, verb, text, outcome, message, at, rule, paste, principal, control_plane, comment_id"
+)
+
+
+class PostgresIssueBook:
+    """The issue book over a pool of connections in autocommit."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def link_of(self, task_id: str) -> IssueLink | None:
+        """Find the issue of a task."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                "select i.task_id, i.control_plane, i.key, i.url from es.issue i where i.task_id = %s",
+                (task_id,),
+            )
+            row = await cursor.fetchone()
+        return (
+            None if row is None else IssueLink(task_id=row[0], control_plane=row[1], key=row[2], url=row[3])
+        )
+
+    async def task_of(self, control_plane: str, key: str) -> str | None:
+        """Find the task of an issue."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                "select i.task_id from es.issue i where i.control_plane = %s and i.key = %s",
+                (control_plane, key),
+            )
+            row = await cursor.fetchone()
+        return row[0] if row else None
+
+    async def remember(self, link: IssueLink) -> None:
+        """Store which issue shows a task."""
+        async with self._pool.connection() as connection:
+            await connection.execute(
+                "insert into es.issue (task_id, control_plane, key, url) values (%s, %s, %s, %s) "
+                "on conflict (task_id) do update set control_plane = excluded.control_plane, key = excluded.key, "
+                "url = excluded.url",
+                (link.task_id, link.control_plane, link.key, link.url),
+            )
+
+    async def forget(self, task_id: str) -> None:
+        """Drop the link of a task whose issue is gone."""
+        async with self._pool.connection() as connection:
+            await connection.execute("delete from es.issue where task_id = %s", (task_id,))
+
+    async def take_in(self, control_plane: str, observations: Sequence[Any], cursor: str | None) -> int:
+        """Store what is new, unique by delivery and by (comment, body), and the cursor in the same transaction."""
+        async with self._pool.connection() as connection, connection.transaction():
+            new = 0
+            for seen in observations:
+                comment = seen if isinstance(seen, CommentSeen) else None
+                body = {"kind": type(seen).__name__, "seen": _observation.dump_python(seen, mode="json")}
+                stored = await connection.execute(
+                    _TAKE,
+                    (
+                        control_plane,
+                        seen.delivery,
+                        comment.comment_id if comment else None,
+                        _digest(comment) if comment else None,
+                        Jsonb(body),
+                    ),
+                )
+                new += stored.rowcount
+            if cursor is not None:
+                await connection.execute(
+                    "insert into es.feed (control_plane, cursor) values (%s, %s) on conflict (control_plane) "
+                    "do update set cursor = excluded.cursor, updated_at = now()",
+                    (control_plane, cursor),
+                )
+        return new
+
+    async def cursor(self, control_plane: str) -> str:
+        """Say how far the feed was read."""
+        async with self._pool.connection() as connection:
+            found = await connection.execute(
+                "select cursor from es.feed where control_plane = %s", (control_plane,)
+            )
+            row = await found.fetchone()
+        return row[0] if row else ""
+
+    async def open_items(self, limit: int) -> Sequence[InboxItem]:
+        """List what was not acted on, in the order of arrival."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                "select i.id, i.control_plane, i.observation from es.inbox i where i.done_at is null "
+                "order by i.id limit %s",
+                (limit,),
+            )
+            rows = await cursor.fetchall()
+        return [InboxItem(id=i, control_plane=plane, observation=_seen(stored)) for i, plane, stored in rows]
+
+    async def finish(self, item: InboxItem, outcome: str, reason: str) -> None:
+        """Say what became of an observation."""
+        async with self._pool.connection() as connection:
+            await connection.execute(
+                "update es.inbox set done_at = now(), outcome = %s, reason = %s where id = %s",
+                (outcome, reason[:1000], item.id),
+            )
+
+    async def receipt(self, receipt: DirectiveReceipt) -> None:
+        """Store what became of a directive."""
+        values = [getattr(receipt, name) for name in _RECEIPT.split(", ")]
+        marks = ", ".join(["%s"] * len(values))
+        async with self._pool.connection() as connection:
+            await connection.execute(f"insert into es.directive ({_RECEIPT}) values ({marks})", values)  # noqa: S608 - constants
+
+    async def receipts(self, task_id: str, limit: int) -> Sequence[DirectiveReceipt]:
+        """List the latest receipts of a task, the newest first."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                f"select {_RECEIPT} from es.directive where task_id = %s order by at desc, id desc limit %s",  # noqa: S608 - constants
+                (task_id, limit),
+            )
+            rows = await cursor.fetchall()
+        names = _RECEIPT.split(", ")
+        return [DirectiveReceipt(**dict(zip(names, row, strict=True))) for row in rows]
+
+
+def _digest(comment: CommentSeen) -> str:
+    # The action is part of it: an edit back to the first text is still an edit, to be answered.
+    return hashlib.sha256(f"{comment.action}\n{comment.body}".encode()).hexdigest()
+
+
+def _seen(stored: dict[str, Any]) -> Observation:
+    seen: Observation = TypeAdapter(_KINDS[stored["kind"]]).validate_python(stored["seen"])
+    return seen

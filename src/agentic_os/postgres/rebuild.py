@@ -1,0 +1,83 @@
+"""Rebuild every read model from events, stream by stream, while the system runs. It fires nothing."""
+
+from collections.abc import Callable
+from typing import Final
+
+import orjson
+from psycopg.types.json import Json
+
+from agentic_os.domain.events import CallbackQuarantined, ResultSubmitted
+from agentic_os.domain.task import Task, evolve
+from agentic_os.postgres import codec
+from agentic_os.postgres.event_log import artifact_rows, deadline_rows, quarantine_row, task_row
+from agentic_os.postgres.pool import Pool
+
+_PAGE: Final = 100
+_STREAMS: Final = """
+select s.stream_id from es.stream s where s.kind = 'task' and s.stream_id > %s order by s.stream_id limit %s
+"""
+_EVENTS: Final = """
+select e.stream_id, e.payload from es.event e where e.stream_id = any(%s) order by e.stream_id, e.version
+"""
+
+
+class _Folding:
+    """What the events of some streams amount to."""
+
+    def __init__(self) -> None:
+        self.tasks: dict[str, Task] = {}
+        self.updated: dict[str, str] = {}
+        self.artifacts: list[dict[str, object]] = []
+        self.quarantine: list[dict[str, object]] = []
+
+    def add(self, stream: str, payload: str) -> None:
+        event = codec.decode_payload(payload)
+        self.tasks[stream] = evolve(self.tasks.get(stream), event)  # type: ignore[arg-type]
+        self.updated[stream] = orjson.loads(payload)["at"]
+        if isinstance(event, ResultSubmitted):
+            self.artifacts += artifact_rows(stream, event)
+        elif isinstance(event, CallbackQuarantined):
+            self.quarantine.append(quarantine_row(stream, event))
+
+
+async def rebuild(pool: Pool, progress: Callable[[int], None]) -> int:
+    """Replace the rows of every task by what its events say; return how many. `progress` hears the running count."""
+    after, done = "", 0
+    while True:
+        async with pool.connection() as connection:
+            streams = [
+                row[0] for row in await (await connection.execute(_STREAMS, (after, _PAGE))).fetchall()
+            ]
+        if not streams:
+            break
+        await _rebuild_streams(pool, streams)
+        after, done = streams[-1], done + len(streams)
+        progress(done)
+    async with pool.connection() as connection:
+        for table in ("task", "deadline", "artifact", "quarantine"):
+            await connection.execute(
+                f"delete from es.{table} r where not exists (select from es.stream s where s.stream_id = r.task_id)"  # noqa: S608 - constants
+            )
+    return done
+
+
+async def _rebuild_streams(pool: Pool, streams: list[str]) -> None:
+    async with pool.connection() as connection, connection.transaction():
+        await connection.execute(
+            "select pg_advisory_xact_lock(hashtextextended(s, 0)) from unnest(%s::text[]) s order by s",
+            (streams,),
+        )
+        folding = _Folding()
+        async for stream, payload in await connection.execute(_EVENTS, (streams,)):
+            folding.add(stream, payload)
+        for table in ("artifact", "quarantine", "deadline", "task"):
+            await connection.execute(f"delete from es.{table} where task_id = any(%s)", (streams,))  # noqa: S608 - constants
+        rows = [task_row(task, folding.updated[stream]) for stream, task in folding.tasks.items()]
+        await connection.execute("select es.put_tasks(%s::jsonb)", (Json(rows),))
+        await connection.execute(
+            "select es.put_deadlines(%s::jsonb)", (Json({s: deadline_rows(t) for s, t in folding.tasks.items()}),)
+        )
+        await connection.execute(
+            "select es.put_rows(%s::jsonb)",
+            (Json({"artifact": folding.artifacts, "quarantine": folding.quarantine}),),
+        )

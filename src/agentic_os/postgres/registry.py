@@ -1,0 +1,220 @@
+"""Who may act: principals, their credentials (hashed), and their accounts on trackers."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import psycopg
+
+from agentic_os.application.ports import (
+    Batch,
+    Credential,
+    Envelope,
+    NameTaken,
+    Principal,
+    RegistryChange,
+)
+from agentic_os.clock import now
+from agentic_os.domain.documents import JsonObject, Participant
+from agentic_os.domain.governance import AccountLinked, BundleApplied, PrincipalRegistered
+from agentic_os.postgres.codec import decode_payload
+from agentic_os.postgres.event_log import batch_arguments, call_append
+from agentic_os.postgres.pool import Pool
+
+_PRINCIPAL: Final = "p.id, p.name, p.kind, p.roles, p.owner, p.skills, p.capacity, p.revoked_at is not null"
+_BUNDLE_STREAM: Final = "governance:policy"
+_SCOPES: Final = {
+    "admin": ("viewer", "operator", "reviewer"),
+    "operator": ("viewer",),
+    "reviewer": ("viewer",),
+}
+
+
+class PostgresRegistry:
+    """The registry; every change of it is also an event in the principal's own stream."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def credential(self, digest: bytes) -> Credential | None:
+        """Find a credential by its hash."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                f"select c.revoked_at is null and p.revoked_at is null and coalesce(c.expires_at > now(), true), "  # noqa: S608 - constants
+                f"{_PRINCIPAL} from es.credential c join es.principal p on p.id = c.principal where c.hash = %s",
+                (digest,),
+            )
+            row = await cursor.fetchone()
+        return None if row is None else Credential(principal=_principal(row[1:]), hash=digest, valid=row[0])
+
+    async def add(
+        self, principal: Principal, credential: bytes, expires_at: datetime | None, *, actor: str = "system"
+    ) -> None:
+        """Store a principal with its first credential, and the fact in its stream."""
+        event = PrincipalRegistered(
+            principal=principal.id,
+            name=principal.name,
+            kind=principal.kind,
+            roles=principal.roles,
+            owner=principal.owner,
+            skills=principal.skills,
+            capacity=principal.capacity,
+        )
+        change = RegistryChange(stream=f"principal:{principal.id}", expected=0, events=[event])
+        batch = Batch(envelope=Envelope(actor=actor, at=now()), registry=[change], clears=["executor"])
+        async with self._pool.connection() as connection, connection.transaction():
+            outcome, _ = await call_append(connection, batch_arguments(batch)[1])
+            if outcome != "appended":
+                raise NameTaken(principal.name)
+            await connection.execute(
+                "insert into es.principal (id, name, kind, roles, owner, skills, capacity) "
+                "values (%s, %s, %s, %s, %s, %s, %s)",
+                (
+                    principal.id,
+                    principal.name,
+                    principal.kind,
+                    list(principal.roles),
+                    principal.owner,
+                    principal.skills,
+                    principal.capacity,
+                ),
+            )
+            await connection.execute(
+                "insert into es.credential (hash, principal, expires_at) values (%s, %s, %s)",
+                (credential, principal.id, expires_at),
+            )
+
+    async def replace_credentials(self, name: str, credential: bytes) -> None:
+        """Revoke all credentials of a principal, and give it a new one."""
+        async with self._pool.connection() as connection, connection.transaction():
+            await connection.execute(
+                "update es.credential set revoked_at = now() where principal = %s and revoked_at is null",
+                (name,),
+            )
+            await connection.execute(
+                "insert into es.credential (hash, principal) values (%s, %s)", (credential, name)
+            )
+
+    async def by_name(self, name: str) -> Principal | None:
+        """Find a principal."""
+        return await self._one("p.name = %s", (name,))
+
+    async def executors(self) -> Sequence[Principal]:
+        """List the executors that may work, with how much each holds."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                f"select {_PRINCIPAL}, (select count(*) from es.task t where t.executor = p.name) "  # noqa: S608 - constants
+                "from es.principal p where p.kind = 'executor' and p.revoked_at is null order by p.name"
+            )
+            return [_principal(row) for row in await cursor.fetchall()]
+
+    async def people(self) -> Sequence[Principal]:
+        """List the people."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                f"select {_PRINCIPAL} from es.principal p where p.kind = 'person' order by p.name"  # noqa: S608 - constants
+            )
+            return [_principal(row) for row in await cursor.fetchall()]
+
+    async def participant(self, principal_id: str) -> Participant:
+        """Describe a principal as the separation of duties sees it; an unknown one has no rights."""
+        principal = await self.by_name(principal_id)
+        if principal is None or principal.revoked:
+            return Participant(id=principal_id, kind="person")
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                "select name from es.principal where owner = %s", (principal.name,)
+            )
+            owned = frozenset(row[0] for row in await cursor.fetchall())
+        roles = {*principal.roles, *(s for r in principal.roles for s in _SCOPES.get(r, ()))}
+        return Participant(id=principal.name, kind=principal.kind, roles=frozenset(roles), owns=owned)
+
+    async def by_account(self, control_plane: str, account: str) -> Principal | None:
+        """Find who is behind an account of a tracker."""
+        return await self._one(
+            "p.id = (select a.principal from es.external_account a where a.control_plane = %s and a.account = %s)",
+            (control_plane, account),
+        )
+
+    async def account_of(self, control_plane: str, principal_id: str) -> str | None:
+        """Find a principal's account on a tracker."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                "select a.account from es.external_account a where a.principal = %s and a.control_plane = %s "
+                "order by a.account limit 1",
+                (principal_id, control_plane),
+            )
+            row = await cursor.fetchone()
+        return row[0] if row else None
+
+    async def link(
+        self, control_plane: str, account: str, principal_id: str, *, actor: str = "system"
+    ) -> None:
+        """Say that this account is that principal's, and record it; saying it again changes nothing."""
+        async with self._pool.connection() as connection, connection.transaction():
+            stream = f"principal:{principal_id}"
+            cursor = await connection.execute(
+                "select s.version, (select a.principal from es.external_account a where a.control_plane = %s "
+                "and a.account = %s) from es.stream s where s.stream_id = %s",
+                (control_plane, account, stream),
+            )
+            row = await cursor.fetchone()
+            if row is None:
+                raise LookupError(principal_id)
+            if row[1] == principal_id:
+                return
+            event = AccountLinked(principal=principal_id, control_plane=control_plane, account=account)
+            change = RegistryChange(stream=stream, expected=row[0], events=[event])
+            batch = Batch(envelope=Envelope(actor=actor, at=now()), registry=[change])
+            outcome, _ = await call_append(connection, batch_arguments(batch)[1])
+            if outcome != "appended":
+                raise psycopg.errors.SerializationFailure(outcome)
+            await connection.execute(
+                "insert into es.external_account (control_plane, account, principal) values (%s, %s, %s) "
+                "on conflict (control_plane, account) do update set principal = excluded.principal",
+                (control_plane, account, principal_id),
+            )
+
+    async def record_bundle(self, bundle: str, document: JsonObject, actor: str) -> bool:
+        """Record that a policy came into force, unless it is the one in force already."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                "select e.version, e.payload from es.event e where e.stream_id = %s order by e.version desc limit 1",
+                (_BUNDLE_STREAM,),
+            )
+            last = await cursor.fetchone()
+            if last is not None and decode_payload(last[1]).bundle == bundle:  # type: ignore[union-attr]
+                return False
+            change = RegistryChange(
+                stream=_BUNDLE_STREAM,
+                expected=last[0] if last else 0,
+                events=[BundleApplied(bundle=bundle, document=document)],
+            )
+            batch = Batch(
+                envelope=Envelope(actor=actor, at=now(), reason="started with it"), registry=[change]
+            )
+            outcome, _ = await call_append(connection, batch_arguments(batch)[1])
+        return outcome == "appended"
+
+    async def _one(self, where: str, values: tuple[object, ...]) -> Principal | None:
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                f"select {_PRINCIPAL} from es.principal p where {where}",  # noqa: S608 - constants
+                values,
+            )
+            row = await cursor.fetchone()
+        return None if row is None else _principal(row)
+
+
+def _principal(row: Sequence[Any]) -> Principal:
+    return Principal(
+        id=row[0],
+        name=row[1],
+        kind=row[2],
+        roles=tuple(row[3]),
+        owner=row[4],
+        skills=row[5],
+        capacity=row[6],
+        revoked=row[7],
+        load=row[8] if len(row) > 8 else 0,  # noqa: PLR2004 - only the list of executors counts
+    )

@@ -1,0 +1,103 @@
+"""The read side: lists, filters and pages, composed with SQLAlchemy Core and run over the same pool."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Column, DateTime, Integer, MetaData, Select, String, Table, select, tuple_
+from sqlalchemy.dialects import postgresql
+
+from agentic_os.application.ports import TaskRow
+from agentic_os.postgres.codec import decode_task
+from agentic_os.postgres.pool import Pool
+
+_DIALECT: Final = postgresql.dialect(paramstyle="pyformat")  # type: ignore[no-untyped-call]
+_schema: Final = MetaData(schema="es")
+_task: Final = Table(
+    "task",
+    _schema,
+    Column("task_id", String, primary_key=True),
+    Column("phase", String),
+    Column("project", String),
+    Column("title", String),
+    Column("executor", String),
+    Column("state", String),
+    Column("created_at", DateTime(timezone=True)),
+    Column("updated_at", DateTime(timezone=True)),
+)
+_artifact: Final = Table(
+    "artifact",
+    _schema,
+    *(
+        Column(name, String)
+        for name in ("task_id", "name", "digest", "media_type", "criterion_id", "step_id")
+    ),
+    *(Column(name, Integer) for name in ("version", "size", "attempt")),
+)
+_quarantine: Final = Table(
+    "quarantine",
+    _schema,
+    *(Column(name, String) for name in ("id", "task_id", "kind", "reason")),
+    Column("attempt", Integer),
+    Column("at", DateTime(timezone=True)),
+)
+
+
+class PostgresTaskList:
+    """Queries over the read models."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def one(self, task_id: str) -> TaskRow | None:
+        """Find the row of a task."""
+        rows = await self._run(select(_task.c.state, _task.c.updated_at).where(_task.c.task_id == task_id))
+        return TaskRow(task=decode_task(rows[0][0]), updated_at=rows[0][1]) if rows else None
+
+    async def page(
+        self,
+        *,
+        phase: str | None = None,
+        project: str | None = None,
+        executor: str | None = None,
+        text: str | None = None,
+        before: tuple[datetime, str] | None = None,
+        limit: int = 50,
+    ) -> Sequence[TaskRow]:
+        """List tasks, the newest first, after the given (created_at, id)."""
+        query = select(_task.c.state, _task.c.updated_at)
+        for column, value in (
+            (_task.c.phase, phase),
+            (_task.c.project, project),
+            (_task.c.executor, executor),
+        ):
+            if value is not None:
+                query = query.where(column == value)
+        if text:
+            query = query.where(_task.c.title.icontains(text, autoescape=True))
+        if before is not None:
+            query = query.where(tuple_(_task.c.created_at, _task.c.task_id) < before)
+        query = query.order_by(_task.c.created_at.desc(), _task.c.task_id.desc()).limit(limit)
+        return [TaskRow(task=decode_task(state), updated_at=at) for state, at in await self._run(query)]
+
+    async def artifacts(self, task_id: str) -> Sequence[dict[str, Any]]:
+        """List every version of a task's artifacts."""
+        query = select(_artifact).where(_artifact.c.task_id == task_id)
+        rows = await self._run(query.order_by(_artifact.c.name, _artifact.c.version))
+        return [dict(zip(_artifact.c.keys(), row, strict=True)) for row in rows]
+
+    async def artifact(self, digest: str) -> dict[str, Any] | None:
+        """Find what is known of some bytes; None when no callback ever named them."""
+        rows = await self._run(select(_artifact).where(_artifact.c.digest == digest).limit(1))
+        return dict(zip(_artifact.c.keys(), rows[0], strict=True)) if rows else None
+
+    async def quarantined(self, after: str, limit: int) -> Sequence[dict[str, Any]]:
+        """List what is kept aside, by id."""
+        query = select(_quarantine).where(_quarantine.c.id > after).order_by(_quarantine.c.id).limit(limit)
+        return [dict(zip(_quarantine.c.keys(), row, strict=True)) for row in await self._run(query)]
+
+    async def _run(self, query: Select[Any]) -> list[tuple[Any, ...]]:
+        compiled = query.compile(dialect=_DIALECT)
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(str(compiled).encode(), compiled.params)
+            return await cursor.fetchall()

@@ -1,0 +1,108 @@
+"""Stale marks, deadlines and waits: what is to be done, and when."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from agentic_os.application.ports import DueDeadline, Outlook, StaleMark
+from agentic_os.domain.waiting import Deadline
+from agentic_os.postgres.pool import Pool
+
+_CLAIM: Final = """
+update es.stale s set claimed_by = %s, claimed_until = now() + %s
+from (
+    select task_id from es.stale
+    where (claimed_until is null or claimed_until < now()) and (not_before is null or not_before <= now())
+    order by since limit %s for update skip locked
+) c
+where s.task_id = c.task_id
+returning s.task_id, s.generation, s.failures, s.since
+"""
+_SETTLE: Final = """
+with gone as (
+    delete from es.stale where task_id = %(task)s and generation = %(generation)s returning 1
+)
+update es.stale set claimed_by = null, claimed_until = null, failures = 0, problem = null
+where task_id = %(task)s and generation <> %(generation)s and not exists (select from gone)
+"""
+_POSTPONE: Final = """
+update es.stale set claimed_by = null, claimed_until = null, failures = failures + 1, problem = %s,
+    not_before = case when generation = %s then %s::timestamptz end
+where task_id = %s
+"""
+_MARK: Final = """
+insert into es.stale as s (task_id) select distinct t from unnest(%s::text[]) t order by t
+on conflict (task_id) do update set generation = s.generation + 1, not_before = null
+"""
+_OUTLOOK: Final = """
+select (select min(at) from es.deadline),
+    (select min(greatest(claimed_until, not_before, since)) from es.stale),
+    exists (select from es.inbox where done_at is null)
+"""
+
+
+class PostgresWorkQueue:
+    """The work queue over a pool of connections in autocommit: no transaction is open while work is done."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def claim(self, worker: str, limit: int, lease: timedelta) -> Sequence[StaleMark]:
+        """Take marks, the oldest first."""
+        async with self._pool.connection() as connection:
+            rows = await (await connection.execute(_CLAIM, (worker, lease, limit))).fetchall()
+        return [StaleMark(task_id=t, generation=g, failures=f, since=s) for t, g, f, s in rows]
+
+    async def settle(self, mark: StaleMark) -> None:
+        """Remove the mark if its generation is unchanged, else give it free for another pass."""
+        async with self._pool.connection() as connection:
+            await connection.execute(_SETTLE, {"task": mark.task_id, "generation": mark.generation})
+
+    async def postpone(self, mark: StaleMark, until: datetime, problem: str) -> None:
+        """Put the mark off; one that was renewed meanwhile is due at once."""
+        async with self._pool.connection() as connection:
+            await connection.execute(_POSTPONE, (problem[:1000], mark.generation, until, mark.task_id))
+
+    async def mark(self, task_ids: Sequence[str]) -> None:
+        """Mark tasks stale."""
+        async with self._pool.connection() as connection:
+            await connection.execute(_MARK, (list(task_ids),))
+
+    async def wait(self, task_id: str, what: str) -> None:
+        """Note what the task waits for."""
+        async with self._pool.connection() as connection:
+            await connection.execute(
+                "insert into es.waiting (task_id, what) values (%s, %s) on conflict do nothing",
+                (task_id, what),
+            )
+
+    async def waits_of(self, task_id: str) -> Sequence[str]:
+        """List what the task waits for."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                "select w.what from es.waiting w where w.task_id = %s order by w.what", (task_id,)
+            )
+            return [row[0] for row in await cursor.fetchall()]
+
+    async def forget_waits(self, task_id: str) -> None:
+        """Note that the task waits for nothing any more."""
+        async with self._pool.connection() as connection:
+            await connection.execute("delete from es.waiting where task_id = %s", (task_id,))
+
+    async def due(self, at: datetime, limit: int) -> Sequence[DueDeadline]:
+        """List deadlines that have come, the oldest first."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                "select d.task_id, d.kind, d.ref, d.at from es.deadline d where d.at <= %s "
+                "order by d.at, d.task_id limit %s",
+                (at, limit),
+            )
+            rows = await cursor.fetchall()
+        return [DueDeadline(task_id=t, deadline=Deadline(kind=k, ref=r, at=a)) for t, k, r, a in rows]
+
+    async def outlook(self) -> Outlook:
+        """Ask, in one query, when there will be work next."""
+        async with self._pool.connection() as connection:
+            row = await (await connection.execute(_OUTLOOK)).fetchone()
+        assert row is not None
+        return Outlook(deadline=row[0], mark=row[1], inbox=row[2])
