@@ -1,0 +1,57 @@
+"""What the edges are given: the system, put together."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from agentic_os.application.callbacks import Callbacks
+from agentic_os.application.directives import Directives
+from agentic_os.application.dispatch import Dispatcher
+from agentic_os.application.inbox import Inbox
+from agentic_os.application.ports import (
+    ArtifactStore,
+    EventLog,
+    IssueBook,
+    Registry,
+    SkillSets,
+    TaskList,
+    WorkQueue,
+)
+from agentic_os.application.reconciler import Reconciler
+from agentic_os.application.signals import Signals
+from agentic_os.control_plane import ControlPlane
+from agentic_os.domain.policy import DecisionPoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditOutcome:
+    """What the verification of the history found; `problem` names the first broken link."""
+
+    streams: int
+    events: int
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """The system as the HTTP layer and the worker use it."""
+
+    log: EventLog
+    registry: Registry
+    work: WorkQueue
+    issues: IssueBook
+    tasks: TaskList
+    artifacts: ArtifactStore
+    skill_sets: SkillSets
+    policy: Callable[[], DecisionPoint]
+    callbacks: Callbacks
+    directives: Directives
+    dispatcher: Dispatcher
+    reconciler: Reconciler
+    inbox: Inbox | None
+    control_plane: ControlPlane | None
+    signals: Signals
+    verify: Callable[[], Awaitable[AuditOutcome]]
+    rebuild: Callable[[], Awaitable[int]]
+    ready: Callable[[], Awaitable[None]]
+    fingerprint: Callable[[bytes], bytes]
+    note_refusal: Callable[[str, str], Awaitable[None]]

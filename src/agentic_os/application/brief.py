@@ -1,0 +1,99 @@
+"""The brief: what an executor is given, as sealed JSON, and as the section of an issue that carries it."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from agentic_os.contracts.canonical import canonical_json
+from agentic_os.domain.task import Task
+
+CONTRACT: Final = "aos.execution/1"
+END: Final = "<!-- agentic-os:end -->"
+INLINE_LIMIT: Final = 48 * 1024
+_SECTION: Final = re.compile(r"<!-- agentic-os:brief v1 .*?<!-- agentic-os:end -->", re.DOTALL)
+_NEXT: Final = {
+    "plan": "Ack this brief, write a plan, submit it, and stop: execution is another attempt, after approval.",
+    "execute": "Ack this brief, do the work within the approved plan or the goal, submit a result, and stop.",
+    "review": "Ack this brief, review the document, submit your vote, and stop.",
+}
+
+
+def compose(
+    task: Task, attempt: int, *, plan: Mapping[str, Any] | None, lease_seconds: int, callback_url: str
+) -> dict[str, Any]:
+    """Compose the brief of an attempt; `plan` is the document of the approved plan, where there is one."""
+    step = task.next_step
+    approved = None
+    if task.authorisation is not None and plan is not None:
+        approved = {
+            "version": task.authorisation.version,
+            "digest": task.authorisation.digest,
+            "steps": list(plan.get("steps", ())),
+        }
+    return {
+        "contract": CONTRACT,
+        "task_id": task.id,
+        "attempt": attempt,
+        "step": step,
+        "mode": task.mode,
+        "title": task.title,
+        "goal": task.goal,
+        "charter": "",
+        "acceptance": [{"id": c.id, "text": c.text, "rank": c.rank} for c in task.acceptance],
+        "constraints": [],
+        "paths": list(task.paths),
+        "tools": list(task.tools),
+        "plan": approved,
+        "review_items": [{"id": i.id, "text": i.text} for i in task.items],
+        "review": None,
+        "answers": [],
+        "handoffs": [],
+        "resume": None,
+        "output_schema": None,
+        "budget": {
+            "cost_microusd": task.budget.cost_microusd,
+            "tokens": task.budget.tokens,
+            "wall_seconds": task.budget.wall_seconds,
+            "attempts": task.budget.attempts,
+        },
+        "lease_seconds": lease_seconds,
+        "callback_url": callback_url,
+        "next": _NEXT[step],
+    }
+
+
+def section(brief: Mapping[str, Any], digest: str, brief_url: str) -> str:
+    """Write the part of an issue's body that carries the brief: for people above, the sealed line below."""
+    sealed = canonical_json(dict(brief)).decode()
+    head = f"<!-- agentic-os:brief v1 task={brief['task_id']} attempt={brief['attempt']} digest={digest} -->"
+    if len(sealed) > INLINE_LIMIT:
+        machine = f"The brief is too long for an issue. Read it at {brief_url}\n"
+    else:
+        fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", sealed)), default=0))
+        machine = f"{fence}json\n{sealed}\n{fence}\n"
+    return f"{head}\n{_readable(brief)}\n{machine}{END}"
+
+
+def with_section(body: str, new: str) -> str:
+    """Put the section into a body, in place of an older one or at its end; all else stays as people wrote it."""
+    if _SECTION.search(body):
+        return _SECTION.sub(lambda _: new, body, count=1)
+    return f"{body.rstrip()}\n\n{new}".lstrip() if new else body
+
+
+def _readable(brief: Mapping[str, Any]) -> str:
+    lines = [f"## Brief: {brief['step']}, attempt {brief['attempt']}", "", f"**Next:** {brief['next']}", ""]
+    lines += _list(
+        "Acceptance", [f"`{c['id']}` {c['text']} (evidence: {c['rank']})" for c in brief["acceptance"]]
+    )
+    lines += _list("Review items to answer", [f"`{i['id']}` {i['text']}" for i in brief["review_items"]])
+    if brief["plan"]:
+        steps = [f"`{s['id']}` {s['title']}" for s in brief["plan"]["steps"]]
+        lines += _list(f"Approved plan, version {brief['plan']['version']}", steps)
+    lines += _list("Paths", [f"`{p}`" for p in brief["paths"]])
+    lines += _list("Tools", [f"`{t}`" for t in brief["tools"]])
+    return "\n".join(lines)
+
+
+def _list(title: str, items: Sequence[str]) -> list[str]:
+    return [f"**{title}**", "", *(f"- {' '.join(item.split())}" for item in items), ""] if items else []

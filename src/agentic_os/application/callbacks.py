@@ -1,0 +1,373 @@
+"""The one door of executors: a callback becomes a command, once, in the order of checks that the contract fixes."""
+
+import hashlib
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal
+
+import orjson
+
+from agentic_os.application import translate
+from agentic_os.application.attempt_tokens import PREFIX, AttemptClaim, AttemptTokens
+from agentic_os.application.handle import Handled, handle
+from agentic_os.application.ports import (
+    ArtifactStore,
+    Envelope,
+    EventLog,
+    Loaded,
+    Principal,
+    Progress,
+    Receipt,
+    ReceiptMismatch,
+    Registry,
+    SkillSets,
+)
+from agentic_os.clock import new_id, now
+from agentic_os.contracts.callback import Callback, read_callback
+from agentic_os.contracts.canonical import JsonValue, canonical_json
+from agentic_os.contracts.strict_json import parse_json
+from agentic_os.contracts.violation import ContractViolation
+from agentic_os.domain import commands as c
+from agentic_os.domain.rejection import Rejected
+from agentic_os.domain.task import Task
+
+ROUTE: Final = "callback"
+_OWN_KINDS: Final = frozenset({"ack", "decline"})
+NO_SKILLS: Final = "sha256:" + hashlib.sha256(b"").hexdigest()
+
+
+class CredentialInvalid(Exception):
+    """The bearer is not a credential that was ever issued, or it no longer counts."""
+
+    def __init__(self, code: Literal["credential_invalid", "token_expired"], message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who sent the callback: an attempt's token, or an executor's own credential."""
+
+    principal: str
+    claim: AttemptClaim | None = None
+    executor: Principal | None = None
+    credential: bytes | None = None
+    valid: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The body of a 202, and whether it was given before."""
+
+    body: bytes
+    replayed: bool
+
+
+class Callbacks:
+    """Accepts callbacks."""
+
+    def __init__(
+        self,
+        *,
+        log: EventLog,
+        registry: Registry,
+        tokens: AttemptTokens,
+        skill_sets: SkillSets,
+        artifacts: ArtifactStore,
+        committed: Callable[[Task], None],
+    ) -> None:
+        self._log = log
+        self._registry = registry
+        self._tokens = tokens
+        self._skill_sets = skill_sets
+        self._artifacts = artifacts
+        self._committed = committed
+
+    async def accept(self, raw: bytes, bearer: str, idempotency_key: str | None = None) -> Answer:
+        """Take in one callback. Raises CredentialInvalid, ContractViolation, Rejected or ReceiptMismatch."""
+        caller = await self.authenticate(bearer)
+        document = parse_json(raw)
+        _require_scope(caller, document)
+        try:
+            callback = read_callback(document)
+            _require_same_key(callback, idempotency_key)
+        except ContractViolation:
+            await self._refuse_reused_key(caller, document)
+            raise
+        receipt = self._receipt(caller, document)
+        loaded = await self._log.load(callback.task_id, receipt)
+        if loaded.fingerprint is not None:
+            return self._replay(loaded, receipt, callback)
+        _require_valid(caller)
+        return await self._decide(callback, caller, receipt, loaded)
+
+    async def authenticate(self, bearer: str) -> Caller:
+        """Find out whose credential it is. Raises CredentialInvalid for one that we never issued."""
+        if bearer.startswith(PREFIX):
+            claim = self._tokens.read(bearer)
+            if claim is not None:
+                return Caller(principal=f"attempt:{claim.task_id}:{claim.attempt}", claim=claim)
+        else:
+            found = await self._registry.credential(hashlib.sha256(bearer.encode()).digest())
+            if found is not None and found.principal.kind == "executor":
+                return Caller(
+                    principal=found.principal.id,
+                    executor=found.principal,
+                    credential=found.hash,
+                    valid=found.valid,
+                )
+            if found is not None:
+                raise Rejected(
+                    "scope_denied", "Only an executor's credential may call back.", next_step="Use it."
+                )
+        raise CredentialInvalid("credential_invalid", "The credential is not known.")
+
+    async def require_open_attempt(self, bearer: str) -> None:
+        """Let an upload in only while its attempt may write. Raises CredentialInvalid or Rejected."""
+        caller = await self.authenticate(bearer)
+        if caller.claim is None:
+            raise Rejected("scope_denied", "Uploads take the attempt token.", next_step="Send ack first.")
+        task = (await self._log.load(caller.claim.task_id)).task
+        attempt = task.attempt if task else None
+        if attempt is None or attempt.number != caller.claim.attempt or not attempt.is_open:
+            raise Rejected("attempt_superseded", "The attempt of this token is over.", next_step="Stop.")
+
+    async def project_of(self, raw: bytes) -> str:
+        """Find the project of the task that a callback names."""
+        task = (await self._log.load(read_callback(parse_json(raw)).task_id)).task
+        return task.project if task else "default"
+
+    def _receipt(self, caller: Caller, document: dict[str, JsonValue]) -> Receipt:
+        return Receipt(
+            principal=caller.principal,
+            route=ROUTE,
+            key=document["callback_id"],
+            fingerprint=self._tokens.fingerprint(canonical_json(document)),
+        )
+
+    async def _refuse_reused_key(self, caller: Caller, document: JsonValue) -> None:
+        """Name the reuse of a key before the fault of the content, as the order of checks asks."""
+        if not isinstance(document, dict) or not isinstance(document.get("callback_id"), str):
+            return
+        receipt = self._receipt(caller, document)
+        loaded = await self._log.load("", receipt)
+        if loaded.fingerprint is not None and loaded.fingerprint != receipt.fingerprint:
+            raise ReceiptMismatch
+
+    def _replay(self, loaded: Loaded, receipt: Receipt, callback: Callback) -> Answer:
+        if loaded.fingerprint != receipt.fingerprint:
+            raise ReceiptMismatch
+        return Answer(body=self._with_token(loaded.answer or "{}", callback), replayed=True)
+
+    def _with_token(self, stored: str, callback: Callback) -> bytes:
+        """Put the attempt token into the answer to an ack; what is stored names only its generation."""
+        if callback.kind != "ack":
+            return stored.encode()
+        answer = orjson.loads(stored)
+        answer["attempt_token"] = self._tokens.mint(
+            callback.task_id, callback.attempt, answer.pop("generation")
+        )
+        return orjson.dumps(answer)
+
+    async def _decide(self, callback: Callback, caller: Caller, receipt: Receipt, loaded: Loaded) -> Answer:
+        at = now()
+        if loaded.task is None:
+            raise Rejected("unknown_task", "There is no such task.", next_step="Check task_id.")
+        artifacts, body = translate.split_artifacts(callback.body)
+        self._require_held(artifacts)
+        executor = _executor(caller, loaded.task)
+        jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
+        quarantine_id = str(new_id())
+
+        def command_for(found: Loaded) -> c.Command:
+            return translate.command_for(
+                callback,
+                body,
+                artifacts,
+                origin=translate.Origin(
+                    executor=executor,
+                    generation=caller.claim.generation if caller.claim else 0,
+                    last_seq=_last_seq(found, callback.attempt),
+                    at=at,
+                    jitter=jitter,
+                ),
+                expected_skillset=self._expected_skillset(caller, found.task),
+            )
+
+        envelope = Envelope(
+            actor=executor or caller.principal, at=at, cause=callback.callback_id, meta=_meta(callback)
+        )
+        try:
+            handled = await handle(
+                self._log,
+                callback.task_id,
+                command_for,
+                envelope,
+                receipt=receipt,
+                answer=lambda task, ids: _answer(task, ids, callback.kind),
+                progress=_progress(callback, at),
+                credential=caller.credential,
+                loaded=loaded,
+                before_append=lambda: self._keep(artifacts),
+            )
+        except Rejected as refusal:
+            await self._keep_aside(refusal, callback, body, envelope, quarantine_id)
+            raise
+        return self._accepted(handled, callback)
+
+    def _accepted(self, handled: Handled, callback: Callback) -> Answer:
+        assert handled.appended is not None
+        self._committed(handled.task)
+        return Answer(
+            body=self._with_token(handled.appended.answer, callback), replayed=handled.appended.replayed
+        )
+
+    def _expected_skillset(self, caller: Caller, task: Task | None) -> str:
+        if caller.executor is None or caller.executor.skills == "not-required" or task is None:
+            return NO_SKILLS
+        return self._skill_sets(task.project).digest
+
+    def _require_held(self, artifacts: Sequence[translate.Delivered]) -> None:
+        for artifact in artifacts:
+            if artifact.content is None and self._artifacts.open(artifact.digest) is None:
+                raise ContractViolation(
+                    "schema_invalid",
+                    f"The bytes of {artifact.name} are not held: upload them first, or send them inline.",
+                    (artifact.pointer,),
+                )
+
+    async def _keep(self, artifacts: Sequence[translate.Delivered]) -> None:
+        """Store inline bytes before the events that name them: unnamed bytes mean nothing, named ones must be there."""
+        for artifact in artifacts:
+            if artifact.content is not None:
+                await self._artifacts.put(artifact.digest, artifact.content)
+
+    async def _keep_aside(
+        self,
+        refusal: Rejected,
+        callback: Callback,
+        body: dict[str, Any],
+        envelope: Envelope,
+        quarantine_id: str,
+    ) -> None:
+        """Close an attempt whose lease is seen to be over, and quarantine the plan or result that came too late."""
+        if refusal.code not in ("lease_lost", "attempt_superseded"):
+            return
+        fire = c.FireDeadline(kind="lease", ref=str(callback.attempt), at=envelope.at)
+        handled = await handle(self._log, callback.task_id, lambda _: fire, envelope)
+        if callback.kind in ("plan", "result"):
+            late = c.Quarantine(
+                quarantine_id=quarantine_id,
+                attempt=callback.attempt,
+                callback_id=callback.callback_id,
+                kind="plan" if callback.kind == "plan" else "result",
+                reason=refusal.code,
+                body=body,
+                at=envelope.at,
+            )
+            handled = await handle(self._log, callback.task_id, lambda _: late, envelope)
+        self._committed(handled.task)
+
+
+def _require_scope(caller: Caller, document: JsonValue) -> None:
+    """Hold a credential to its task, attempt and kinds, before anything else of the content is judged."""
+    if not isinstance(document, dict):
+        return
+    kind = document.get("kind")
+    if caller.claim is None:
+        if isinstance(kind, str) and kind not in _OWN_KINDS:
+            raise Rejected(
+                "scope_denied",
+                f"The executor's own credential may only ack and decline, not {kind[:40]}.",
+                next_step="Use the attempt token from the answer to ack.",
+            )
+        return
+    if kind in _OWN_KINDS:
+        raise Rejected(
+            "scope_denied",
+            f"An attempt token may not {kind}.",
+            next_step="Use the executor's own credential.",
+        )
+    task_id, attempt = document.get("task_id"), document.get("attempt")
+    if (isinstance(task_id, str) and task_id != caller.claim.task_id) or (
+        isinstance(attempt, int) and attempt != caller.claim.attempt
+    ):
+        raise Rejected(
+            "scope_denied",
+            "This token is for another task or attempt.",
+            next_step="Use the token that the ack of this attempt answered.",
+        )
+
+
+def _require_same_key(callback: Callback, idempotency_key: str | None) -> None:
+    if idempotency_key is not None and idempotency_key != callback.callback_id:
+        raise ContractViolation(
+            "idempotency_mismatch", "The Idempotency-Key header must equal callback_id.", ("/callback_id",)
+        )
+
+
+def _require_valid(caller: Caller) -> None:
+    if not caller.valid:
+        raise CredentialInvalid("token_expired", "The credential was revoked or has expired.")
+
+
+def _executor(caller: Caller, task: Task | None) -> str:
+    """Name who acts: the holder of the credential, or the executor that the attempt token was minted for."""
+    if caller.executor is not None:
+        return caller.executor.name
+    assert caller.claim is not None
+    attempts = {a.number: a.executor for a in task.past} if task else {}
+    if task and task.attempt:
+        attempts[task.attempt.number] = task.attempt.executor
+    return attempts.get(caller.claim.attempt, "")
+
+
+def _last_seq(found: Loaded, attempt: int) -> int:
+    return found.progress.seq if found.progress and found.progress.attempt == attempt else 0
+
+
+def _progress(callback: Callback, at: datetime) -> Progress | None:
+    if callback.kind != "progress":
+        return None
+    return Progress(attempt=callback.attempt, seq=callback.seq, message=callback.body["message"], at=at)
+
+
+def _meta(callback: Callback) -> dict[str, str]:
+    meta = {"occurred_at": callback.occurred_at}
+    return {**meta, "traceparent": callback.traceparent} if callback.traceparent else meta
+
+
+def _answer(task: Task, event_ids: Sequence[str], kind: str) -> str:
+    attempt = task.attempt
+    is_open = attempt is not None and attempt.is_open
+    lease = attempt.lease_expires_at if attempt and is_open else None
+    answer: dict[str, Any] = {
+        "accepted": True,
+        "event_ids": list(event_ids),
+        "task_version": task.version,
+        "phase": task.phase,
+        "directive": "continue" if is_open else "stop",
+        "lease_expires_at": lease,
+        "budget_left": budget_left(task),
+    }
+    if kind == "ack" and attempt is not None:
+        answer["generation"] = attempt.generation
+    return orjson.dumps(answer, option=orjson.OPT_UTC_Z).decode()
+
+
+def budget_left(task: Task) -> dict[str, int | None]:
+    """Say what the task may still spend; None is no limit."""
+    budget, spent = task.budget, task.spent
+    used = task.attempt.number if task.attempt else 0
+
+    def left(limit: int | None, gone: int) -> int | None:
+        return None if limit is None else max(limit - gone, 0)
+
+    return {
+        "cost_microusd": left(budget.cost_microusd, spent.cost_microusd),
+        "tokens": left(budget.tokens, spent.input_tokens + spent.output_tokens),
+        "attempts": left(budget.attempts, used),
+    }

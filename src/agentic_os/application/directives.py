@@ -1,0 +1,250 @@
+"""Operators' directives: a line of a comment becomes a command, or a refusal that says what to write instead."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+from agentic_os.application.handle import handle
+from agentic_os.application.ports import DirectiveReceipt, Envelope, EventLog, IssueBook, Principal, Registry
+from agentic_os.clock import new_id, now
+from agentic_os.domain import commands as c
+from agentic_os.domain.directive import DECIDING, VERBS, Directive, parse
+from agentic_os.domain.documents import Participant
+from agentic_os.domain.rejection import Rejected
+from agentic_os.domain.reviews import approval_line
+from agentic_os.domain.task import Task
+from agentic_os.domain.waiting import waiting_for
+
+_ROLE: Final = {
+    "approve": "reviewer",
+    "revise": "reviewer",
+    "reject": "reviewer",
+    "accept": "reviewer",
+    "rework": "reviewer",
+    "cancel": "operator",
+    "retry": "operator",
+    "reassign": "operator",
+    "status": "viewer",
+    "help": "viewer",
+}
+_MEANING: Final = {
+    "approve": "approve exactly this version of the plan",
+    "revise": "send the plan back; each list item must be answered",
+    "reject": "refuse the plan or result, and end the task",
+    "accept": "accept exactly this version of the result",
+    "rework": "send the result back; each list item must be answered",
+    "cancel": "call the task off",
+    "retry": "send a stuck task on; `/retry fresh` forgets its counts",
+    "reassign": "give the task to another executor (@name) or role (role:name)",
+    "status": "say what the task waits for",
+    "help": "list what you may do now",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where a directive was written. seen_at: when its author wrote it, by the tracker's clock."""
+
+    seen_at: datetime
+    cause: str
+    control_plane: str | None = None
+    comment_id: str | None = None
+
+
+class Directives:
+    """Carries out what people write."""
+
+    def __init__(
+        self, *, log: EventLog, registry: Registry, issues: IssueBook, committed: Callable[[Task], None]
+    ) -> None:
+        self._log = log
+        self._registry = registry
+        self._issues = issues
+        self._committed = committed
+
+    async def execute(
+        self, task_id: str, text: str, principal: Principal | None, source: Source
+    ) -> Sequence[DirectiveReceipt]:
+        """Carry out the directives of a text, and store a receipt for each; none found, none given."""
+        found = parse(text)
+        deciding = [d for d in found if d.verb in DECIDING]
+        receipts = []
+        for directive in found:
+            try:
+                if len(deciding) > 1:
+                    raise _refused(
+                        "one_directive",
+                        f"This text holds {len(deciding)} deciding directives, so none was carried out.",
+                        "Write one directive in a comment.",
+                    )
+                message = await self._carry_out(task_id, directive, principal, source)
+                receipt = replace(_receipt(task_id, directive, principal, source), message=message)
+            except Rejected as refusal:
+                receipt = _refusal(_receipt(task_id, directive, principal, source), refusal)
+            await self._issues.receipt(receipt)
+            receipts.append(receipt)
+        return receipts
+
+    async def _carry_out(
+        self, task_id: str, directive: Directive, principal: Principal | None, source: Source
+    ) -> str:
+        if principal is None:
+            raise Rejected(
+                "not_permitted",
+                "This account is not known here.",
+                next_step="Ask an administrator to link your account to a principal.",
+            )
+        if directive.verb not in VERBS:
+            raise _refused("unknown_directive", f"There is no directive /{directive.verb}.", "/help")
+        participant = await self._registry.participant(principal.name)
+        if directive.verb not in ("approve", "accept", "reject", "revise", "rework"):
+            _require_role(participant, directive.verb)
+        if directive.verb == "help":
+            return available(await self._task(task_id), participant)
+        if directive.verb == "status":
+            return status_line(await self._task(task_id))
+        command = await self._command(task_id, directive, participant, source)
+        envelope = Envelope(
+            actor=principal.name,
+            at=now(),
+            reason=directive.line,
+            cause=source.cause,
+            meta={"control_plane": source.control_plane, "comment": source.comment_id}
+            if source.control_plane
+            else {},
+        )
+        handled = await handle(self._log, task_id, lambda _: command, envelope)
+        self._committed(handled.task)
+        return status_line(handled.task)
+
+    async def _task(self, task_id: str) -> Task:
+        task = (await self._log.load(task_id)).task
+        if task is None:
+            raise Rejected("unknown_task", "There is no such task.")
+        return task
+
+    async def _command(
+        self, task_id: str, directive: Directive, voter: Participant, source: Source
+    ) -> c.Command:
+        match directive.verb:
+            case "cancel":
+                return c.Cancel(by=voter.id, reason=directive.text)
+            case "retry":
+                fresh = directive.text.split()[:1] == ["fresh"]
+                return c.Retry(by=voter.id, reason=directive.text, fresh=fresh)
+            case "reassign":
+                return c.Reassign(assignee=await self._assignee(directive.text), reason=directive.line)
+            case _:
+                return self._vote(await self._task(task_id), directive, voter, source)
+
+    def _vote(self, task: Task, directive: Directive, voter: Participant, source: Source) -> c.CastVote:
+        subject = {"approve": "plan", "revise": "plan", "accept": "result", "rework": "result"}.get(
+            directive.verb, directive.subject or ("result" if task.phase == "result_review" else "plan")
+        )
+        if directive.subject is not None and directive.subject != subject:
+            raise _refused(
+                "wrong_target", f"/{directive.verb} takes a {subject}.", _right_line(task, subject)
+            )
+        vote = {"accept": "approve", "rework": "revise"}.get(directive.verb, directive.verb)
+        items = directive.items
+        return c.CastVote(
+            subject="plan" if subject == "plan" else "result",
+            voter=voter,
+            vote="approve" if vote == "approve" else "revise" if vote == "revise" else "reject",
+            words=directive.line,
+            version=directive.version,
+            digest=directive.digest,
+            seen_at=source.seen_at,
+            items=items,
+            item_ids=tuple(str(new_id()) for _ in items),
+            bundle=task.ruling.bundle if task.ruling else "",
+        )
+
+    async def _assignee(self, text: str) -> str:
+        words = text.split()
+        wanted = words[0].removeprefix("@") if words else ""
+        if wanted.startswith("role:"):
+            return wanted
+        principal = await self._registry.by_name(wanted) if wanted else None
+        if principal is None or principal.kind != "executor" or principal.revoked:
+            raise _refused(
+                "unknown_executor", f"There is no executor {wanted!r}.", "/reassign @NAME or role:ROLE"
+            )
+        return principal.name
+
+
+def _receipt(
+    task_id: str, directive: Directive, principal: Principal | None, source: Source
+) -> DirectiveReceipt:
+    return DirectiveReceipt(
+        id=str(new_id()),
+        task_id=task_id,
+        verb=directive.verb,
+        text=directive.line,
+        outcome="done",
+        message="",
+        at=now(),
+        principal=principal.name if principal else None,
+        control_plane=source.control_plane,
+        comment_id=source.comment_id,
+    )
+
+
+def _refusal(receipt: DirectiveReceipt, refusal: Rejected) -> DirectiveReceipt:
+    paste = refusal.next if refusal.next.startswith("/") else None
+    message = refusal.message if paste else f"{refusal.message} {refusal.next}".strip()
+    return replace(receipt, outcome="refused", message=message, rule=refusal.rule, paste=paste)
+
+
+def available(task: Task, participant: Participant) -> str:
+    """List what this person may do now, one directive a line."""
+    open_verbs = {"help", "status"}
+    if not task.ended:
+        open_verbs |= {"cancel", "reassign"}
+    match task.phase:
+        case "plan_review":
+            open_verbs |= {"approve", "revise", "reject"}
+        case "result_review":
+            open_verbs |= {"accept", "rework", "reject"}
+        case "retry_wait" | "dead_letter" | "input_required":
+            open_verbs |= {"retry"}
+    lines = []
+    for verb in (v for v in _MEANING if v in open_verbs and _ROLE[v] in participant.roles):
+        line = (
+            _right_line(task, "plan" if verb == "approve" else "result")
+            if verb in ("approve", "accept")
+            else ""
+        )
+        lines.append(f"- `{line or '/' + verb}`: {_MEANING[verb]}")
+    return "\n".join(lines)
+
+
+def status_line(task: Task) -> str:
+    """Say where the task is and what moves it next, in a sentence."""
+    waiting = waiting_for(task)
+    if waiting is None:
+        return f"The task is {task.phase}."
+    deadline = (
+        f", by {waiting.deadline:%Y-%m-%d %H:%M} UTC, else: {waiting.default}" if waiting.deadline else ""
+    )
+    return f"The task is {task.phase}. Next: {waiting.owner}, {waiting.what}{deadline}."
+
+
+def _right_line(task: Task, subject: str) -> str:
+    submission = task.plan if subject == "plan" else task.result
+    return approval_line(subject, submission) if submission is not None and submission.state == "open" else ""
+
+
+def _require_role(participant: Participant, verb: str) -> None:
+    role = _ROLE[verb]
+    if role not in participant.roles or participant.kind == "executor":
+        raise Rejected(
+            "not_permitted",
+            f"/{verb} needs the role {role}.",
+            next_step=f"Ask somebody with the role {role}.",
+        )
+
+
+def _refused(rule: str, message: str, next_step: str) -> Rejected:
+    return Rejected("not_permitted", message, next_step=next_step, rule=rule)

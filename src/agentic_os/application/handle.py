@@ -1,0 +1,113 @@
+"""Load, decide, append; and again when somebody else was faster. Everything that changes a task goes through here."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from agentic_os.application.ports import (
+    Appended,
+    Batch,
+    Envelope,
+    EventLog,
+    Loaded,
+    Movement,
+    Progress,
+    Receipt,
+    TaskChange,
+    VersionConflict,
+)
+from agentic_os.domain.commands import Command
+from agentic_os.domain.decide import decide
+from agentic_os.domain.events import Event
+from agentic_os.domain.task import Task, fold
+
+_TRIES: Final = 20
+"""Each try that loses means that another append won, so the stream moves on; twenty in a row is a fault."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handled:
+    """What a command did. `task` is the task after it."""
+
+    task: Task
+    events: Sequence[Event]
+    appended: Appended | None
+
+
+def change_of(task: Task | None, commands: Sequence[Command]) -> TaskChange:
+    """Decide several commands one after the other, as one change."""
+    events: list[Event] = []
+    after = task
+    for command in commands:
+        decided = decide(command, after)
+        after = fold(decided, after)
+        events += decided
+    assert after is not None
+    return TaskChange(before=task, after=after, events=events)
+
+
+async def handle(
+    log: EventLog,
+    task_id: str,
+    command_for: Callable[[Loaded], Command],
+    envelope: Envelope,
+    *,
+    receipt: Receipt | None = None,
+    answer: Callable[[Task, Sequence[str]], str] | None = None,
+    movements: Callable[[TaskChange], Sequence[Movement]] = lambda _: (),
+    progress: Progress | None = None,
+    credential: bytes | None = None,
+    loaded: Loaded | None = None,
+    before_append: Callable[[], Awaitable[None]] | None = None,
+) -> Handled:
+    """Carry out one command on one task. Raises Rejected, and what the log raises but VersionConflict.
+
+    before_append runs once the decision is made and before it is written: for what the events refer to.
+    """
+    for attempt in range(_TRIES):
+        found = loaded if loaded is not None and attempt == 0 else await log.load(task_id, receipt)
+        change = change_of(found.task, [command_for(found)])
+        if not change.events and receipt is None:
+            return Handled(task=change.after, events=(), appended=None)
+        batch = Batch(
+            envelope=envelope,
+            changes=[change],
+            receipt=receipt,
+            answer=(lambda ids, after=change.after: answer(after, ids)) if answer else None,  # type: ignore[misc]
+            movements=[*movements(change), *released(change)],
+            progress=progress,
+            clears=cleared(change),
+            credential=credential,
+        )
+        if before_append is not None:
+            await before_append()
+        try:
+            appended = await log.append(batch)
+        except VersionConflict:
+            continue
+        return Handled(task=change.after, events=change.events, appended=appended)
+    raise VersionConflict
+
+
+def cleared(change: TaskChange) -> list[str]:
+    """Say what other tasks may go on with after this change."""
+    found = []
+    if change.after.phase == "completed" and change.before is not None and change.before.phase != "completed":
+        found.append(f"task:{change.after.id}")
+    if (executor := _freed(change)) is not None:
+        found.append(f"capacity:{executor}")
+    return found
+
+
+def released(change: TaskChange) -> list[Movement]:
+    """Give back the capacity of an attempt that this change closed."""
+    executor = _freed(change)
+    return [] if executor is None else [Movement(account=f"capacity:{executor}", reserved=-1)]
+
+
+def _freed(change: TaskChange) -> str | None:
+    attempt = change.before.attempt if change.before else None
+    if attempt is None or not attempt.is_open or change.after.attempt is None:
+        return None
+    now = change.after.attempt
+    return None if now.number == attempt.number and now.is_open else attempt.executor

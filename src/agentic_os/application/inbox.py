@@ -1,0 +1,234 @@
+"""What others did on the tracker: stored once, then acted on; every observation ends with an outcome and a reason."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from agentic_os.application.directives import Directives, Source
+from agentic_os.application.ports import (
+    DirectiveReceipt,
+    EventLog,
+    InboxItem,
+    IssueBook,
+    IssueLink,
+    Registry,
+    VersionConflict,
+    WorkQueue,
+)
+from agentic_os.application.tasks import create_task
+from agentic_os.clock import new_id, now
+from agentic_os.control_plane import (
+    CommentSeen,
+    ControlPlane,
+    ControlPlaneError,
+    FieldChanged,
+    IssueDeleted,
+    IssueOpened,
+    Observation,
+    ReviewDecided,
+    RunSeen,
+)
+from agentic_os.domain import commands as c
+from agentic_os.domain.directive import parse
+from agentic_os.domain.policy import DecisionPoint
+from agentic_os.domain.task import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adoption:
+    """Which issues of people become tasks: those with this label."""
+
+    label: str = "agentic-os"
+
+
+class Inbox:
+    """Acts on observations, each once."""
+
+    def __init__(
+        self,
+        *,
+        log: EventLog,
+        registry: Registry,
+        issues: IssueBook,
+        work: WorkQueue,
+        directives: Directives,
+        control_plane: ControlPlane,
+        policy: Callable[[], DecisionPoint],
+        committed: Callable[[Task], None],
+        adoption: Adoption,
+    ) -> None:
+        self._log = log
+        self._registry = registry
+        self._issues = issues
+        self._work = work
+        self._directives = directives
+        self._plane = control_plane
+        self._policy = policy
+        self._committed = committed
+        self._adoption = adoption
+        self._cursor: str | None = None
+
+    async def pull(self) -> int:
+        """Read the tracker's feed to its end: the truth, of which webhooks are only the quick part."""
+        taken = 0
+        if self._cursor is None:
+            self._cursor = await self._issues.cursor(self._plane.name)
+        while True:
+            observations, following = await self._plane.observations(self._cursor)
+            if not observations:
+                return taken
+            taken += await self._issues.take_in(self._plane.name, observations, following)
+            self._cursor = following
+
+    async def receive(self, observations: Sequence[Observation]) -> int:
+        """Store what a webhook brought."""
+        return await self._issues.take_in(self._plane.name, observations, None)
+
+    async def act(self, item: InboxItem) -> None:
+        """Act on one stored observation, and say what became of it."""
+        outcome, reason = await self._judge(item.observation)
+        await self._issues.finish(item, outcome, reason)
+
+    async def _judge(self, seen: Observation) -> tuple[str, str]:
+        match seen:
+            case CommentSeen():
+                return await self._comment(seen)
+            case ReviewDecided():
+                return await self._decision(seen)
+            case IssueOpened():
+                return await self._opened(seen)
+            case FieldChanged() | IssueDeleted():
+                return await self._drifted(seen)
+            case RunSeen():
+                return "ignored", "a run authorises nothing"
+
+    async def _comment(self, seen: CommentSeen) -> tuple[str, str]:
+        task_id = await self._issues.task_of(self._plane.name, seen.key)
+        if task_id is None:
+            return "ignored", "the issue shows no task"
+        if not parse(seen.body):
+            return "ignored", "no directive in it"
+        if seen.action != "created":
+            return await self._edited(task_id, seen)
+        receipts = await self._execute(task_id, seen.author, seen.body, seen.comment_id, seen)
+        await self._react(seen, receipts)
+        return _outcome(receipts)
+
+    async def _edited(self, task_id: str, seen: CommentSeen) -> tuple[str, str]:
+        """Answer an edit; only what was written at first counts."""
+        message = f"The comment was {seen.action} after it was read. Only new comments are carried out: write it again."
+        directive = parse(seen.body)[0]
+        principal = await self._registry.by_account(self._plane.name, seen.author)
+        await self._issues.receipt(
+            DirectiveReceipt(
+                id=str(new_id()),
+                task_id=task_id,
+                verb=directive.verb,
+                text=directive.line,
+                outcome="refused",
+                message=message,
+                at=now(),
+                rule="created_only",
+                principal=principal.name if principal else None,
+                control_plane=self._plane.name,
+                comment_id=seen.comment_id,
+            )
+        )
+        await self._work.mark([task_id])
+        return "refused", "created_only"
+
+    async def _decision(self, decided: ReviewDecided) -> tuple[str, str]:
+        """Turn a decision made on the tracker's own widget into the directive that it stands for."""
+        task_id = await self._issues.task_of(self._plane.name, decided.key)
+        task = (await self._log.load(task_id)).task if task_id else None
+        if task is None:
+            return "ignored", "the issue shows no task"
+        short = decided.digest.removeprefix("sha256:")
+        for letter, submission in (("v", task.plan), ("r", task.result)):
+            if submission is not None and submission.digest == decided.digest:
+                words = {"v": ("approve", "revise", "reject"), "r": ("accept", "rework", "reject")}[letter]
+                verb = dict(zip(("approve", "revise", "reject"), words, strict=True))[decided.verdict]
+                text = f"/{verb} {letter}{submission.version}@{short} {decided.body}".strip()
+                return _outcome(await self._execute(task.id, decided.author, text, None, decided))
+        return "refused", "the digest is not that of the latest plan or result"
+
+    async def _execute(
+        self, task_id: str, author: str, text: str, comment_id: str | None, seen: CommentSeen | ReviewDecided
+    ) -> Sequence[DirectiveReceipt]:
+        principal = await self._registry.by_account(self._plane.name, author)
+        source = Source(
+            seen_at=seen.at, cause=seen.delivery, control_plane=self._plane.name, comment_id=comment_id
+        )
+        receipts = await self._directives.execute(task_id, text, principal, source)
+        await self._work.mark([task_id])
+        return receipts
+
+    async def _react(self, seen: CommentSeen, receipts: Sequence[DirectiveReceipt]) -> None:
+        """Show the outcome on the comment. The receipt is what counts, so a tracker that is away is no failure."""
+        if not self._plane.capabilities.reactions:
+            return
+        refused = any(r.outcome == "refused" for r in receipts)
+        try:
+            await self._plane.react(seen.key, seen.comment_id, "refused" if refused else "done")
+        except ControlPlaneError:
+            return
+
+    async def _opened(self, opened: IssueOpened) -> tuple[str, str]:
+        """Adopt an issue that a known person opened for us; policy decides the rest."""
+        if self._adoption.label not in opened.labels:
+            return "ignored", f"it has no label {self._adoption.label}"
+        principal = await self._registry.by_account(self._plane.name, opened.author)
+        if (
+            principal is None
+            or principal.kind != "person"
+            or not {"operator", "admin"} & set(principal.roles)
+        ):
+            return "refused", "its author may not create tasks"
+        return await self._adopt(opened, principal.name)
+
+    async def _adopt(self, opened: IssueOpened, requester: str) -> tuple[str, str]:
+        # The link goes first: a reconciler that met the task before its link would make a second issue for it.
+        task_id = await self._issues.task_of(self._plane.name, opened.key)
+        if task_id is None:
+            issue = (await self._plane.observe([opened.key])).get(opened.key)
+            if issue is None:
+                return "ignored", "the issue is gone"
+            task_id = str(new_id())
+            link = IssueLink(task_id=task_id, control_plane=self._plane.name, key=opened.key, url=issue.url)
+            await self._issues.remember(link)
+        command = c.CreateTask(
+            task_id=task_id,
+            title=opened.title,
+            goal=opened.body or opened.title,
+            project=opened.project or "default",
+            labels=opened.labels,
+            requester=requester,
+            origin=f"{self._plane.name}:{opened.key}",
+            at=now(),
+        )
+        try:
+            await create_task(
+                self._log,
+                command,
+                self._policy(),
+                receipt=None,
+                committed=self._committed,
+                cause=opened.delivery,
+            )
+        except VersionConflict:
+            return "done", f"task {task_id} exists already"
+        return "done", f"adopted as task {task_id}"
+
+    async def _drifted(self, seen: FieldChanged | IssueDeleted) -> tuple[str, str]:
+        """Look at the issue again; what the change was does not matter."""
+        task_id = await self._issues.task_of(self._plane.name, seen.key)
+        if task_id is None:
+            return "ignored", "the issue shows no task"
+        await self._work.mark([task_id])
+        return "done", "the issue is compared again"
+
+
+def _outcome(receipts: Sequence[DirectiveReceipt]) -> tuple[str, str]:
+    for receipt in receipts:
+        if receipt.outcome == "refused":
+            return "refused", receipt.rule or receipt.message
+    return "done", ", ".join(f"/{r.verb}" for r in receipts)

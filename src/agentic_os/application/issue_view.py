@@ -1,0 +1,221 @@
+"""What the issue of a task should look like: pure, so that drift is a comparison and nothing else."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from agentic_os.application.directives import status_line
+from agentic_os.application.ports import DirectiveReceipt
+from agentic_os.control_plane import Review
+from agentic_os.domain.reviews import approval_line, hexadecimal
+from agentic_os.domain.task import ENDS, Submission, Task
+
+STATUS_MARKER: Final = "status"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssueView:
+    """The part of an issue that is ours.
+
+    section: the brief section of the body, None while there is no brief. assignee, attempt: who should be woken,
+    for which attempt. notes: marker -> text, in the order in which they must exist; the status note is edited in
+    place, the others are written once.
+    """
+
+    state: str
+    closed: Literal["completed", "not_planned"] | None
+    section: str | None
+    assignee: str | None
+    attempt: int
+    review: Review | None
+    status: str
+    notes: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Documents:
+    """What the view shows and the task's state only names: the documents, and the latest receipts."""
+
+    section: str | None = None
+    plan: dict[str, Any] | None = None
+    result: dict[str, Any] | None = None
+    receipts: Sequence[DirectiveReceipt] = ()
+    waits: Sequence[str] = ()
+
+
+def issue_view(task: Task, documents: Documents, public_url: str) -> IssueView:
+    """Draw the issue of a task."""
+    attempt = task.attempt
+    at_work = attempt is not None and attempt.is_open
+    review = _review(task, documents)
+    return IssueView(
+        state=task.phase,
+        closed=None
+        if task.phase not in ENDS
+        else "completed"
+        if task.phase == "completed"
+        else "not_planned",
+        section=documents.section,
+        assignee=attempt.executor if attempt and at_work else None,
+        attempt=attempt.number if attempt and at_work else 0,
+        review=review,
+        status=_status(task, documents),
+        notes=_notes(task, documents, review, public_url),
+    )
+
+
+def _review(task: Task, documents: Documents) -> Review | None:
+    subject: Literal["plan", "result"] = "plan" if task.phase == "plan_review" else "result"
+    submission = task.plan if subject == "plan" else task.result
+    document = documents.plan if subject == "plan" else documents.result
+    if task.phase not in ("plan_review", "result_review") or submission is None or document is None:
+        return None
+    letter = "v" if subject == "plan" else "r"
+    target = f"{letter}{submission.version}@{hexadecimal(submission)[:8]}"
+    return Review(
+        subject=subject,
+        version=submission.version,
+        digest=submission.digest,
+        document=plan_markdown(document) if subject == "plan" else result_markdown(document),
+        directives={
+            "approve": approval_line(subject, submission),
+            "revise": f"/{'revise' if subject == 'plan' else 'rework'} {target}",
+            "reject": f"/reject {target}",
+        },
+    )
+
+
+def _status(task: Task, documents: Documents) -> str:
+    lines = [f"**{task.phase}** · {status_line(task)}"]
+    if task.phase == "ready" and documents.waits:
+        lines.append(f"\nIt waits for: {', '.join(describe_wait(w) for w in documents.waits)}.")
+    for name, letter, submission in (("Plan", "v", task.plan), ("Result", "r", task.result)):
+        if submission is not None:
+            lines.append(
+                f"\n{name} {letter}{submission.version} `{hexadecimal(submission)[:8]}`: {submission.state}."
+            )
+            if submission.state == "open":
+                lines.append(f"To accept exactly this: `{approval_line(name.lower(), submission)}`")
+    if documents.receipts:
+        lines.append("\n| directive | by | outcome |\n|---|---|---|")
+        lines += [
+            f"| `{_cell(r.text)}` | {r.principal or 'unknown'} | {_outcome(r)} |" for r in documents.receipts
+        ]
+    return "\n".join(lines)
+
+
+def describe_wait(what: str) -> str:
+    """Say in words what a waiting task waits for."""
+    kind, _, name = what.partition(":")
+    match kind:
+        case "task":
+            return f"task {name} to be completed"
+        case "capacity":
+            return f"{name} to have a free hand"
+        case _:
+            return "an executor that may take it (agentic-os executor add)"
+
+
+def _outcome(receipt: DirectiveReceipt) -> str:
+    return "done" if receipt.outcome == "done" else f"refused: {_cell(receipt.message)}"
+
+
+def _cell(text: str) -> str:
+    first = text.splitlines()[0] if text else ""
+    return first.replace("|", "\\|").replace("`", "'")[:160]
+
+
+def _notes(
+    task: Task, documents: Documents, review: Review | None, public_url: str
+) -> tuple[tuple[str, str], ...]:
+    """List the comments that must exist: one where a gate opened, one for each refusal, one at the end."""
+    notes = []
+    if review is not None:
+        letter = "v" if review.subject == "plan" else "r"
+        lines = "\n".join(f"- {verb}: `{line}`" for verb, line in review.directives.items())
+        opened = f"**{review.subject.capitalize()} {letter}{review.version} awaits its review.**"
+        notes.append(
+            (f"gate:{review.digest}", f"{opened}\n\n{review.document}\n\nTo decide, write one of:\n\n{lines}")
+        )
+    notes += [
+        (
+            f"refused:{r.id}",
+            f"`{_cell(r.text)}` was refused: {r.message}" + (f"\n\nWrite: `{r.paste}`" if r.paste else ""),
+        )
+        for r in reversed(documents.receipts)
+        if r.outcome == "refused" and r.control_plane is not None
+    ]
+    notes += [
+        (f"answer:{r.id}", r.message)
+        for r in reversed(documents.receipts)
+        if r.verb in ("help", "status") and r.outcome == "done" and r.control_plane is not None
+    ]
+    if task.phase in ENDS:
+        notes.append((f"end:{task.phase}", _ending(task, documents, public_url)))
+    return tuple(notes)
+
+
+def _ending(task: Task, documents: Documents, public_url: str) -> str:
+    lines = [f"**The task is {task.phase}.** {task.waits}".strip()]
+    if documents.result is not None:
+        lines += ["", result_markdown(documents.result)]
+    if task.acceptance:
+        lines += ["", "| criterion | evidence | rank |", "|---|---|---|"]
+        for criterion in task.acceptance:
+            found = task.evidence.get(criterion.id)
+            shown = (found.status, found.rank) if found else ("none", "")
+            lines.append(f"| `{criterion.id}` {_cell(criterion.text)} | {shown[0]} | {shown[1]} |")
+    if documents.result is not None:
+        lines += [
+            f"- [{a['name']}]({public_url}/api/artifacts/{a['digest']}) ({a['size']} bytes)"
+            for a in documents.result.get("artifacts", ())
+        ]
+    return "\n".join(lines)
+
+
+def plan_markdown(plan: dict[str, Any]) -> str:
+    """Write a plan for people."""
+    lines = [plan["summary"], "", "**Steps**", ""]
+    for step in plan["steps"]:
+        scope = [f"paths: {', '.join(step['paths'])}"] if step.get("paths") else []
+        scope += [f"tools: {', '.join(step['tools'])}"] if step.get("tools") else []
+        scope += [f"risk: {step['risk']}"] if "risk" in step else []
+        lines.append(f"1. `{step['id']}` {step['title']}" + (f" ({'; '.join(scope)})" if scope else ""))
+    if plan.get("acceptance"):
+        lines += [
+            "",
+            "**Acceptance**",
+            "",
+            *(f"- `{a['criterion_id']}` {a['how']}" for a in plan["acceptance"]),
+        ]
+    if plan.get("risks"):
+        lines += ["", "**Risks**", ""]
+        for risk in plan["risks"]:
+            mitigation = f" Mitigation: {risk['mitigation']}" if "mitigation" in risk else ""
+            lines.append(f"- ({risk['level']}) {risk['description']}{mitigation}")
+    if plan.get("responds_to"):
+        lines += ["", "**Answers to the review**", "", *(f"- {a['how']}" for a in plan["responds_to"])]
+    return "\n".join(lines)
+
+
+def result_markdown(result: dict[str, Any]) -> str:
+    """Write a result for people."""
+    lines = [f"{result['summary']} (outcome: {result['outcome']})"]
+    if result.get("changes"):
+        lines += ["", "**Changes**", "", *(f"- {change}" for change in result["changes"])]
+    if result.get("follow_ups"):
+        lines += ["", "**Follow-ups**", "", *(f"- {f}" for f in result["follow_ups"])]
+    return "\n".join(lines)
+
+
+def outcome_of(submission: Submission | None) -> Literal["approved", "revised", "rejected", "withdrawn"]:
+    """Say how a review ended, in the words of the port."""
+    match submission.state if submission else "withdrawn":
+        case "approved":
+            return "approved"
+        case "returned":
+            return "revised"
+        case "rejected":
+            return "rejected"
+        case _:
+            return "withdrawn"

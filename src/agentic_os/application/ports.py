@@ -1,0 +1,473 @@
+"""What the application needs of storage: values to write in one transaction, and the protocols to do it."""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Literal, Protocol, TypeAlias
+
+from agentic_os.domain.documents import JsonObject, Participant
+from agentic_os.domain.events import Event
+from agentic_os.domain.governance import RegistryEvent
+from agentic_os.domain.task import Task
+from agentic_os.domain.waiting import Deadline
+
+
+class StoreUnavailable(Exception):
+    """The database does not answer."""
+
+
+class VersionConflict(Exception):
+    """Somebody else appended to the stream first: load it again."""
+
+
+class DigestMismatch(Exception):
+    """The bytes are not the ones that the digest names."""
+
+
+class TooLarge(Exception):
+    """More bytes came than an artifact may have."""
+
+
+class ReceiptMismatch(Exception):
+    """The key was used before, with other content."""
+
+
+class CredentialRevoked(Exception):
+    """The credential was revoked between the check and the append."""
+
+
+class AccountExhausted(Exception):
+    """A movement would put an account over its limit; nothing was written."""
+
+    def __init__(self, account: str) -> None:
+        super().__init__(account)
+        self.account = account
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """Who appends, why, and because of what. `cause` is the callback's, directive's or delivery's id."""
+
+    actor: str
+    at: datetime
+    reason: str = ""
+    cause: str = ""
+    meta: JsonObject = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """Makes a request repeatable: the answer is stored with the events, under (principal, route, key)."""
+
+    principal: str
+    route: str
+    key: str
+    fingerprint: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Movement:
+    """A change of an account; refused as a whole when spent + reserved would pass the limit."""
+
+    account: str
+    reserved: int = 0
+    spent: int = 0
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """The latest progress of an attempt, kept between two events of it."""
+
+    attempt: int
+    seq: int
+    message: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskChange:
+    """Events for one task's stream, and the task as they make it."""
+
+    before: Task | None
+    after: Task
+    events: Sequence[Event]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryChange:
+    """Events for the stream of one principal or of the governance bundle."""
+
+    stream: str
+    expected: int
+    events: Sequence[RegistryEvent]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """All that one append writes, or none of it.
+
+    answer: built from the event ids before the write, and stored with the receipt. clears: what waiting tasks
+    may go on now. credential: the hash of the credential, which must still be valid when the write happens.
+    """
+
+    envelope: Envelope
+    changes: Sequence[TaskChange] = ()
+    registry: Sequence[RegistryChange] = ()
+    receipt: Receipt | None = None
+    answer: Callable[[Sequence[str]], str] | None = None
+    movements: Sequence[Movement] = ()
+    progress: Progress | None = None
+    clears: Sequence[str] = ()
+    credential: bytes | None = None
+    stale: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Appended:
+    """What an append answered: new events, or the stored answer of an earlier one."""
+
+    answer: str
+    replayed: bool
+    event_ids: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A task as it stands, with what the same round trip found of the request's receipt."""
+
+    task: Task | None
+    progress: Progress | None = None
+    fingerprint: bytes | None = None
+    answer: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """An event as it was stored."""
+
+    stream: str
+    version: int
+    event_id: str
+    type: str
+    actor: str
+    reason: str
+    cause: str
+    at: datetime
+    data: JsonObject
+    hash: str
+
+
+class EventLog(Protocol):
+    """The append-only history, and the tasks folded from it."""
+
+    async def load(self, task_id: str, receipt: Receipt | None = None) -> Loaded:
+        """Read the task's row, folding its events again when the row is missing or of another fold."""
+        ...
+
+    async def append(self, batch: Batch) -> Appended:
+        """Write the batch. Raises VersionConflict, ReceiptMismatch, CredentialRevoked or AccountExhausted."""
+        ...
+
+    async def read_stream(self, stream: str, after: int = 0, limit: int = 500) -> Sequence[Recorded]:
+        """Read a stream in the order of its versions."""
+        ...
+
+    async def read_all(self, cursor: str, limit: int = 1000) -> tuple[Sequence[Recorded], str]:
+        """Read every stream, nothing missed and each in order, from the opaque cursor ("" is the beginning) on."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """Anyone with an identity; the name is the id, and is never given to anybody else.
+
+    capacity: how many attempts an executor may hold at once, None for any number. load: how many it holds.
+    """
+
+    id: str
+    name: str
+    kind: Literal["person", "executor", "system"]
+    roles: tuple[str, ...]
+    owner: str | None = None
+    skills: Literal["required", "not-required"] = "required"
+    capacity: int | None = None
+    revoked: bool = False
+    load: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """A credential that is known, and whether it still counts."""
+
+    principal: Principal
+    hash: bytes
+    valid: bool
+
+
+class Registry(Protocol):
+    """Who may act."""
+
+    async def credential(self, digest: bytes) -> Credential | None:
+        """Find a credential by its hash; None for one that was never issued."""
+        ...
+
+    async def add(
+        self, principal: Principal, credential: bytes, expires_at: datetime | None, *, actor: str = "system"
+    ) -> None:
+        """Store a principal with its first credential. Raises NameTaken."""
+        ...
+
+    async def replace_credentials(self, name: str, credential: bytes) -> None:
+        """Revoke all credentials of a principal, and give it a new one."""
+        ...
+
+    async def record_bundle(self, bundle: str, document: JsonObject, actor: str) -> bool:
+        """Record that a policy came into force, unless it is the one in force already."""
+        ...
+
+    async def by_name(self, name: str) -> Principal | None:
+        """Find a principal by its name."""
+        ...
+
+    async def executors(self) -> Sequence[Principal]:
+        """List the executors that were not revoked, by name."""
+        ...
+
+    async def participant(self, principal_id: str) -> Participant:
+        """Describe a principal as the separation of duties sees it."""
+        ...
+
+    async def by_account(self, control_plane: str, account: str) -> Principal | None:
+        """Find who is behind an account of a tracker."""
+        ...
+
+    async def account_of(self, control_plane: str, principal_id: str) -> str | None:
+        """Find a principal's account on a tracker."""
+        ...
+
+    async def link(
+        self, control_plane: str, account: str, principal_id: str, *, actor: str = "system"
+    ) -> None:
+        """Say that this account is that principal's."""
+        ...
+
+
+class NameTaken(Exception):
+    """There is a principal of that name already."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StaleMark:
+    """A task that may have to be worked on; it goes only when its generation is unchanged."""
+
+    task_id: str
+    generation: int
+    failures: int
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueDeadline:
+    """A deadline that has come."""
+
+    task_id: str
+    deadline: Deadline
+
+
+class WorkQueue(Protocol):
+    """Stale marks, deadlines, and what waits for what."""
+
+    async def claim(self, worker: str, limit: int, lease: timedelta) -> Sequence[StaleMark]:
+        """Take marks in a short committed transaction; nobody else gets them until the lease ends."""
+        ...
+
+    async def settle(self, mark: StaleMark) -> None:
+        """Remove the mark if nothing came in meanwhile, else give it free."""
+        ...
+
+    async def postpone(self, mark: StaleMark, until: datetime, problem: str) -> None:
+        """Put the mark off after a failure."""
+        ...
+
+    async def mark(self, task_ids: Sequence[str]) -> None:
+        """Mark tasks stale."""
+        ...
+
+    async def wait(self, task_id: str, what: str) -> None:
+        """Note that the task may go on once `what` is cleared."""
+        ...
+
+    async def waits_of(self, task_id: str) -> Sequence[str]:
+        """List what the task waits for."""
+        ...
+
+    async def forget_waits(self, task_id: str) -> None:
+        """Note that the task waits for nothing any more."""
+        ...
+
+    async def due(self, at: datetime, limit: int) -> Sequence[DueDeadline]:
+        """List deadlines that have come, the oldest first."""
+        ...
+
+    async def outlook(self) -> "Outlook":
+        """Ask, in one query, when there will be work next."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """When there is work next: None is never, as far as anyone knows."""
+
+    deadline: datetime | None
+    mark: datetime | None
+    inbox: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssueLink:
+    """Which issue shows a task."""
+
+    task_id: str
+    control_plane: str
+    key: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectiveReceipt:
+    """What became of a directive. rule: what refused it. paste: the line that would have been right."""
+
+    id: str
+    task_id: str
+    verb: str
+    text: str
+    outcome: Literal["done", "refused"]
+    message: str
+    at: datetime
+    rule: str | None = None
+    paste: str | None = None
+    principal: str | None = None
+    control_plane: str | None = None
+    comment_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboxItem:
+    """An observation that was stored and not yet acted on."""
+
+    id: int
+    control_plane: str
+    observation: Any
+
+
+class IssueBook(Protocol):
+    """What is known of the tracker: which issue is whose, what came in, and what became of it."""
+
+    async def link_of(self, task_id: str) -> IssueLink | None:
+        """Find the issue of a task."""
+        ...
+
+    async def task_of(self, control_plane: str, key: str) -> str | None:
+        """Find the task of an issue."""
+        ...
+
+    async def remember(self, link: IssueLink) -> None:
+        """Store which issue shows a task."""
+        ...
+
+    async def forget(self, task_id: str) -> None:
+        """Drop the link of a task whose issue is gone."""
+        ...
+
+    async def take_in(self, control_plane: str, observations: Sequence[Any], cursor: str | None) -> int:
+        """Store observations not seen before, and the feed's cursor with them; return how many were new."""
+        ...
+
+    async def cursor(self, control_plane: str) -> str:
+        """Say how far the feed was read."""
+        ...
+
+    async def open_items(self, limit: int) -> Sequence[InboxItem]:
+        """List what was not acted on, in the order of arrival."""
+        ...
+
+    async def finish(self, item: InboxItem, outcome: str, reason: str) -> None:
+        """Say what became of an observation."""
+        ...
+
+    async def receipt(self, receipt: DirectiveReceipt) -> None:
+        """Store what became of a directive."""
+        ...
+
+    async def receipts(self, task_id: str, limit: int) -> Sequence[DirectiveReceipt]:
+        """List the latest receipts of a task, the newest first."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRow:
+    """A task as the read model holds it."""
+
+    task: Task
+    updated_at: datetime
+
+
+class TaskList(Protocol):
+    """Queries over the read models."""
+
+    async def one(self, task_id: str) -> TaskRow | None:
+        """Find the row of a task."""
+        ...
+
+    async def page(
+        self,
+        *,
+        phase: str | None = None,
+        project: str | None = None,
+        executor: str | None = None,
+        text: str | None = None,
+        before: tuple[datetime, str] | None = None,
+        limit: int = 50,
+    ) -> Sequence[TaskRow]:
+        """List tasks, the newest first, after the given (created_at, id)."""
+        ...
+
+    async def artifacts(self, task_id: str) -> Sequence[dict[str, Any]]:
+        """List every version of a task's artifacts."""
+        ...
+
+    async def artifact(self, digest: str) -> dict[str, Any] | None:
+        """Find what is known of some bytes; None when no callback ever named them."""
+        ...
+
+    async def quarantined(self, after: str, limit: int) -> Sequence[dict[str, Any]]:
+        """List what is kept aside, by id."""
+        ...
+
+
+class ArtifactStore(Protocol):
+    """Bytes by digest."""
+
+    async def put(self, digest: str, content: bytes) -> None:
+        """Keep bytes; the digest was checked. The same bytes twice are kept once."""
+        ...
+
+    async def write(self, digest: str, chunks: AsyncIterator[bytes], limit: int) -> int:
+        """Keep a stream of at most `limit` bytes; return the size. Raises DigestMismatch or TooLarge."""
+        ...
+
+    def open(self, digest: str) -> AsyncIterator[bytes] | None:
+        """Stream bytes, or None when they are not held."""
+        ...
+
+
+SkillSets: TypeAlias = Callable[[str], "SkillSetView"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkillSetView:
+    """What the skills of a project should be: the digest of all, and of each its name, root and digest."""
+
+    digest: str
+    skills: Sequence[Mapping[str, str]]

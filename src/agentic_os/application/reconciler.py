@@ -1,0 +1,162 @@
+"""Make each stale task's issue look as it should: told which task, never what happened."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from agentic_os.application import brief
+from agentic_os.application.dispatch import Dispatcher
+from agentic_os.application.issue_view import STATUS_MARKER, Documents, IssueView, issue_view, outcome_of
+from agentic_os.application.ports import EventLog, IssueBook, IssueLink, Registry, StaleMark, WorkQueue
+from agentic_os.clock import now
+from agentic_os.control_plane import (
+    Assignment,
+    ControlPlane,
+    ControlPlaneError,
+    Issue,
+    IssueChanges,
+    IssueDraft,
+    NotFound,
+    RateLimited,
+)
+from agentic_os.domain.task import Submission, Task
+
+RECEIPTS_SHOWN: Final = 5
+CLAIM_LEASE: Final = timedelta(minutes=2)
+
+
+class Reconciler:
+    """Drains stale marks: advances the task, then projects it."""
+
+    def __init__(
+        self,
+        *,
+        log: EventLog,
+        registry: Registry,
+        work: WorkQueue,
+        issues: IssueBook,
+        dispatcher: Dispatcher,
+        control_plane: ControlPlane | None,
+        public_url: str,
+        jitter: Callable[[], float],
+    ) -> None:
+        self._log = log
+        self._registry = registry
+        self._work = work
+        self._issues = issues
+        self._dispatcher = dispatcher
+        self._plane = control_plane
+        self._public_url = public_url
+        self._jitter = jitter
+
+    async def reconcile(self, mark: StaleMark) -> datetime | None:
+        """Work on one claimed mark; a tracker that refuses puts it off, with growing patience, until the answer."""
+        try:
+            task = await self._dispatcher.advance(mark.task_id)
+            if task is not None and self._plane is not None:
+                await self._project(task, self._plane)
+        except ControlPlaneError as problem:
+            until = now() + self._patience(mark, problem)
+            await self._work.postpone(mark, until, f"{type(problem).__name__}: {problem}")
+            return until
+        await self._work.settle(mark)
+        return None
+
+    def _patience(self, mark: StaleMark, problem: ControlPlaneError) -> timedelta:
+        if isinstance(problem, RateLimited):
+            return max(problem.retry_at - now(), timedelta(seconds=1))
+        return timedelta(seconds=min(2**mark.failures, 300) * (1 + self._jitter() / 2))
+
+    async def _project(self, task: Task, plane: ControlPlane) -> None:
+        documents = await self._documents(task)
+        view = issue_view(task, documents, self._public_url)
+        link, issue = await self._issue(task, view, plane)
+        # The assignment goes first: it is what wakes somebody, and trackers react to an agent's end of run at once.
+        if issue.closed is None or view.closed is None:
+            await self._change(link.key, issue, view, plane)
+        await self._review(task, link.key, issue, view, plane)
+        await self._assign(task, link.key, issue, view, plane)
+        await self._note(link.key, issue, view, plane)
+
+    async def _issue(self, task: Task, view: IssueView, plane: ControlPlane) -> tuple[IssueLink, Issue]:
+        """Find the issue, or make it; one that a person deleted is made anew, since the task lives on."""
+        link = await self._issues.link_of(task.id)
+        if link is not None:
+            issue = (await plane.observe([link.key])).get(link.key)
+            if issue is not None:
+                return link, issue
+            await self._issues.forget(task.id)
+        draft = IssueDraft(
+            task_id=task.id,
+            title=task.title,
+            body=brief.with_section(task.goal, view.section or ""),
+            project=task.project,
+            state=view.state,
+            labels=task.labels,
+        )
+        key = await plane.ensure_issue(draft)
+        made = (await plane.observe([key])).get(key)
+        if made is None:
+            raise NotFound(f"the issue {key} was gone right after it was made")
+        link = IssueLink(task_id=task.id, control_plane=plane.name, key=key, url=made.url)
+        await self._issues.remember(link)
+        return link, made
+
+    async def _change(self, key: str, issue: Issue, view: IssueView, plane: ControlPlane) -> None:
+        body = brief.with_section(issue.body, view.section) if view.section else issue.body
+        changes = IssueChanges(
+            body=body if body != issue.body else None,
+            state=view.state if view.state != issue.state else None,
+            closed=(view.closed or "") if view.closed != issue.closed else None,
+        )
+        if changes != IssueChanges():
+            await plane.apply(key, changes)
+
+    async def _review(self, task: Task, key: str, issue: Issue, view: IssueView, plane: ControlPlane) -> None:
+        wanted = view.review.digest if view.review else None
+        decided = {s.digest: s for s in (task.plan, task.result) if s is not None}
+        for digest in issue.reviews:
+            if digest != wanted:
+                await plane.close_review(key, digest, outcome_of(decided.get(digest)))
+        if view.review is not None and wanted not in issue.reviews and plane.capabilities.reviews:
+            await plane.open_review(key, view.review)
+
+    async def _assign(self, task: Task, key: str, issue: Issue, view: IssueView, plane: ControlPlane) -> None:
+        account = await self._registry.account_of(plane.name, view.assignee) if view.assignee else None
+        wanted = Assignment(account=account, task_id=task.id, attempt=view.attempt) if account else None
+        if wanted != issue.assignment:
+            await plane.assign(key, wanted)
+
+    async def _note(self, key: str, issue: Issue, view: IssueView, plane: ControlPlane) -> None:
+        for marker, text in view.notes:
+            if marker not in issue.notes:
+                await plane.post(key, marker, text)
+        shown = issue.notes.get(STATUS_MARKER)
+        if shown is None:
+            await plane.post(key, STATUS_MARKER, view.status)
+        elif shown.body != view.status:
+            await plane.edit(key, shown.id, view.status)
+
+    async def _documents(self, task: Task) -> Documents:
+        """Read what the view shows and the state only names."""
+        section = None
+        if task.attempt is not None:
+            offered = await self._read(task.id, task.attempt.offered_in)
+            url = f"{self._public_url}/api/tasks/{task.id}/brief"
+            section = brief.section(offered["brief"], offered["brief_digest"], url)
+        return Documents(
+            section=section,
+            plan=await self._document(task, task.plan, "plan"),
+            result=await self._document(task, task.result, "result"),
+            receipts=await self._issues.receipts(task.id, RECEIPTS_SHOWN),
+            waits=await self._work.waits_of(task.id) if task.phase == "ready" else (),
+        )
+
+    async def _document(self, task: Task, submission: Submission | None, field: str) -> dict[str, Any] | None:
+        if submission is None:
+            return None
+        return dict((await self._read(task.id, submission.submitted_in))[field])
+
+    async def _read(self, task_id: str, version: int) -> Any:
+        (event,) = await self._log.read_stream(task_id, after=version - 1, limit=1)
+        return event.data

@@ -1,0 +1,43 @@
+"""Wake those who have work: events set after a commit, which coalesce."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+
+from agentic_os.domain.task import Task
+from agentic_os.domain.waiting import deadlines
+
+
+class Signals:
+    """Three events of one process, and an announcement to the others."""
+
+    def __init__(self) -> None:
+        self.work = asyncio.Event()
+        self.inbox = asyncio.Event()
+        self.deadline = asyncio.Event()
+        self.earliest: datetime | None = None
+        self.announce: Callable[[], None] = lambda: None
+
+    def committed(self, task: Task) -> None:
+        """Hear that a task changed."""
+        for deadline in deadlines(task):
+            self.expect(deadline.at)
+        self.work.set()
+        self.announce()
+
+    def expect(self, at: datetime) -> None:
+        """Hear of a deadline; only an earlier one than any known wakes the one who sleeps until it."""
+        if self.earliest is None or at < self.earliest:
+            self.earliest = at
+            self.deadline.set()
+
+    def received(self) -> None:
+        """Hear that something was put into the inbox."""
+        self.inbox.set()
+        self.announce()
+
+    def wake_all(self) -> None:
+        """Hear from another process that there may be work of any kind."""
+        self.work.set()
+        self.inbox.set()
+        self.deadline.set()

@@ -1,0 +1,94 @@
+"""A task as the API shows it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from agentic_os.application.callbacks import budget_left
+from agentic_os.application.issue_view import describe_wait
+from agentic_os.application.ports import IssueLink
+from agentic_os.domain.task import Submission, Task
+from agentic_os.domain.waiting import waiting_for
+
+
+def task_view(task: Task, *, link: IssueLink | None, waits: Sequence[str], updated_at: Any) -> dict[str, Any]:
+    """Draw a task; names and shapes are fixed for those who rely on them."""
+    attempt = task.attempt
+    return {
+        "id": task.id,
+        "title": task.title,
+        "goal": task.goal,
+        "project": task.project,
+        "phase": task.phase,
+        "mode": task.mode,
+        "risk": task.risk,
+        "priority": task.priority,
+        "labels": list(task.labels),
+        "paths": list(task.paths),
+        "tools": list(task.tools),
+        "acceptance": [{"id": c.id, "text": c.text, "rank": c.rank} for c in task.acceptance],
+        "assignee": task.assignee,
+        "requester": task.requester,
+        "depends_on": list(task.depends_on),
+        "due": task.due,
+        "version": task.version,
+        "attempt": None
+        if attempt is None
+        else {
+            "number": attempt.number,
+            "executor": attempt.executor,
+            "step": attempt.step,
+            "state": attempt.state,
+            "lease_expires_at": attempt.lease_expires_at,
+        },
+        "plan": _submission(task.plan),
+        "result": _submission(task.result),
+        "waiting_for": _waiting(task, waits),
+        "holds": [],
+        "blocked_by": [w.removeprefix("task:") for w in waits if w.startswith("task:")],
+        "verdict": None
+        if task.ruling is None
+        else {
+            "decision": task.ruling.decision,
+            "rules": list(task.ruling.rules),
+            "reasons": list(task.ruling.reasons),
+            "bundle": task.ruling.bundle,
+        },
+        "review_items": [{"id": i.id, "text": i.text} for i in task.items],
+        "evidence": [
+            {"criterion_id": e.criterion_id, "status": e.status, "rank": e.rank, "claimed": e.claimed}
+            for e in task.evidence.values()
+        ],
+        "artifacts": [{"name": name, "version": version} for name, version in task.artifacts.items()],
+        "issue": None
+        if link is None
+        else {"control_plane": link.control_plane, "key": link.key, "url": link.url},
+        "budget": {
+            "limit": {
+                "cost_microusd": task.budget.cost_microusd,
+                "tokens": task.budget.tokens,
+                "wall_seconds": task.budget.wall_seconds,
+                "attempts": task.budget.attempts,
+            },
+            "spent": {
+                "cost_microusd": task.spent.cost_microusd,
+                "tokens": task.spent.input_tokens + task.spent.output_tokens,
+            },
+            "left": budget_left(task),
+        },
+        "created_at": task.created_at,
+        "updated_at": updated_at,
+    }
+
+
+def _submission(submission: Submission | None) -> dict[str, Any] | None:
+    if submission is None:
+        return None
+    return {"version": submission.version, "digest": submission.digest, "state": submission.state}
+
+
+def _waiting(task: Task, waits: Sequence[str]) -> dict[str, Any] | None:
+    waiting = waiting_for(task)
+    if waiting is None:
+        return None
+    what = "; ".join(describe_wait(w) for w in waits) if task.phase == "ready" and waits else waiting.what
+    return {"owner": waiting.owner, "what": what, "deadline": waiting.deadline, "default": waiting.default}

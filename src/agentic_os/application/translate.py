@@ -1,0 +1,167 @@
+"""From the words of the contract to the decider's commands; pure."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, cast
+
+from agentic_os.contracts.callback import Callback
+from agentic_os.contracts.canonical import document_digest
+from agentic_os.domain import commands as c
+from agentic_os.domain.documents import Artifact, Evidence, Rank, Runtime, Usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Who sent the callback, under which token, and when it arrived."""
+
+    executor: str
+    generation: int
+    last_seq: int
+    at: datetime
+    jitter: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """An artifact that a callback names, with its bytes where they came inline."""
+
+    name: str
+    media_type: str
+    digest: str
+    size: int
+    criterion_id: str | None
+    step_id: str | None
+    content: bytes | None
+    pointer: str
+
+
+def split_artifacts(body: Mapping[str, Any]) -> tuple[list[Delivered], dict[str, Any]]:
+    """Take inline bytes out of a body: they go to the store, and the events name them by digest."""
+    if "artifacts" not in body:
+        return [], dict(body)
+    delivered = [
+        Delivered(
+            name=a["name"],
+            media_type=a["media_type"],
+            digest=a["digest"],
+            size=a["size"],
+            criterion_id=a.get("criterion_id"),
+            step_id=a.get("step_id"),
+            content=base64.b64decode(a["content_base64"]) if "content_base64" in a else None,
+            pointer=f"/body/artifacts/{index}/digest",
+        )
+        for index, a in enumerate(body["artifacts"])
+    ]
+    named = [{key: value for key, value in a.items() if key != "content_base64"} for a in body["artifacts"]]
+    return delivered, {**body, "artifacts": named}
+
+
+def command_for(
+    callback: Callback,
+    body: dict[str, Any],
+    artifacts: Sequence[Delivered],
+    *,
+    origin: Origin,
+    expected_skillset: str,
+) -> c.Command:
+    """Build the command that a callback stands for."""
+    usage = callback.usage or {}
+    sender: dict[str, Any] = {
+        "executor": origin.executor,
+        "attempt": callback.attempt,
+        "seq": callback.seq,
+        "callback_id": callback.callback_id,
+        "at": origin.at,
+        "generation": origin.generation,
+        "last_seq": origin.last_seq,
+        "usage": Usage(**{k: v for k, v in usage.items() if k != "model"}) if usage else None,
+        "model": usage.get("model"),
+    }
+    match callback.kind:
+        case "ack":
+            return c.Acknowledge(
+                **sender,
+                brief_digest=body["brief_digest"],
+                skillset_digest=body["skillset_digest"],
+                expected_skillset=expected_skillset,
+                runtime=Runtime(**body["runtime"]),
+                workspace=body.get("workspace"),
+            )
+        case "decline":
+            return c.Decline(**sender, reason=body["reason"], detail=body.get("detail"))
+        case "heartbeat":
+            return c.Heartbeat(**sender, note=body.get("note"))
+        case "progress":
+            fraction = body.get("fraction")
+            permille = None if fraction is None else round(fraction * 1000)
+            return c.ReportProgress(
+                **sender, message=body["message"], step_id=body.get("step_id"), permille=permille
+            )
+        case "evidence":
+            return c.AddEvidence(**sender, evidence=_evidence(body, held=frozenset()))
+        case "failure":
+            return c.ReportFailure(
+                **sender,
+                failure=body["class"],
+                message=body["message"],
+                retryable=body["retryable"],
+                retry_after_seconds=body.get("retry_after_seconds"),
+                jitter=origin.jitter,
+            )
+        case "plan" | "result":
+            return _submission(callback.kind, body, artifacts, sender)
+        case _:
+            return c.Record(**sender, kind=cast("Any", callback.kind), body=body)
+
+
+def _submission(
+    kind: str, body: dict[str, Any], artifacts: Sequence[Delivered], sender: dict[str, Any]
+) -> c.Command:
+    answers = frozenset(answer["item_id"] for answer in body.get("responds_to", ()))
+    digest = document_digest(body)
+    if kind == "plan":
+        return c.SubmitPlan(**sender, digest=digest, plan=body, answers=answers)
+    held = frozenset(a.digest for a in artifacts)
+    return c.SubmitResult(
+        **sender,
+        digest=digest,
+        outcome=body["outcome"],
+        result=body,
+        evidence=tuple(_evidence(item, held) for item in body.get("evidence", ())),
+        artifacts=tuple(_artifact(a) for a in artifacts),
+        answers=answers,
+    )
+
+
+def _evidence(item: Mapping[str, Any], held: frozenset[str]) -> Evidence:
+    """Read a claim of evidence, and put it at the rank that its means allow.
+
+    An executor's own word is self-reported. It is observed only where it names bytes that we hold; and never
+    independent, since whoever did the work cannot be its independent witness.
+    """
+    observed = item["rank"] != "self_reported" and item.get("artifact") in held
+    rank: Rank = "observed" if observed else "self_reported"
+    return Evidence(
+        criterion_id=item["criterion_id"],
+        rank=rank,
+        claimed=item["rank"],
+        status=item["status"],
+        command=item.get("command"),
+        exit_code=item.get("exit_code"),
+        artifact=item.get("artifact"),
+        marker=item.get("marker"),
+    )
+
+
+def _artifact(delivered: Delivered) -> Artifact:
+    return Artifact(
+        name=delivered.name,
+        version=1,
+        media_type=delivered.media_type,
+        digest=delivered.digest,
+        size=delivered.size,
+        criterion_id=delivered.criterion_id,
+        step_id=delivered.step_id,
+    )

@@ -1,0 +1,164 @@
+"""The only place where implementations are chosen and joined; tests and production share it."""
+
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from agentic_os.application.attempt_tokens import AttemptTokens
+from agentic_os.application.backend import AuditOutcome, Backend
+from agentic_os.application.callbacks import Callbacks
+from agentic_os.application.directives import Directives
+from agentic_os.application.dispatch import Dispatcher, Terms
+from agentic_os.application.inbox import Adoption, Inbox
+from agentic_os.application.ports import SkillSetView, StoreUnavailable
+from agentic_os.application.reconciler import Reconciler
+from agentic_os.application.signals import Signals
+from agentic_os.artifact_directory import ArtifactDirectory
+from agentic_os.control_plane import ControlPlane
+from agentic_os.domain.policy import DecisionPoint
+from agentic_os.hydration import Definition, resolve
+from agentic_os.postgres.audit import verify
+from agentic_os.postgres.event_log import PostgresEventLog
+from agentic_os.postgres.issue_book import PostgresIssueBook
+from agentic_os.postgres.pool import Pool
+from agentic_os.postgres.rebuild import rebuild
+from agentic_os.postgres.registry import PostgresRegistry
+from agentic_os.postgres.security_log import PostgresSecurityLog
+from agentic_os.postgres.task_list import PostgresTaskList
+from agentic_os.postgres.work_queue import PostgresWorkQueue
+
+log = structlog.get_logger()
+
+CALLBACK_PATH: Final = "/api/executions/callback"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a backend is made of. server_key: 32 bytes. public_url: what links and briefs are built from."""
+
+    dsn: str
+    server_key: bytes
+    artifacts: Path
+    policy: DecisionPoint
+    skills: Definition
+    public_url: str
+    control_plane: ControlPlane | None = None
+    terms: Terms | None = None
+    adoption: Adoption = field(default_factory=Adoption)
+
+
+@asynccontextmanager
+async def open_backend(parts: Parts) -> AsyncIterator[Backend]:
+    """Join the parts, connected, and let go of them at the end."""
+    pool = Pool(parts.dsn)
+    await pool.open()
+    try:
+        yield _join(parts, pool)
+    finally:
+        await pool.close()
+        if parts.control_plane is not None:
+            await parts.control_plane.aclose()
+
+
+def _join(parts: Parts, pool: Pool) -> Backend:
+    signals = Signals()
+    event_log = PostgresEventLog(pool)
+    registry = PostgresRegistry(pool)
+    work = PostgresWorkQueue(pool)
+    issues = PostgresIssueBook(pool)
+    artifacts = ArtifactDirectory(parts.artifacts)
+    tokens = AttemptTokens(parts.server_key)
+    plane = parts.control_plane
+
+    def policy() -> DecisionPoint:
+        return parts.policy
+
+    directives = Directives(log=event_log, registry=registry, issues=issues, committed=signals.committed)
+    dispatcher = Dispatcher(
+        log=event_log,
+        registry=registry,
+        work=work,
+        policy=policy,
+        terms=parts.terms or Terms(callback_url=parts.public_url + CALLBACK_PATH),
+        committed=signals.committed,
+    )
+    skill_sets = _skill_sets(parts.skills)
+    return Backend(
+        log=event_log,
+        registry=registry,
+        work=work,
+        issues=issues,
+        tasks=PostgresTaskList(pool),
+        artifacts=artifacts,
+        skill_sets=skill_sets,
+        policy=policy,
+        callbacks=Callbacks(
+            log=event_log,
+            registry=registry,
+            tokens=tokens,
+            skill_sets=skill_sets,
+            artifacts=artifacts,
+            committed=signals.committed,
+        ),
+        directives=directives,
+        dispatcher=dispatcher,
+        reconciler=Reconciler(
+            log=event_log,
+            registry=registry,
+            work=work,
+            issues=issues,
+            dispatcher=dispatcher,
+            control_plane=plane,
+            public_url=parts.public_url,
+            jitter=random.random,
+        ),
+        inbox=None
+        if plane is None
+        else Inbox(
+            log=event_log,
+            registry=registry,
+            issues=issues,
+            work=work,
+            directives=directives,
+            control_plane=plane,
+            policy=policy,
+            committed=signals.committed,
+            adoption=parts.adoption,
+        ),
+        control_plane=plane,
+        signals=signals,
+        verify=lambda: _verify(pool),
+        rebuild=lambda: rebuild(pool, lambda done: log.info("rebuilding", tasks=done)),
+        ready=lambda: _ready(pool),
+        fingerprint=tokens.fingerprint,
+        note_refusal=PostgresSecurityLog(pool).note,
+    )
+
+
+def _skill_sets(definition: Definition) -> Callable[[str], SkillSetView]:
+    """Resolve a project's skills when asked, so that what is in force is what lies in the folders."""
+
+    def skill_set(project: str) -> SkillSetView:
+        found = resolve(definition, project)
+        skills = [{"name": s.name, "root": s.root, "digest": s.digest} for s in found.skills]
+        return SkillSetView(digest=found.digest, skills=skills)
+
+    return skill_set
+
+
+async def _verify(pool: Pool) -> AuditOutcome:
+    report = await verify(pool)
+    broken = report.broken
+    problem = f"{broken.stream} version {broken.version}: {broken.reason}" if broken else None
+    return AuditOutcome(streams=report.streams, events=report.events, problem=problem)
+
+
+async def _ready(pool: Pool) -> None:
+    async with pool.connection() as connection:
+        if await (await connection.execute("select 1 from es.epoch")).fetchone() is None:
+            raise StoreUnavailable("the event store has no epoch")

@@ -1,0 +1,46 @@
+"""The command line."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from agentic_os import __version__
+from agentic_os.cli import administration, database, skills, tasks, up
+from agentic_os.cli.client import ServerRefused, ServerUnavailable
+
+_EXIT_CODES = """\
+exit codes:
+  0  done
+  1  it did not go as asked (the message says why); for checks: what was checked is not in order
+  2  wrong usage, or something is missing that only you can give
+  3  the server refused (its problem is printed)
+  4  no server answers
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the return value is the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="agentic-os",
+        description="The backend that governs AI agents: agents execute, the backend decides.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"agentic-os {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, title="commands")
+    for module in (up, tasks, administration, database, skills):
+        module.add_commands(commands)
+    args = parser.parse_args(argv)
+    run: Callable[[argparse.Namespace], int] = args.run
+    try:
+        return run(args)
+    except ServerRefused as refusal:
+        print(refusal, file=sys.stderr)
+        return 3
+    except ServerUnavailable as problem:
+        print(problem, file=sys.stderr)
+        return 4
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 1

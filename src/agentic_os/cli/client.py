@@ -1,0 +1,91 @@
+"""Talk to a running server: found by URL and token, or by the home folder."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from agentic_os.clock import new_id
+from agentic_os.home import Home
+from agentic_os.settings import Settings
+
+
+class ServerUnavailable(Exception):
+    """No server answers where one was looked for."""
+
+
+class ServerRefused(Exception):
+    """The server answered with a problem."""
+
+    def __init__(self, problem: dict[str, Any]) -> None:
+        lines = [f"{problem.get('code', problem.get('status'))}: {problem.get('detail', '')}"]
+        lines += [f"  at {pointer or '(the body)'}" for pointer in problem.get("pointer", ())]
+        lines += [f"  next: {problem['next']}"] if problem.get("next") else []
+        super().__init__("\n".join(lines))
+        self.problem = problem
+
+
+def add_connection(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where the server is."""
+    parser.add_argument(
+        "--home", type=Path, help="home of a local stack (default: AGENTIC_OS_HOME, ~/.agentic-os)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+class Client:
+    """A connection to the API as one principal."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self._http = httpx.Client(
+            base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=60.0, trust_env=False
+        )
+        self.url = url
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> "Client":
+        """Connect as the settings and the home folder say. Raises ServerUnavailable."""
+        settings = Settings()
+        home = Home(args.home or settings.home)
+        endpoint = home.endpoint()
+        url = settings.url or (endpoint.url if endpoint else None)
+        if url is None:
+            raise ServerUnavailable(
+                f"No server is known: {home.path} has no endpoint.json.\n"
+                "  next: start one with `agentic-os up`, or set AGENTIC_OS_URL and AGENTIC_OS_TOKEN."
+            )
+        if settings.token is not None:
+            return cls(url, settings.token.get_secret_value())
+        if not home.has("admin.token"):
+            raise ServerUnavailable(
+                f"No token is known: {home.path} has no admin.token.\n  next: set AGENTIC_OS_TOKEN."
+            )
+        return cls(url, home.secret("admin.token"))
+
+    def get(self, path: str, **query: Any) -> Any:
+        """GET a document."""
+        return self._send("GET", path, params={k: v for k, v in query.items() if v is not None})
+
+    def post(self, path: str, body: Any = None, key: str | None = None) -> Any:
+        """POST a document under an idempotency key."""
+        headers = {"Idempotency-Key": key or str(new_id())}
+        return self._send("POST", path, json={} if body is None else body, headers=headers)
+
+    def put(self, path: str, body: Any) -> Any:
+        """PUT a document."""
+        return self._send("PUT", path, json=body)
+
+    def _send(self, method: str, path: str, **options: Any) -> Any:
+        try:
+            response = self._http.request(method, path, **options)
+        except httpx.HTTPError as problem:
+            raise ServerUnavailable(
+                f"{self.url} does not answer ({problem}).\n  next: start it with `agentic-os up`."
+            ) from problem
+        if response.is_error:
+            try:
+                raise ServerRefused(response.json())
+            except ValueError:
+                raise ServerRefused({"status": response.status_code, "detail": response.text[:500]}) from None
+        return response.json() if response.content else None

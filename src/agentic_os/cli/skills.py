@@ -1,0 +1,229 @@
+"""`agentic-os skills`: project the central skill set into workspaces, and tell where they drifted."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from agentic_os.hydration import (
+    DEFAULT_PROJECT,
+    Change,
+    Definition,
+    DefinitionError,
+    SkillSet,
+    WorkspaceError,
+    check,
+    hydrate,
+    load_definition,
+    resolve,
+)
+from agentic_os.settings import Settings
+
+IN_STEP, DRIFT, USAGE, CONFLICT = 0, 1, 2, 3
+_EXIT_CODES = (
+    "exit codes: 0 in step, 1 drift (--check), 2 usage or a bad definition, 3 conflict with files not ours"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What came of one workspace."""
+
+    workspace: Path
+    skill_set: SkillSet
+    exit_code: int
+    changes: tuple[Change, ...] = ()
+    conflicts: tuple[Change, ...] = ()
+    differences: tuple[Change, ...] = ()
+    stale: tuple[str, ...] = ()
+    error: str = ""
+
+
+def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Register `skills hydrate`, `skills check` and `skills list`."""
+    skills = subparsers.add_parser("skills", help="the skills of projects and their workspaces")
+    commands = skills.add_subparsers(metavar="COMMAND", required=True)
+    for name, text, register in (
+        ("hydrate", "bring workspaces in step with the definition", _register_hydrate),
+        ("check", "tell how workspaces differ from the definition", _register_check),
+        ("list", "list the skills of a project", _register_list),
+    ):
+        register(commands.add_parser(name, help=text, description=text, epilog=_EXIT_CODES))
+
+
+def hydrate_main(argv: list[str]) -> int:
+    """Run `skills hydrate` with the arguments of bin/hydrate-runtime-skills."""
+    parser = argparse.ArgumentParser(prog="hydrate-runtime-skills", epilog=_EXIT_CODES)
+    _register_hydrate(parser)
+    args = parser.parse_args(argv)
+    run: Callable[[argparse.Namespace], int] = args.run
+    return run(args)
+
+
+def _register_hydrate(parser: argparse.ArgumentParser) -> None:
+    _add_selection(parser)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 on drift")
+    parser.add_argument("--dry-run", action="store_true", help="change nothing; print what would be done")
+    parser.add_argument(
+        "--prune", action="store_true", help="remove skills of ours that are no longer defined"
+    )
+    parser.add_argument(
+        "--mode", choices=["link", "copy"], default="link", help="how to project (default: link)"
+    )
+    parser.set_defaults(run=_run_hydrate)
+
+
+def _register_check(parser: argparse.ArgumentParser) -> None:
+    _add_selection(parser)
+    parser.set_defaults(run=_run_hydrate, check=True)
+
+
+def _register_list(parser: argparse.ArgumentParser) -> None:
+    _add_selection(parser, workspace=False)
+    parser.set_defaults(run=_run_list)
+
+
+def _add_selection(parser: argparse.ArgumentParser, *, workspace: bool = True) -> None:
+    parser.add_argument("--project", help="the project (default: of the workspace, else 'default')")
+    if workspace:
+        parser.add_argument(
+            "--workspace", type=Path, help="one folder (default: each workspace of the definition)"
+        )
+    parser.add_argument(
+        "--definition",
+        type=Path,
+        help="a skills.yaml (default: that of the governance folder, else the package's own)",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _run_hydrate(args: argparse.Namespace) -> int:
+    try:
+        definition = load_definition(args.definition or _definition_in_force())
+        selected = _select(definition, args.project, args.workspace)
+        sets = {project: resolve(definition, project) for project in {project for _, project in selected}}
+    except DefinitionError as error:
+        return _refuse(str(error))
+    outcomes = [_handle(workspace, sets[project], args) for workspace, project in selected]
+    if args.json:
+        print(json.dumps({"workspaces": [_as_json(outcome) for outcome in outcomes]}, indent=2))
+    else:
+        _print(outcomes)
+    return max((outcome.exit_code for outcome in outcomes), default=IN_STEP)
+
+
+def _run_list(args: argparse.Namespace) -> int:
+    try:
+        definition = load_definition(args.definition or _definition_in_force())
+        project = _known(definition, args.project or DEFAULT_PROJECT)
+        skill_set = resolve(definition, project)
+    except DefinitionError as error:
+        return _refuse(str(error))
+    if args.json:
+        print(json.dumps(_describe_set(skill_set), indent=2))
+        return IN_STEP
+    print(f"project {project}  {skill_set.digest}")
+    width = max((len(skill.name) for skill in skill_set.skills), default=0)
+    for skill in skill_set.skills:
+        shadowed = f"  (shadows {', '.join(skill.shadowed)})" if skill.shadowed else ""
+        print(f"{skill.name:{width}}  {skill.digest[:19]}  {skill.root}{shadowed}")
+    return IN_STEP
+
+
+def _definition_in_force() -> Path | None:
+    """Find the skills.yaml that the backend goes by, so that both have the same skills in mind."""
+    settings = Settings()
+    file = (settings.governance or settings.home.expanduser() / "governance") / "skills.yaml"
+    return file if file.is_file() else None
+
+
+def _known(definition: Definition, project: str) -> str:
+    if project not in definition.projects:
+        known = ", ".join(definition.projects)
+        raise DefinitionError(f"{definition.origin}: no project {project!r} (known: {known})")
+    return project
+
+
+def _select(definition: Definition, project: str | None, workspace: Path | None) -> list[tuple[Path, str]]:
+    """Choose the workspaces to handle, each with its project."""
+    if project is not None:
+        _known(definition, project)
+    if workspace is None:
+        return [(path, name) for name, path in definition.workspaces.items() if project in {None, name}]
+    own = {path.resolve(): name for name, path in definition.workspaces.items()}
+    return [(workspace, project or own.get(workspace.resolve(), DEFAULT_PROJECT))]
+
+
+def _handle(workspace: Path, skill_set: SkillSet, args: argparse.Namespace) -> _Outcome:
+    if not workspace.is_dir():
+        return _Outcome(workspace, skill_set, USAGE, error="is no folder")
+    try:
+        if args.check:
+            drift = check(workspace, skill_set)
+            code = DRIFT if drift.differences else IN_STEP
+            return _Outcome(workspace, skill_set, code, differences=drift.differences)
+        report = hydrate(workspace, skill_set, mode=args.mode, prune=args.prune, dry_run=args.dry_run)
+    except WorkspaceError as error:
+        return _Outcome(workspace, skill_set, CONFLICT, error=str(error))
+    return _Outcome(
+        workspace,
+        skill_set,
+        CONFLICT if report.conflicts else IN_STEP,
+        changes=report.changes,
+        conflicts=report.conflicts,
+        stale=report.stale,
+    )
+
+
+def _print(outcomes: list[_Outcome]) -> None:
+    if not outcomes:
+        print("The definition names no workspace to hydrate; name one with --workspace DIR.")
+    for outcome in outcomes:
+        skill_set = outcome.skill_set
+        print(
+            f"{outcome.workspace}: project {skill_set.project}, {len(skill_set.skills)} skills, {skill_set.digest}"
+        )
+        for change in outcome.changes:
+            print(f"  {change.what}: {change.path}")
+        for path in outcome.stale:
+            print(f"  stale, left in place (see --prune): {path}")
+        for difference in outcome.differences:
+            print(f"  drift: {difference.path} {difference.what}")
+        for conflict in outcome.conflicts:
+            print(f"  conflict: {conflict.path} {conflict.what}", file=sys.stderr)
+        if outcome.error:
+            print(f"  error: {outcome.error}", file=sys.stderr)
+        elif not (outcome.changes or outcome.conflicts or outcome.differences or outcome.stale):
+            print("  in step")
+
+
+def _as_json(outcome: _Outcome) -> dict[str, Any]:
+    return {
+        "workspace": str(outcome.workspace),
+        **_describe_set(outcome.skill_set),
+        "exit_code": outcome.exit_code,
+        "changes": [asdict(change) for change in outcome.changes],
+        "conflicts": [asdict(change) for change in outcome.conflicts],
+        "differences": [asdict(change) for change in outcome.differences],
+        "stale": list(outcome.stale),
+        "error": outcome.error or None,
+    }
+
+
+def _describe_set(skill_set: SkillSet) -> dict[str, Any]:
+    return {
+        "project": skill_set.project,
+        "digest": skill_set.digest,
+        "skills": [
+            {"name": skill.name, "root": skill.root, "digest": skill.digest, "shadowed": list(skill.shadowed)}
+            for skill in skill_set.skills
+        ],
+    }
+
+
+def _refuse(message: str) -> int:
+    print(f"agentic-os skills: {message}", file=sys.stderr)
+    return USAGE

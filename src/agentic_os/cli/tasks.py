@@ -1,0 +1,153 @@
+"""`agentic-os task`: ask for work, look at it, steer it."""
+
+import argparse
+import json
+from typing import Any
+
+from agentic_os.cli.client import Client, add_connection
+from agentic_os.cli.tables import table
+
+
+def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Register `task` and its verbs."""
+    task = commands.add_parser("task", help="ask for work, look at it, steer it", description=__doc__)
+    verbs = task.add_subparsers(metavar="VERB", required=True)
+    _new(verbs.add_parser("new", help="ask for work"))
+
+    listing = verbs.add_parser("list", help="list tasks, the newest first")
+    listing.add_argument("--phase")
+    listing.add_argument("--project")
+    listing.add_argument("--text", help="part of the title")
+    listing.add_argument("--limit", type=int, default=50)
+    listing.set_defaults(run=_list)
+
+    show = verbs.add_parser("show", help="show a task and what moves it next")
+    show.add_argument("task")
+    show.set_defaults(run=_show)
+
+    log = verbs.add_parser("log", help="show who did what, when and why")
+    log.add_argument("task")
+    log.set_defaults(run=_log)
+
+    directive = verbs.add_parser("directive", help="steer a task, as a comment on its issue would")
+    directive.add_argument("task")
+    directive.add_argument("text", help="for instance '/approve v1@9f2c1a7b', or /help")
+    directive.set_defaults(run=_direct)
+    for parser in (listing, show, log, directive):
+        add_connection(parser)
+
+
+def _new(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("title")
+    parser.add_argument("--goal", help="markdown (default: the title)")
+    parser.add_argument("--project", default="default")
+    parser.add_argument("--mode", choices=("direct", "plan_first"), default="direct")
+    parser.add_argument("--risk", choices=("low", "medium", "high", "critical"), default="low")
+    parser.add_argument("--assignee", help="NAME of an executor, or role:ROLE")
+    parser.add_argument(
+        "--accept", action="append", default=[], metavar="ID=TEXT", help="a criterion; repeatable"
+    )
+    parser.add_argument("--path", action="append", default=[], help="a path that it may touch; repeatable")
+    parser.add_argument("--label", action="append", default=[])
+    parser.add_argument(
+        "--after", action="append", default=[], metavar="TASK", help="a task that it depends on"
+    )
+    parser.add_argument("--key", help="idempotency key: the same key makes one task")
+    parser.set_defaults(run=_create)
+    add_connection(parser)
+
+
+def _create(args: argparse.Namespace) -> int:
+    criteria = []
+    for given in args.accept:
+        name, found, text = given.partition("=")
+        if not found:
+            print(f"--accept takes ID=TEXT, not {given!r}")
+            return 2
+        criteria.append({"id": name, "text": text})
+    body = {
+        "title": args.title,
+        "goal": args.goal or args.title,
+        "project": args.project,
+        "mode": args.mode,
+        "risk": args.risk,
+        "assignee": args.assignee,
+        "acceptance": criteria,
+        "paths": args.path,
+        "labels": args.label,
+        "depends_on": args.after,
+    }
+    task = Client.of(args).post("/api/tasks", body, args.key)
+    print(json.dumps(task, indent=2) if args.json else f"{task['id']}  {task['phase']}")
+    return 0
+
+
+def _list(args: argparse.Namespace) -> int:
+    page = Client.of(args).get(
+        "/api/tasks", phase=args.phase, project=args.project, text=args.text, limit=args.limit
+    )
+    if args.json:
+        print(json.dumps(page, indent=2))
+        return 0
+    rows = [(t["id"], t["phase"], t["project"], _executor(t), t["title"][:60]) for t in page["items"]]
+    print(table(("TASK", "PHASE", "PROJECT", "EXECUTOR", "TITLE"), rows) if rows else "No tasks.")
+    return 0
+
+
+def _executor(task: dict[str, Any]) -> str:
+    return task["attempt"]["executor"] if task["attempt"] else ""
+
+
+def _show(args: argparse.Namespace) -> int:
+    task = Client.of(args).get(f"/api/tasks/{args.task}")
+    if args.json:
+        print(json.dumps(task, indent=2))
+        return 0
+    print(
+        f"{task['title']}\n  {task['id']}, project {task['project']}, {task['mode']}, version {task['version']}"
+    )
+    print(f"  phase     {task['phase']}")
+    if waiting := task["waiting_for"]:
+        until = f", by {waiting['deadline']}, else: {waiting['default']}" if waiting["deadline"] else ""
+        print(f"  next      {waiting['owner']}: {waiting['what']}{until}")
+    if attempt := task["attempt"]:
+        print(
+            f"  attempt   {attempt['number']} ({attempt['step']}) by {attempt['executor']}: {attempt['state']}"
+        )
+    for name in ("plan", "result"):
+        if found := task[name]:
+            print(f"  {name:9} version {found['version']}, {found['state']}, {found['digest']}")
+    if verdict := task["verdict"]:
+        rules = ", ".join(verdict["rules"]) or "no rule, the defaults"
+        print(f"  verdict   {verdict['decision']} by {rules}; bundle {verdict['bundle'][:19]}")
+    for item in task["evidence"]:
+        print(f"  evidence  {item['criterion_id']}: {item['status']} ({item['rank']})")
+    if task["issue"]:
+        print(f"  issue     {task['issue']['url']}")
+    return 0
+
+
+def _log(args: argparse.Namespace) -> int:
+    client = Client.of(args)
+    after: int | None = 0
+    while after is not None:
+        page = client.get(f"/api/tasks/{args.task}/events", after=after)
+        for event in page["items"]:
+            if args.json:
+                print(json.dumps(event))
+            else:
+                reason = f"  ({event['reason']})" if event["reason"] else ""
+                print(f"{event['version']:4}  {event['at']}  {event['actor']:16}  {event['type']}{reason}")
+        after = page["next"]
+    return 0
+
+
+def _direct(args: argparse.Namespace) -> int:
+    receipt = Client.of(args).post(f"/api/tasks/{args.task}/directives", {"text": args.text})
+    if args.json:
+        print(json.dumps(receipt, indent=2))
+    else:
+        print(f"{receipt['outcome']}: {receipt['message']}")
+        if receipt["paste"]:
+            print(f"  write: {receipt['paste']}")
+    return 0 if receipt["outcome"] == "done" else 1

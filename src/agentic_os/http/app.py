@@ -1,0 +1,23 @@
+"""The API as an ASGI application."""
+
+from fastapi import FastAPI
+
+from agentic_os import __version__
+from agentic_os.application.backend import Backend
+from agentic_os.http import administration, artifacts, callbacks, tasks
+from agentic_os.http.problems import install
+
+
+def create_app(backend: Backend) -> FastAPI:
+    """Put the API together over a backend."""
+    app = FastAPI(
+        title="agentic-os",
+        version=__version__,
+        summary="The backend that governs AI agents: agents execute, the backend decides.",
+        redirect_slashes=False,
+    )
+    app.state.backend = backend
+    install(app)
+    for module in (callbacks, tasks, artifacts, administration):
+        app.include_router(module.router)
+    return app

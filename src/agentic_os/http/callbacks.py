@@ -1,0 +1,59 @@
+"""POST /api/executions/callback: the one door of executors."""
+
+from fastapi import APIRouter, Request, Response
+
+from agentic_os.application.backend import Backend
+from agentic_os.application.callbacks import CredentialInvalid
+from agentic_os.contracts.callback import MAX_CALLBACK_BYTES
+from agentic_os.contracts.schema import callback_schema
+from agentic_os.domain.rejection import Rejected
+from agentic_os.http.authentication import bearer
+from agentic_os.http.models import read_body
+from agentic_os.http.problems import Refused
+
+router = APIRouter()
+
+
+@router.post(
+    "/api/executions/callback",
+    status_code=202,
+    summary="Report on an attempt",
+    openapi_extra={
+        "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
+    },
+)
+async def callback(request: Request) -> Response:
+    """Accept one callback of an executor, as the contract /api/contracts/callback/v1 describes it."""
+    backend: Backend = request.app.state.backend
+    token = bearer(request)
+    raw = await read_body(request, MAX_CALLBACK_BYTES)
+    try:
+        answer = await backend.callbacks.accept(raw, token, request.headers.get("idempotency-key"))
+    except CredentialInvalid as refusal:
+        await backend.note_refusal("callback", refusal.code)
+        raise
+    except Rejected as refusal:
+        if refusal.code == "skill_drift":
+            raise await _drift(backend, refusal, raw) from refusal
+        raise
+    headers = {"Idempotent-Replayed": "true"} if answer.replayed else None
+    return Response(answer.body, 202, headers, media_type="application/json")
+
+
+@router.get("/api/contracts/callback/v1", summary="The schema of callbacks")
+async def contract() -> Response:
+    """Publish the normative schema, byte for byte."""
+    return Response(callback_schema(), media_type="application/schema+json")
+
+
+async def _drift(backend: Backend, refusal: Rejected, raw: bytes) -> Refused:
+    """Add what the skills should be, so that the executor's script can name the differences."""
+    project = await backend.callbacks.project_of(raw)
+    expected = backend.skill_sets(project)
+    return Refused(
+        refusal.code,
+        refusal.message,
+        next_step=refusal.next,
+        pointers=refusal.pointers,
+        more={"expected": {"digest": expected.digest, "skills": [dict(s) for s in expected.skills]}},
+    )

@@ -1,0 +1,154 @@
+"""What the operator API takes; strict, and closed to surplus fields."""
+
+from datetime import datetime
+from typing import Annotated, Literal, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+
+from agentic_os.contracts.strict_json import parse_json
+from agentic_os.domain.documents import Mode, Priority, Rank, Risk
+from agentic_os.http.problems import Refused
+
+Model = TypeVar("Model", bound=BaseModel)
+
+MAX_BODY: int = 1024 * 1024
+MAX_INTEGER: int = 2**53 - 1
+Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+Role = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,59}$")]
+Line = Annotated[str, StringConstraints(min_length=1, max_length=300, pattern=r"^[^\r\n]*\S[^\r\n]*$")]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=4000)]
+Markdown = Annotated[str, StringConstraints(min_length=1, max_length=200_000)]
+Count = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
+Assignee = Annotated[str, StringConstraints(pattern=r"^(role:)?[a-z0-9][a-z0-9._-]{0,62}$")]
+
+
+class Strict(BaseModel):
+    """A body in which every field is meant."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class CriterionIn(Strict):
+    """One acceptance criterion."""
+
+    id: Id
+    text: Text
+    rank: Rank = "self_reported"
+
+
+class BudgetIn(Strict):
+    """What the task may cost."""
+
+    cost_microusd: Count | None = None
+    tokens: Count | None = None
+    wall_seconds: Count | None = None
+    attempts: Annotated[int, Field(ge=1, le=1000)] | None = None
+
+
+class TaskIn(Strict):
+    """A task to be done."""
+
+    title: Line
+    goal: Markdown
+    project: Id = "default"
+    acceptance: Annotated[list[CriterionIn], Field(max_length=50)] = []
+    mode: Mode = "direct"
+    risk: Risk = "low"
+    paths: Annotated[list[Annotated[str, Field(min_length=1, max_length=400)]], Field(max_length=200)] = []
+    tools: Annotated[list[Annotated[str, Field(min_length=1, max_length=120)]], Field(max_length=50)] = []
+    labels: Annotated[list[Annotated[str, Field(min_length=1, max_length=60)]], Field(max_length=50)] = []
+    assignee: Assignee | None = None
+    depends_on: Annotated[list[Id], Field(max_length=50)] = []
+    budget: BudgetIn = BudgetIn()
+    priority: Priority = "medium"
+    due: datetime | None = None
+
+    @field_validator("acceptance")
+    @classmethod
+    def _distinct(cls, value: list[CriterionIn]) -> list[CriterionIn]:
+        if len({c.id for c in value}) != len(value):
+            raise ValueError("two criteria have the same id")
+        return value
+
+    @field_validator("due")
+    @classmethod
+    def _aware(cls, value: datetime | None) -> datetime | None:
+        if value is not None and value.tzinfo is None:
+            raise ValueError("a time needs its offset, for instance Z")
+        return value
+
+
+class DirectiveIn(Strict):
+    """What an operator writes."""
+
+    text: Annotated[str, Field(min_length=1, max_length=20_000)]
+
+
+class ExecutorIn(Strict):
+    """An executor to register."""
+
+    name: Name
+    role: Role
+    owner: Name | None = None
+    skills: Literal["required", "not-required"] = "required"
+    capacity: Annotated[int, Field(ge=1, le=10_000)] | None = None
+
+
+class TokenIn(Strict):
+    """A person to register."""
+
+    name: Name
+    role: Literal["viewer", "operator", "reviewer", "admin"]
+    expires_in_days: Annotated[int, Field(ge=1, le=3650)] | None = None
+
+
+class AccountIn(Strict):
+    """An account of a tracker, to be linked to a principal."""
+
+    control_plane: Role
+    account: Annotated[str, Field(min_length=1, max_length=200)]
+
+
+async def read_body(request: Request, limit: int = MAX_BODY) -> bytes:
+    """Read a body of at most `limit` bytes. Raises Refused too_large as soon as it is longer."""
+    declared = request.headers.get("content-length", "0")
+    body = bytearray()
+    if declared.isdecimal() and int(declared) > limit:
+        raise Refused("too_large", f"A body is at most {limit} bytes.")
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise Refused("too_large", f"A body is at most {limit} bytes.")
+    return bytes(body)
+
+
+async def read_model(request: Request, model: type[Model]) -> Model:
+    """Read a body as a model. Raises ContractViolation for bad JSON, Refused with pointers for wrong fields."""
+    raw = await read_body(request)
+    parse_json(raw)
+    try:
+        return model.model_validate_json(raw)
+    except ValidationError as faults:
+        errors = faults.errors(include_url=False, include_context=False)
+        pointers = ["/" + "/".join(str(part) for part in e["loc"]) if e["loc"] else "" for e in errors]
+        words = "; ".join(f"{p or 'the body'}: {e['msg']}" for p, e in zip(pointers, errors, strict=True))
+        raise Refused(
+            "schema_invalid",
+            words,
+            pointers=pointers,
+            next_step="Correct the fields that the pointers name; /docs shows the shape.",
+        ) from None
+
+
+def documented(model: type[BaseModel]) -> dict[str, object]:
+    """Describe a body in the OpenAPI document; it is read by hand, so FastAPI does not see it."""
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": model.model_json_schema(ref_template="#/$defs/{model}")}
+            },
+        }
+    }

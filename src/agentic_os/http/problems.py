@@ -1,0 +1,182 @@
+"""Every refusal as application/problem+json: what went wrong, where, whether to try again, and what to do next."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from agentic_os.application.callbacks import CredentialInvalid
+from agentic_os.application.ports import (
+    AccountExhausted,
+    CredentialRevoked,
+    ReceiptMismatch,
+    StoreUnavailable,
+    VersionConflict,
+)
+from agentic_os.contracts.violation import ContractViolation
+from agentic_os.domain.rejection import Rejected
+
+log = structlog.get_logger()
+
+STATUS: Final[Mapping[str, int]] = {
+    "malformed": 400,
+    "credential_invalid": 401,
+    "token_expired": 401,
+    "budget_exceeded": 402,
+    "scope_denied": 403,
+    "tool_denied": 403,
+    "self_review": 403,
+    "not_permitted": 403,
+    "policy_denied": 403,
+    "unknown_task": 404,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "attempt_superseded": 409,
+    "lease_lost": 409,
+    "wrong_phase": 409,
+    "seq_stale": 409,
+    "plan_unapproved": 409,
+    "plan_unchanged": 409,
+    "brief_mismatch": 409,
+    "skill_drift": 409,
+    "replan_cap": 409,
+    "name_taken": 409,
+    "confirmation_required": 409,
+    "digest_mismatch": 409,
+    "conflict": 409,
+    "too_large": 413,
+    "schema_invalid": 422,
+    "marker_missing": 422,
+    "section_missing": 422,
+    "review_items_unanswered": 422,
+    "items_required": 422,
+    "idempotency_mismatch": 422,
+    "output_invalid": 422,
+    "secret_in_artifact": 422,
+    "rate_limited": 429,
+    "internal": 500,
+    "gate_error": 503,
+}
+RETRYABLE: Final = frozenset({"conflict", "rate_limited", "gate_error", "internal"})
+_NEXT: Final[Mapping[str, str]] = {
+    "malformed": "Send one JSON document in UTF-8.",
+    "schema_invalid": "Correct the fields that the pointers name; the schema is at /api/contracts/callback/v1.",
+    "marker_missing": "Begin with the marker line of this task and attempt, and end with AOS:END.",
+    "section_missing": "Add the section that the message names; write none for an empty list.",
+    "credential_invalid": "Send Authorization: Bearer with a credential that is in force.",
+    "token_expired": "Get a new credential; an attempt token comes with the answer to ack.",
+    "too_large": "Send less at once; upload large artifacts by digest first.",
+    "idempotency_mismatch": "Draw a new id for new content, or send exactly the first content again.",
+    "gate_error": "Try again in a moment; nothing was stored.",
+    "not_found": "Check the address; /docs lists what there is.",
+    "method_not_allowed": "Use one of the methods in the Allow header.",
+    "internal": "Try again; if it happens again, look into the server's log.",
+}
+
+
+class Refused(Exception):
+    """The HTTP layer itself says no."""
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        next_step: str = "",
+        pointers: Sequence[str] = (),
+        more: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.next = next_step
+        self.pointers = pointers
+        self.more = more or {}
+
+
+def problem(
+    code: str,
+    message: str,
+    *,
+    pointers: Sequence[str] = (),
+    next_step: str = "",
+    more: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Build a problem response."""
+    status = STATUS[code]
+    body = {
+        "type": f"urn:agentic-os:problem:{code}",
+        "title": code.replace("_", " ").capitalize(),
+        "status": status,
+        "code": code,
+        "detail": message,
+        "pointer": list(pointers),
+        "retryable": code in RETRYABLE,
+        "next": next_step or _NEXT.get(code, ""),
+        **(more or {}),
+    }
+    extra = {"WWW-Authenticate": "Bearer", **(headers or {})} if status == 401 else dict(headers or {})  # noqa: PLR2004
+    return Response(orjson.dumps(body), status, extra, media_type="application/problem+json")
+
+
+def install(app: FastAPI) -> None:
+    """Answer every exception that has a meaning with its problem."""
+
+    async def on_rejected(_: Request, e: Exception) -> Response:
+        assert isinstance(e, Rejected)
+        return problem(e.code, e.message, pointers=e.pointers, next_step=e.next)
+
+    async def on_violation(_: Request, e: Exception) -> Response:
+        assert isinstance(e, ContractViolation)
+        return problem(e.code, e.message, pointers=e.pointers)
+
+    async def on_credential(_: Request, e: Exception) -> Response:
+        assert isinstance(e, CredentialInvalid)
+        return problem(e.code, e.message)
+
+    async def on_refused(_: Request, e: Exception) -> Response:
+        assert isinstance(e, Refused)
+        return problem(e.code, e.message, pointers=e.pointers, next_step=e.next, more=e.more)
+
+    async def on_http(_: Request, e: Exception) -> Response:
+        assert isinstance(e, HTTPException)
+        code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(e.status_code, "malformed")
+        return problem(code, str(e.detail), headers=e.headers)
+
+    async def on_validation(_: Request, e: Exception) -> Response:
+        assert isinstance(e, RequestValidationError)
+        faults = e.errors()
+        pointers = ["/" + "/".join(str(part) for part in fault["loc"][1:]) for fault in faults]
+        return problem("schema_invalid", "; ".join(f["msg"] for f in faults), pointers=pointers)
+
+    async def on_mismatch(_: Request, __: Exception) -> Response:
+        return problem("idempotency_mismatch", "This key was used before, with other content.")
+
+    async def on_contention(_: Request, __: Exception) -> Response:
+        return problem("gate_error", "The gate could not decide just now.")
+
+    async def on_fault(request: Request, e: Exception) -> Response:
+        log.error("request failed", path=request.url.path, exc_info=e)
+        return problem("internal", "The server failed; the fault is in its log.")
+
+    handlers: dict[type[Exception], Any] = {
+        Rejected: on_rejected,
+        ContractViolation: on_violation,
+        CredentialInvalid: on_credential,
+        CredentialRevoked: on_contention,
+        Refused: on_refused,
+        HTTPException: on_http,
+        RequestValidationError: on_validation,
+        ReceiptMismatch: on_mismatch,
+        VersionConflict: on_contention,
+        AccountExhausted: on_contention,
+        StoreUnavailable: on_contention,
+        Exception: on_fault,
+    }
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)

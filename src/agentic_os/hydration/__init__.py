@@ -1,0 +1,35 @@
+"""Hydration: the skill set of a project, from one central definition, in each of its workspaces."""
+
+from agentic_os.hydration.definition import (
+    DEFAULT_PROJECT,
+    PACKAGE_ROOT,
+    Definition,
+    DefinitionError,
+    SourceRoot,
+    load_definition,
+    packaged_skills,
+)
+from agentic_os.hydration.drift import Drift, check
+from agentic_os.hydration.places import Mode, WorkspaceError
+from agentic_os.hydration.resolution import Skill, SkillSet, resolve
+from agentic_os.hydration.workspace import Change, Report, hydrate
+
+__all__ = [
+    "DEFAULT_PROJECT",
+    "PACKAGE_ROOT",
+    "Change",
+    "Definition",
+    "DefinitionError",
+    "Drift",
+    "Mode",
+    "Report",
+    "Skill",
+    "SkillSet",
+    "SourceRoot",
+    "WorkspaceError",
+    "check",
+    "hydrate",
+    "load_definition",
+    "packaged_skills",
+    "resolve",
+]

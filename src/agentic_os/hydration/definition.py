@@ -1,0 +1,177 @@
+"""The central definition of skills (`skills.yaml`): read, and refused with file and line."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+from typing import Any, NoReturn
+
+import yaml
+
+from agentic_os.domain.skill_set import InvalidSkill, check_skill_name, effective_names
+
+PACKAGE_ROOT = "package:agentic_os"
+DEFAULT_PROJECT = "default"
+DEFAULT_TARGETS = (".agents/skills", ".claude/skills")
+_PACKAGE_DEFAULTS = ("start-work", "submit-plan", "submit-result")
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+class DefinitionError(ValueError):
+    """The definition, or a skill that it names, is wrong; the message starts with the file and the line."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRoot:
+    """A folder of skills: as the definition writes it, and where it is."""
+
+    label: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Definition:
+    """What skills there are, and which of them each project has; roots in order of priority."""
+
+    origin: str
+    source_roots: tuple[SourceRoot, ...]
+    global_defaults: tuple[str, ...]
+    shared_integrations: tuple[str, ...] = ()
+    project_defaults: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    workspaces: Mapping[str, Path] = field(default_factory=lambda: MappingProxyType({}))
+    targets: tuple[str, ...] = DEFAULT_TARGETS
+
+    @property
+    def projects(self) -> tuple[str, ...]:
+        """List the projects that the definition knows."""
+        return effective_names([DEFAULT_PROJECT], self.project_defaults, self.workspaces)
+
+    def names_for(self, project: str) -> tuple[str, ...]:
+        """List the skills of a project; one without an entry of its own has what all have."""
+        return effective_names(
+            self.global_defaults, self.shared_integrations, self.project_defaults.get(project, ())
+        )
+
+
+def packaged_skills() -> Path:
+    """Find the skills that come with this package: in the wheel, or else in the repository."""
+    installed = _PACKAGE / "_skills"
+    return installed if installed.is_dir() else _PACKAGE.parents[1] / "skills"
+
+
+def load_definition(path: Path | None) -> Definition:
+    """Read a skills.yaml; without one the package's own definition is in force. Raises DefinitionError."""
+    if path is None:
+        root = SourceRoot(PACKAGE_ROOT, packaged_skills())
+        return Definition(origin=PACKAGE_ROOT, source_roots=(root,), global_defaults=_PACKAGE_DEFAULTS)
+    try:
+        root_node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DefinitionError(f"{path}: cannot be read: {error}") from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise DefinitionError(f"{path}:{line}: {error.problem or 'is not YAML'}") from error
+    except yaml.YAMLError as error:
+        raise DefinitionError(f"{path}: is not YAML: {error}") from error
+    return _DefinitionReader(path).read(root_node)
+
+
+class _DefinitionReader:
+    """Walks the YAML nodes, which know their lines, where plain values would have lost them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.folder = path.resolve().parent
+
+    def read(self, root: yaml.Node | None) -> Definition:
+        if root is None:
+            raise DefinitionError(f"{self.path}:1: is empty; give source_roots and global_defaults")
+        members = self.mapping(root)
+        readers: dict[str, Callable[[yaml.Node], Any]] = {
+            "source_roots": lambda node: tuple(self.source_root(item) for item in self.sequence(node)),
+            "global_defaults": self.names,
+            "shared_integrations": self.names,
+            "project_defaults": lambda node: {
+                project: self.names(item) for project, item in self.mapping(node).items()
+            },
+            "workspaces": lambda node: {
+                project: self.folder_path(item) for project, item in self.mapping(node).items()
+            },
+            "targets": lambda node: tuple(self.target(item) for item in self.sequence(node)),
+        }
+        for name, node in members.items():
+            if name not in readers:
+                self.refuse(node, f"unknown key {name!r} (known: {', '.join(readers)})")
+        for name in ("source_roots", "global_defaults"):
+            if name not in members:
+                self.refuse(root, f"the key {name!r} is missing")
+        values: dict[str, Any] = {name: readers[name](node) for name, node in members.items()}
+        return Definition(origin=str(self.path), **values)
+
+    def refuse(self, node: yaml.Node, message: str) -> NoReturn:
+        raise DefinitionError(f"{self.path}:{node.start_mark.line + 1}: {message}")
+
+    def mapping(self, node: yaml.Node) -> dict[str, yaml.Node]:
+        if not isinstance(node, yaml.MappingNode):
+            self.refuse(node, "must be a mapping")
+        members: dict[str, yaml.Node] = {}
+        for key, value in node.value:
+            name = self.text(key)
+            if name in members:
+                self.refuse(key, f"the key {name!r} comes twice")
+            members[name] = value
+        return members
+
+    def sequence(self, node: yaml.Node) -> list[yaml.Node]:
+        if not isinstance(node, yaml.SequenceNode):
+            self.refuse(node, "must be a list")
+        return list(node.value)
+
+    def text(self, node: yaml.Node) -> str:
+        if not isinstance(node, yaml.ScalarNode) or node.tag != "tag:yaml.org,2002:str" or not node.value:
+            self.refuse(node, "must be a text (quote it if it is one)")
+        return str(node.value)
+
+    def names(self, node: yaml.Node) -> tuple[str, ...]:
+        return tuple(self.name(item) for item in self.sequence(node))
+
+    def name(self, node: yaml.Node) -> str:
+        try:
+            return check_skill_name(self.text(node))
+        except InvalidSkill as error:
+            self.refuse(node, str(error))
+
+    def folder_path(self, node: yaml.Node) -> Path:
+        try:
+            return self.folder / Path(self.text(node)).expanduser()
+        except RuntimeError as error:
+            self.refuse(node, str(error))
+
+    def source_root(self, node: yaml.Node) -> SourceRoot:
+        label = self.text(node)
+        if label == PACKAGE_ROOT:
+            return SourceRoot(label, packaged_skills())
+        path = self.folder_path(node)
+        if not path.is_dir():
+            self.refuse(node, f"the source root {label!r} is no folder ({path})")
+        return SourceRoot(label, path.resolve())
+
+    def target(self, node: yaml.Node) -> str:
+        text = self.text(node)
+        if not is_target(text):
+            self.refuse(node, f"the target {text!r} must be a path within the workspace, without '..'")
+        return text
+
+
+def is_target(text: str) -> bool:
+    """Tell whether a target is a plain relative path, written in the one way it can be."""
+    path = PurePosixPath(text)
+    return (
+        not path.is_absolute()
+        and path.as_posix() == text
+        and ".." not in path.parts
+        and "\\" not in text
+        and text.isprintable()
+        and text != "."
+        and path.parts[0] != ".git"
+    )

@@ -1,0 +1,328 @@
+"""The whole stack in one process: the database, the API, the worker, and the control plane's own server beside them."""
+
+import asyncio
+import hashlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+import uvicorn
+from pydantic import SecretStr
+
+from agentic_os.application.backend import Backend
+from agentic_os.application.ports import Principal
+from agentic_os.bootstrap import Parts, open_backend
+from agentic_os.companion import CompanionFailed, running_companion
+from agentic_os.control_plane import Companion, CompanionSettings, ControlPlane, ControlPlaneError, Plugin
+from agentic_os.control_plane import Settings as PlaneSettings
+from agentic_os.control_plane.discovery import PluginError, open_plugin
+from agentic_os.governance import Governance, GovernanceInvalid, load_governance
+from agentic_os.home import Endpoint, Home, HomeUnusable
+from agentic_os.http.app import create_app
+from agentic_os.hydration import DefinitionError, load_definition
+from agentic_os.postgres.databases import Databases, DatabaseUnavailable, open_databases
+from agentic_os.postgres.migrations import MigrationError, migrate
+from agentic_os.postgres.wakeup import Wakeup
+from agentic_os.settings import Settings
+from agentic_os.worker import Worker
+
+log = structlog.get_logger()
+
+HOST: Final = "127.0.0.1"
+OPERATOR: Final = "admin"
+_COMPANION_READY: Final = 30.0
+_DRAIN: Final = 4
+
+
+class CannotStart(Exception):
+    """Something that only the person at the keyboard can mend."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """What the person at the keyboard asked for. Port 0 takes a free one; control plane "none" shows tasks nowhere."""
+
+    home: Home
+    port: int = 8700
+    board_port: int = 8701
+    governance: Path | None = None
+    public_url: str | None = None
+    control_plane: str = "board"
+    run_as: str = ""
+
+
+def say(message: str) -> None:
+    """Tell the person at the keyboard."""
+    print(message, file=sys.stderr, flush=True)  # noqa: T201 - a foreground process speaks
+
+
+def serve(choices: Choices, settings: Settings) -> None:
+    """Serve until a signal says stop. Raises CannotStart."""
+    try:
+        choices.home.prepare()
+        _serve(choices, settings)
+    except (
+        HomeUnusable,
+        DatabaseUnavailable,
+        MigrationError,
+        GovernanceInvalid,
+        DefinitionError,
+        PluginError,
+        CompanionFailed,
+    ) as problem:
+        raise CannotStart(str(problem)) from problem
+
+
+def _serve(choices: Choices, settings: Settings) -> None:
+    """Open what blocks first (files, sockets, the database), then hand over to the loop."""
+    governance = load_governance(_governance_folder(choices))
+    with _interrupted_by_sigterm(), _listen(choices.port, "--port") as listener:
+        board_port = _free_port(choices.board_port) if choices.control_plane != "none" else 0
+        with open_databases(
+            choices.home.path,
+            _revealed(settings.database_url),
+            say=say,
+            database_app_url=_revealed(settings.database_app_url),
+            database_board_url=_revealed(settings.database_board_url),
+        ) as databases:
+            for name in migrate(databases.owner, databases.app):
+                say(f"migrated: {name}")
+            stack = _Stack(choices, settings, governance, databases, listener, board_port)
+            try:
+                _runner()(stack.run())
+            except KeyboardInterrupt:
+                say("stopped")
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM unwind the stack as Ctrl-C does, before and after the loop that has its own handler."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        say("stopped")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _runner() -> Callable[[Coroutine[Any, Any, None]], None]:
+    try:
+        import uvloop  # noqa: PLC0415 - not on Windows
+    except ImportError:
+        return asyncio.run
+    return uvloop.run
+
+
+def _revealed(value: SecretStr | None) -> str | None:
+    return value.get_secret_value() if value is not None else None
+
+
+def _governance_folder(choices: Choices) -> Path | None:
+    if choices.governance is not None:
+        return choices.governance
+    default = choices.home.path / "governance"
+    return default if default.is_dir() else None
+
+
+def _listen(port: int, option: str) -> socket.socket:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((HOST, port))
+        listener.listen(1024)
+    except (OSError, OverflowError) as problem:
+        listener.close()
+        raise CannotStart(
+            f"{HOST}:{port} is taken or refused ({problem}): choose another with {option}."
+        ) from problem
+    return listener
+
+
+def _free_port(port: int) -> int:
+    with _listen(port, "--board-port") as probe:
+        return int(probe.getsockname()[1])
+
+
+class _Stack:
+    """What runs in the loop."""
+
+    def __init__(  # noqa: PLR0917 - made once, just above
+        self,
+        choices: Choices,
+        settings: Settings,
+        governance: Governance,
+        databases: Databases,
+        listener: socket.socket,
+        board_port: int,
+    ) -> None:
+        self._choices = choices
+        self._settings = settings
+        self._governance = governance
+        self._databases = databases
+        self._listener = listener
+        self._url = f"http://{HOST}:{listener.getsockname()[1]}"
+        self._board_url = f"http://{HOST}:{board_port}"
+        self._board_port = board_port
+        self._companion: asyncio.subprocess.Process | None = None
+
+    async def run(self) -> None:
+        """Serve until told to stop."""
+        home = self._choices.home
+        async with AsyncExitStack() as exits:
+            companion, plane = await self._control_plane(exits)
+            parts = Parts(
+                dsn=self._databases.app,
+                server_key=hashlib.sha256(home.secret("server.key").encode()).digest(),
+                artifacts=home.path / "artifacts",
+                policy=self._governance.policy,
+                skills=load_definition(self._skills_file()),
+                public_url=self._choices.public_url or self._url,
+                control_plane=plane,
+            )
+            backend = await exits.enter_async_context(open_backend(parts))
+            await self._first_steps(backend)
+            server = await exits.enter_async_context(self._api(backend))
+            if plane is not None and companion is not None:
+                await self._introduce(backend, plane)
+            await exits.enter_async_context(self._working(backend, server))
+            home.announce(
+                Endpoint(url=self._url, board_url=self._board_url if companion else None, pid=os.getpid())
+            )
+            exits.callback(home.withdraw)
+            self._say_where()
+            await server.stopped.wait()
+
+    def _skills_file(self) -> Path | None:
+        folder = _governance_folder(self._choices)
+        path = folder / "skills.yaml" if folder else None
+        return path if path is not None and path.is_file() else None
+
+    async def _control_plane(self, exits: AsyncExitStack) -> tuple[Companion | None, ControlPlane | None]:
+        if self._choices.control_plane == "none":
+            return None, None
+        home = self._choices.home
+        plugin: Plugin = open_plugin(self._choices.control_plane)
+        token, secret = home.secret("board-backend.token"), home.secret("board-webhook.secret")
+        folder = home.path / "board"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        companion = plugin.companion(
+            CompanionSettings(
+                host=HOST,
+                port=self._board_port,
+                public_url=self._board_url,
+                database_url=self._databases.board,
+                home=str(folder),
+                backend_token=token,
+                webhook_url=f"{self._url}/api/webhooks/{self._choices.control_plane}",
+                webhook_secret=secret,
+                operator_name=OPERATOR,
+                operator_password=home.secret("board.password"),
+                run_as=self._choices.run_as,
+            )
+        )
+        if companion is not None:
+            self._companion = await exits.enter_async_context(running_companion(companion))
+        plane = plugin.open(PlaneSettings(url=self._board_url, token=token, webhook_secrets=(secret,)))
+        return companion, plane
+
+    async def _first_steps(self, backend: Backend) -> None:
+        """Make the administrator on the first start, give a new token when its file is gone, record the policy."""
+        home = self._choices.home
+        admin = await backend.registry.by_name(OPERATOR)
+        if admin is None or not home.has("admin.token"):
+            token = "aoso_" + home.secret("admin.token.new")
+            digest = hashlib.sha256(token.encode()).digest()
+            if admin is None:
+                principal = Principal(id=OPERATOR, name=OPERATOR, kind="person", roles=("admin",))
+                await backend.registry.add(principal, digest, None)
+            else:
+                await backend.registry.replace_credentials(OPERATOR, digest)
+            home.write_secret("admin.token", token)
+            (home.path / "admin.token.new").unlink()
+        policy = self._governance
+        await backend.registry.record_bundle(policy.policy.bundle, policy.document, OPERATOR)
+
+    @asynccontextmanager
+    async def _api(self, backend: Backend) -> AsyncIterator["_Server"]:
+        config = uvicorn.Config(
+            create_app(backend),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_DRAIN,
+            h11_max_incomplete_event_size=64 * 1024,
+        )
+        server = _Server(config)
+        serving = asyncio.create_task(server.serve(sockets=[self._listener]))
+        serving.add_done_callback(lambda _: server.stopped.set())
+        while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn offers no event for it
+            await asyncio.sleep(0.005)
+        try:
+            yield server
+        finally:
+            server.should_exit = True
+            await serving
+
+    async def _introduce(self, backend: Backend, plane: ControlPlane) -> None:
+        """Wait until the control plane's server answers, and say whose the operator's account on it is."""
+        give_up = asyncio.get_running_loop().time() + _COMPANION_READY
+        account = None
+        while account is None:
+            if self._companion is not None and self._companion.returncode is not None:
+                raise CompanionFailed(
+                    f"The server of {plane.name} ended (exit {self._companion.returncode})."
+                )
+            try:
+                account = await plane.identify(OPERATOR)
+            except ControlPlaneError as problem:
+                if asyncio.get_running_loop().time() > give_up:
+                    raise CompanionFailed(
+                        f"The server of {plane.name} does not answer: {problem}"
+                    ) from problem
+                await asyncio.sleep(0.05)
+        await backend.registry.link(plane.name, account, OPERATOR)
+
+    @asynccontextmanager
+    async def _working(self, backend: Backend, server: "_Server") -> AsyncIterator[None]:
+        wakeup = Wakeup(
+            _revealed(self._settings.database_direct_url) or self._databases.app, backend.signals.wake_all
+        )
+        backend.signals.announce = wakeup.announce
+        tasks = [asyncio.create_task(Worker(backend).run()), asyncio.create_task(wakeup.run())]
+        for task in tasks:
+            task.add_done_callback(lambda _: server.stopped.set())
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(outcome, Exception):
+                    log.error("the worker failed", exc_info=outcome)
+
+    def _say_where(self) -> None:
+        home = self._choices.home.path
+        say(f"API    {self._url}   (token of the administrator: {home / 'admin.token'})")
+        if self._companion is not None:
+            say(f"board  {self._board_url}   (sign in as {OPERATOR}; password: {home / 'board.password'})")
+        say("ready; Ctrl-C stops it")
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that says when it has stopped."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.stopped = asyncio.Event()

@@ -1,0 +1,136 @@
+"""The schedule: who sleeps until what. Nothing here looks for work on a timer but the look once a minute."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from agentic_os.application.backend import Backend
+from agentic_os.application.handle import handle
+from agentic_os.application.ports import DueDeadline, Envelope
+from agentic_os.application.reconciler import CLAIM_LEASE
+from agentic_os.clock import new_id, now
+from agentic_os.control_plane import ControlPlaneError
+from agentic_os.domain.commands import FireDeadline
+
+log = structlog.get_logger()
+
+RESYNC: Final = timedelta(seconds=60)
+_AT_ONCE: Final = 8
+_FAULT_PAUSE: Final = 1.0
+
+
+class Worker:
+    """Drains stale marks, deadlines and the inbox, each when told that there is something."""
+
+    def __init__(self, backend: Backend, *, resync: timedelta = RESYNC) -> None:
+        self._backend = backend
+        self._name = str(new_id())
+        self._resync = resync
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        signals = self._backend.signals
+        signals.wake_all()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._woken_by(signals.work, self.drain_stale))
+            group.create_task(self._woken_by(signals.inbox, self.drain_inbox))
+            group.create_task(self._sleep_until_deadlines())
+            group.create_task(self._look_around())
+
+    async def _woken_by(self, event: asyncio.Event, drain: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await event.wait()
+            event.clear()
+            try:
+                await drain()
+            except Exception:  # a fault in one pass must not end the loop; the marks are still there
+                log.exception("pass failed", drain=drain.__name__)
+                await asyncio.sleep(_FAULT_PAUSE)
+                event.set()
+
+    async def drain_stale(self) -> None:
+        """Reconcile every task that is marked stale, several at a time."""
+        work = self._backend.work
+        while marks := await work.claim(self._name, _AT_ONCE, CLAIM_LEASE):
+            retries = await asyncio.gather(*(self._backend.reconciler.reconcile(m) for m in marks))
+            for retry_at in retries:
+                if retry_at is not None:
+                    self._wake_at(retry_at)
+
+    def _wake_at(self, at: datetime) -> None:
+        delay = max((at - now()).total_seconds(), 0.0)
+        asyncio.get_running_loop().call_later(delay, self._backend.signals.work.set)
+
+    async def drain_inbox(self) -> None:
+        """Act on every observation that was stored, in order."""
+        inbox = self._backend.inbox
+        while inbox is not None and (items := await self._backend.issues.open_items(100)):
+            for item in items:
+                await inbox.act(item)
+            self._backend.signals.work.set()
+
+    async def drain_deadlines(self) -> datetime | None:
+        """Fire every deadline that has come, the oldest first; return the next one."""
+        while due := await self._backend.work.due(now(), 200):
+            for each in due:
+                await self._fire(each)
+        return (await self._backend.work.outlook()).deadline
+
+    async def _fire(self, due: DueDeadline) -> None:
+        deadline = due.deadline
+        jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
+        command = FireDeadline(kind=deadline.kind, ref=deadline.ref, at=now(), jitter=jitter)
+        envelope = Envelope(actor="system", at=command.at, reason=f"the {deadline.kind} deadline came")
+        handled = await handle(self._backend.log, due.task_id, lambda _: command, envelope)
+        self._backend.signals.committed(handled.task)
+
+    async def _sleep_until_deadlines(self) -> None:
+        signals = self._backend.signals
+        while True:
+            # Whatever is committed from here on sets the event again, so nothing falls between look and sleep.
+            signals.deadline.clear()
+            signals.earliest = None
+            try:
+                earliest = await self.drain_deadlines()
+            except Exception:
+                log.exception("pass failed", drain="deadlines")
+                earliest = now() + timedelta(seconds=_FAULT_PAUSE)
+            if earliest is not None:
+                signals.expect(earliest)
+                signals.deadline.clear()
+            await self._sleep(signals.deadline, earliest)
+
+    async def _sleep(self, event: asyncio.Event, until: datetime | None) -> None:
+        remaining = None if until is None else max((until - now()).total_seconds(), 0.0)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(event.wait(), remaining)
+
+    async def _look_around(self) -> None:
+        """Look once a minute for what no signal told: one query, and the feed of the tracker."""
+        while True:
+            try:
+                await self.look_around()
+            except ControlPlaneError as problem:
+                log.warning("control plane", problem=f"{type(problem).__name__}: {problem}")
+            except Exception:
+                log.exception("pass failed", drain="look around")
+            await asyncio.sleep(self._resync.total_seconds())
+
+    async def look_around(self) -> None:
+        """Set the signals that somebody forgot, and read the tracker's feed."""
+        signals = self._backend.signals
+        outlook = await self._backend.work.outlook()
+        if outlook.mark is not None and outlook.mark <= now():
+            signals.work.set()
+        if outlook.deadline is not None:
+            signals.expect(outlook.deadline)
+        if self._backend.inbox is not None and await self._backend.inbox.pull():
+            outlook = await self._backend.work.outlook()
+        if outlook.inbox:
+            signals.inbox.set()
