@@ -6,7 +6,7 @@ in postgres/codec.py; tests/golden/events keeps one stored example of each.
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from agentic_os.domain.documents import (
     Artifact,
@@ -466,4 +466,23 @@ Event: TypeAlias = (
     | CallbackQuarantined
 )
 
-SCHEMA_VERSION = 1
+BY_SYSTEM: Final[frozenset[type]] = frozenset(
+    {
+        TaskAllowed,
+        TaskDenied,
+        DispatchDenied,
+        AttemptOffered,
+        AttemptExpired,
+        AttemptSuperseded,
+        PlanApproved,
+        ReviewTimedOut,
+        TaskCompleted,
+        TaskDeadLettered,
+        TaskFailed,
+        InputRequired,
+        CallbackQuarantined,
+    }
+)
+"""Facts that the backend decides, whoever's act led to them: their actor is the system, their cause that act."""
+
+SCHEMA_VERSION: Final = 1

@@ -82,11 +82,13 @@ def _open_part(folder: int, name: str, *, create: bool) -> int:
 def look(folder: int, name: str) -> Place:
     """Tell what stands at a name, without following it."""
     try:
-        mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+        return Place("link", os.readlink(name, dir_fd=folder))
     except FileNotFoundError:
         return Place("nothing")
-    if stat.S_ISLNK(mode):
-        return Place("link", os.readlink(name, dir_fd=folder))
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
     return Place("folder" if stat.S_ISDIR(mode) else "file")
 
 

@@ -6,6 +6,7 @@ every role has a random password in a file that only we can read.
 
 import hashlib
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -123,10 +124,31 @@ def _server_folder(home: Path, account: Account, say: Callable[[str], None]) -> 
         return local
     distant = STATE / _digest(home)
     own_folder(STATE, owner=os.geteuid(), mode=0o755)
+    _set_aside(distant, say)
     own_folder(distant, owner=os.geteuid(), group=account.gid, mode=0o710)
     write_private_file(pointer, f"{distant}\n")
     say(f"The system user cannot enter {home}: its database is in {distant}.")
     return distant
+
+
+def _set_aside(distant: Path, say: Callable[[str], None]) -> None:
+    """Make room where a home of this name had its database once: that home is gone, and its secrets with it."""
+    if not distant.exists():
+        return
+    number = 1
+    while (aside := distant.with_name(f"{distant.name}.{number}")).exists():
+        number += 1
+    distant.rename(aside)
+    say(f"An earlier home of this name left a database; it was set aside as {aside}.")
+
+
+def discard(home: Path) -> None:
+    """Remove the server's folders of a home whose server has stopped; the home itself stays."""
+    pointer = home.resolve() / "postgres.location"
+    if (text := read_private_file(pointer)) is not None and Path(text).parent == STATE:
+        shutil.rmtree(text, ignore_errors=True)
+        pointer.unlink()
+    shutil.rmtree(home / "postgres", ignore_errors=True)
 
 
 def _digest(path: Path) -> str:

@@ -21,10 +21,8 @@ HOST_BASED_AUTHENTICATION = "local all all scram-sha-256\n"
 POLL = 0.005
 NOTICE_AFTER = 3.0
 LEFTOVERS_PATIENCE = 30.0
-LEFTOVERS = (
-    "pre-existing shared memory block",
-    "lock file",
-)  # what a start says when orphans are still there
+# What the log of a start says while processes of a killed server are still there.
+LEFTOVERS = ("pre-existing shared memory block", "lock file")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 from uuid import UUID
 
@@ -22,7 +23,7 @@ from agentic_os.application.ports import (
     VersionConflict,
 )
 from agentic_os.clock import new_id
-from agentic_os.domain.events import CallbackQuarantined, ResultSubmitted
+from agentic_os.domain.events import BY_SYSTEM, CallbackQuarantined, ResultSubmitted
 from agentic_os.domain.task import FOLD_VERSION, Task, evolve
 from agentic_os.domain.waiting import deadlines
 from agentic_os.postgres import codec
@@ -186,6 +187,7 @@ def batch_arguments(batch: Batch) -> tuple[list[str], tuple[object, ...]]:
     expected = [c.before.version if c.before else 0 for c in batch.changes] + [
         r.expected for r in batch.registry
     ]
+    by_system = replace(batch.envelope, actor="system")
     owner: list[int] = []
     ids: list[UUID] = []
     types: list[str] = []
@@ -198,7 +200,9 @@ def batch_arguments(batch: Batch) -> tuple[list[str], tuple[object, ...]]:
             owner.append(number)
             ids.append(event_id)
             types.append(event.type)
-            payloads.append(codec.encode_event(event, event_id, batch.envelope))
+            payloads.append(
+                codec.encode_event(event, event_id, by_system if type(event) in BY_SYSTEM else batch.envelope)
+            )
     event_ids = [str(i) for i in ids]
     moved = [c for c in batch.changes if c.events]
     changed = {c.after.id: new for c in moved if (new := _deadlines(c)) is not None}

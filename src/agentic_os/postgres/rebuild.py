@@ -75,7 +75,8 @@ async def _rebuild_streams(pool: Pool, streams: list[str]) -> None:
         rows = [task_row(task, folding.updated[stream]) for stream, task in folding.tasks.items()]
         await connection.execute("select es.put_tasks(%s::jsonb)", (Json(rows),))
         await connection.execute(
-            "select es.put_deadlines(%s::jsonb)", (Json({s: deadline_rows(t) for s, t in folding.tasks.items()}),)
+            "select es.put_deadlines(%s::jsonb)",
+            (Json({s: deadline_rows(t) for s, t in folding.tasks.items()}),),
         )
         await connection.execute(
             "select es.put_rows(%s::jsonb)",

@@ -43,6 +43,12 @@ _quarantine: Final = Table(
 )
 
 
+def _names(table: Table) -> list[str]:
+    return [
+        str(column.name) for column in table.c
+    ]  # SQLAlchemy's own str, which orjson does not take for one
+
+
 class PostgresTaskList:
     """Queries over the read models."""
 
@@ -84,17 +90,17 @@ class PostgresTaskList:
         """List every version of a task's artifacts."""
         query = select(_artifact).where(_artifact.c.task_id == task_id)
         rows = await self._run(query.order_by(_artifact.c.name, _artifact.c.version))
-        return [dict(zip(_artifact.c.keys(), row, strict=True)) for row in rows]
+        return [dict(zip(_names(_artifact), row, strict=True)) for row in rows]
 
     async def artifact(self, digest: str) -> dict[str, Any] | None:
         """Find what is known of some bytes; None when no callback ever named them."""
         rows = await self._run(select(_artifact).where(_artifact.c.digest == digest).limit(1))
-        return dict(zip(_artifact.c.keys(), rows[0], strict=True)) if rows else None
+        return dict(zip(_names(_artifact), rows[0], strict=True)) if rows else None
 
     async def quarantined(self, after: str, limit: int) -> Sequence[dict[str, Any]]:
         """List what is kept aside, by id."""
         query = select(_quarantine).where(_quarantine.c.id > after).order_by(_quarantine.c.id).limit(limit)
-        return [dict(zip(_quarantine.c.keys(), row, strict=True)) for row in await self._run(query)]
+        return [dict(zip(_names(_quarantine), row, strict=True)) for row in await self._run(query)]
 
     async def _run(self, query: Select[Any]) -> list[tuple[Any, ...]]:
         compiled = query.compile(dialect=_DIALECT)
