@@ -150,77 +150,140 @@ language sql immutable parallel safe return
         || int4send(4) || int4send(version)
         || int4send(octet_length(payload_hash)) || payload_hash);
 
--- One call, one transaction. Each stream of `streams` is appended to at the version that `expected` names;
--- event n goes to the stream number owner[n]. The outcome is one of
+-- One call, one transaction. The batch, all parts but the streams optional:
+--   streams    [{id, kind, expected, events: [{id, type, payload}], task}], task being a row of es.task
+--   stale      [task id], to be marked          clears     [what], on which waiting tasks may go on, see es.waiting
+--   deadlines  {task id: [{kind, ref, at}]}, the whole set of each task named
+--   movements  [{account, spent, reserved, limit}]
+--   receipt    {principal, route, key, fingerprint (hex), answer}
+--   credential hex of the hash that must still be valid
+--   rows       {artifact: [...], quarantine: [...], progress: [...]}
+-- The outcome is one of
 --   appended   everything was written
 --   replayed   the receipt was there, with this fingerprint: answer is the stored one, nothing was written
 --   mismatch   the receipt was there with another fingerprint
 --   conflict   a stream is not at its expected version
---   credential the credential was revoked meanwhile
+--   credential the credential, or its principal, was revoked meanwhile
 -- and an account that would go over its limit aborts all with SQLSTATE AO402 and the account's name.
-create function es.append(
-    streams    text[],
-    kinds      text[],
-    expected   integer[],
-    owner      integer[],
-    event_ids  uuid[],
-    types      text[],
-    payloads   text[],
-    tasks      jsonb,      -- rows of es.task
-    stale      text[],     -- task ids to mark
-    deadlines  jsonb,      -- {task id: [{kind, ref, at}]}, the whole set of each task named
-    movements  jsonb,      -- [{account, spent, reserved, limit}]
-    receipt    jsonb,      -- {principal, route, key, fingerprint (hex), answer}
-    credential bytea,      -- hash that must still be valid
-    clears     text[],     -- what waiting tasks may go on, see es.waiting
-    rows       jsonb,      -- {artifact: [...], quarantine: [...], progress: {...}}
-    out outcome text,
-    out answer  text
-) language plpgsql security definer set search_path = es, pg_temp as $$
+create function es.append(batch jsonb, out outcome text, out answer text)
+language plpgsql security definer set search_path = es, pg_temp as $$
 declare
-    stored   es.receipt;
-    found_at integer;
-    head_now bytea;
-    heads    bytea[];
-    n        integer;
-    digest   bytea;
-    moved    record;
+    streams jsonb := batch -> 'streams';
+    receipt jsonb := batch -> 'receipt';
+    stale   text[] := '{}';
+    stream  jsonb;
+    heads   bytea[];
+    stored  bytea;
+    head    bytea;
+    version integer;
+    n       integer;
 begin
     if pg_current_xact_id_if_assigned() is not null then
         raise exception 'append must be the first write of its transaction' using errcode = 'AO500';
     end if;
-    for n in select k from unnest(streams) with ordinality as s (id, k) order by id loop
-        perform pg_advisory_xact_lock(hashtextextended(streams[n], 0));
-    end loop;
+    if jsonb_array_length(streams) = 1 then
+        perform pg_advisory_xact_lock(hashtextextended(streams -> 0 ->> 'id', 0));
+    else
+        perform pg_advisory_xact_lock(hashtextextended(s ->> 'id', 0))
+            from jsonb_array_elements(streams) s order by s ->> 'id';
+    end if;
 
     if receipt is not null then
-        select * into stored from es.receipt r
-            where r.principal = receipt->>'principal' and r.route = receipt->>'route' and r.key = receipt->>'key';
+        select r.fingerprint, r.answer into stored, answer from es.receipt r
+            where r.principal = receipt ->> 'principal' and r.route = receipt ->> 'route'
+                and r.key = receipt ->> 'key';
         if found then
-            answer := stored.answer;
-            outcome := case when stored.fingerprint = decode(receipt->>'fingerprint', 'hex')
+            outcome := case when stored = decode(receipt ->> 'fingerprint', 'hex')
                 then 'replayed' else 'mismatch' end;
             return;
         end if;
     end if;
-    if credential is not null then
-        perform 1 from es.credential c where c.hash = append.credential and c.revoked_at is null
-            and (c.expires_at is null or c.expires_at > now());
+    if batch ? 'credential' then
+        perform 1 from es.credential c join es.principal p on p.id = c.principal
+            where c.hash = decode(batch ->> 'credential', 'hex') and c.revoked_at is null and p.revoked_at is null
+                and (c.expires_at is null or c.expires_at > now());
         if not found then
             outcome := 'credential';
             return;
         end if;
     end if;
-    for n in 1 .. coalesce(array_length(streams, 1), 0) loop
-        select s.version, s.head into found_at, head_now from es.stream s where s.stream_id = streams[n];
-        if coalesce(found_at, 0) <> expected[n] then
+    for n in 0 .. jsonb_array_length(streams) - 1 loop
+        stream := streams -> n;
+        select s.version, s.head into version, head from es.stream s where s.stream_id = stream ->> 'id';
+        if coalesce(version, 0) <> (stream ->> 'expected')::integer then
             outcome := 'conflict';
             return;
         end if;
-        heads[n] := coalesce(head_now, ''::bytea);
+        heads[n] := coalesce(head, ''::bytea);
     end loop;
 
-    for moved in select * from jsonb_to_recordset(coalesce(movements, '[]')) as m
+    if batch ? 'movements' then
+        perform es.move_accounts(batch -> 'movements');
+    end if;
+    for n in 0 .. jsonb_array_length(streams) - 1 loop
+        perform es.put_stream(streams -> n, heads[n]);
+    end loop;
+    if batch ? 'rows' then
+        perform es.put_rows(batch -> 'rows');
+    end if;
+    if batch ? 'deadlines' then
+        perform es.put_deadlines(batch -> 'deadlines');
+    end if;
+    if batch ? 'stale' then
+        stale := array(select jsonb_array_elements_text(batch -> 'stale'));
+    end if;
+    if batch ? 'clears' then
+        stale := stale || array(select w.task_id from es.waiting w where batch -> 'clears' ? w.what);
+    end if;
+    -- In one order everywhere, so that two appends with the same tasks never wait for each other.
+    if cardinality(stale) > 1 then
+        stale := array(select distinct t from unnest(stale) t order by t);
+    end if;
+    for n in 1 .. cardinality(stale) loop
+        insert into es.stale as s (task_id) values (stale[n])
+            on conflict (task_id) do update set generation = s.generation + 1, not_before = null;
+    end loop;
+    if receipt is not null then
+        insert into es.receipt (principal, route, key, fingerprint, answer)
+            values (receipt ->> 'principal', receipt ->> 'route', receipt ->> 'key',
+                decode(receipt ->> 'fingerprint', 'hex'), receipt ->> 'answer');
+    end if;
+    outcome := 'appended';
+end $$;
+
+-- The events of one stream, chained on `head`, then its new head and the row of its task.
+create function es.put_stream(stream jsonb, head bytea) returns void language plpgsql as $$
+declare
+    id      text := stream ->> 'id';
+    version integer := (stream ->> 'expected')::integer;
+    events  jsonb := stream -> 'events';
+    event   jsonb;
+    digest  bytea;
+    n       integer;
+begin
+    for n in 0 .. jsonb_array_length(events) - 1 loop
+        event := events -> n;
+        version := version + 1;
+        digest := sha256(convert_to(event ->> 'payload', 'UTF8'));
+        head := es.chain(head, id, version, digest);
+        insert into es.event (stream_id, version, event_id, type, payload, payload_hash, hash)
+            values (id, version, (event ->> 'id')::uuid, event ->> 'type', event ->> 'payload', digest, head);
+    end loop;
+    if jsonb_array_length(events) > 0 then
+        insert into es.stream as s (stream_id, kind, version, head)
+            values (id, stream ->> 'kind', version, head)
+            on conflict (stream_id) do update set version = excluded.version, head = excluded.head;
+    end if;
+    if stream ? 'task' then
+        perform es.put_task(stream -> 'task');
+    end if;
+end $$;
+
+create function es.move_accounts(movements jsonb) returns void language plpgsql as $$
+declare
+    moved record;
+begin
+    for moved in select * from jsonb_to_recordset(movements) as m
             (account text, spent bigint, reserved bigint, "limit" bigint) order by account loop
         insert into es.account as a (name, spent, reserved, "limit")
             values (moved.account, moved.spent, greatest(moved.reserved, 0), moved."limit")
@@ -233,59 +296,22 @@ begin
             raise exception '%', moved.account using errcode = 'AO402';
         end if;
     end loop;
-
-    for n in 1 .. coalesce(array_length(owner, 1), 0) loop
-        expected[owner[n]] := expected[owner[n]] + 1;
-        digest := sha256(convert_to(payloads[n], 'UTF8'));
-        heads[owner[n]] := es.chain(heads[owner[n]], streams[owner[n]], expected[owner[n]], digest);
-        insert into es.event (stream_id, version, event_id, type, payload, payload_hash, hash)
-            values (streams[owner[n]], expected[owner[n]], event_ids[n], types[n], payloads[n], digest,
-                heads[owner[n]]);
-    end loop;
-    for n in 1 .. coalesce(array_length(streams, 1), 0) loop
-        insert into es.stream as s (stream_id, kind, version, head)
-            values (streams[n], kinds[n], expected[n], heads[n])
-            on conflict (stream_id) do update set version = excluded.version, head = excluded.head
-            where s.version <> excluded.version;
-    end loop;
-
-    if tasks is not null then
-        perform es.put_tasks(tasks);
-    end if;
-    if rows is not null then
-        perform es.put_rows(rows);
-    end if;
-    if deadlines is not null then
-        perform es.put_deadlines(deadlines);
-    end if;
-    if clears is not null then
-        stale := stale || array(select w.task_id from es.waiting w where w.what = any (clears));
-    end if;
-    if stale is not null then
-        insert into es.stale as s (task_id) select distinct t from unnest(stale) t order by t
-            on conflict (task_id) do update set generation = s.generation + 1, not_before = null;
-    end if;
-    if receipt is not null then
-        insert into es.receipt (principal, route, key, fingerprint, answer) values (receipt->>'principal',
-            receipt->>'route', receipt->>'key', decode(receipt->>'fingerprint', 'hex'), receipt->>'answer');
-    end if;
-    outcome := 'appended';
 end $$;
 
-create function es.put_tasks(rows jsonb) returns void language sql set search_path = es, pg_temp as $$
+create function es.put_task(r jsonb) returns void language plpgsql as $$
+begin
     insert into es.task as t (task_id, version, fold_version, phase, project, title, executor, priority, state,
             created_at, updated_at)
-        select task_id, version, fold_version, phase, project, title, executor, priority, state, created_at, updated_at
-        from jsonb_to_recordset(rows) as r (task_id text, version integer, fold_version integer, phase text,
-            project text, title text, executor text, priority text, state text, created_at timestamptz,
-            updated_at timestamptz)
+        values (r ->> 'task_id', (r ->> 'version')::integer, (r ->> 'fold_version')::integer, r ->> 'phase',
+            r ->> 'project', r ->> 'title', r ->> 'executor', r ->> 'priority', r ->> 'state',
+            (r ->> 'created_at')::timestamptz, (r ->> 'updated_at')::timestamptz)
         on conflict (task_id) do update set version = excluded.version, fold_version = excluded.fold_version,
             phase = excluded.phase, project = excluded.project, title = excluded.title, executor = excluded.executor,
             priority = excluded.priority, state = excluded.state, created_at = excluded.created_at,
-            updated_at = excluded.updated_at
-$$;
+            updated_at = excluded.updated_at;
+end $$;
 
-create function es.put_deadlines(sets jsonb) returns void language plpgsql set search_path = es, pg_temp as $$
+create function es.put_deadlines(sets jsonb) returns void language plpgsql as $$
 declare
     task text;
 begin
@@ -300,7 +326,7 @@ begin
     end loop;
 end $$;
 
-create function es.put_rows(rows jsonb) returns void language plpgsql set search_path = es, pg_temp as $$
+create function es.put_rows(rows jsonb) returns void language plpgsql as $$
 begin
     insert into es.artifact
         select task_id, name, version, digest, size, media_type, attempt, criterion_id, step_id
@@ -335,8 +361,9 @@ create function es.first_broken(after text, streams integer, out stream_id text,
             when l.version <> l.before + 1 then 'event ' || (l.before + 1) || ' is missing'
             when l.payload_hash <> sha256(convert_to(l.payload, 'UTF8')) then 'the payload was changed'
             when l.hash <> es.chain(l.previous, l.stream_id, l.version, l.payload_hash) then 'the chain is broken'
-            when strpos(l.payload, '"event_id":"' || l.event_id || '"') = 0 then 'the event id column was changed'
-            when strpos(l.payload, '"type":"' || l.type || '"') = 0 then 'the type column was changed'
+            when (l.payload::json ->> 'event_id') is distinct from l.event_id::text then
+                'the event id column was changed'
+            when (l.payload::json ->> 'type') is distinct from l.type then 'the type column was changed'
             when l.is_last and (l.version <> l.stream_version or l.hash <> l.head) then
                 'the stream head does not match its last event'
         end as reason

@@ -1,5 +1,6 @@
 """Read the governance folder: YAML into policy, each fault with its file and line."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,11 +9,12 @@ from typing import Any, Final, NoReturn, get_args
 import yaml
 
 from agentic_os.contracts.canonical import digest_of
-from agentic_os.domain.documents import RANKS, Mode
+from agentic_os.domain.documents import RANKS, RISKS, Mode
 from agentic_os.domain.policy import (
     FIELDS,
     HOOKS,
     NONE,
+    REVIEWER_ROLES,
     Condition,
     Obligations,
     OnTimeout,
@@ -22,8 +24,9 @@ from agentic_os.domain.policy import (
 )
 
 _OPERATORS: Final = ("eq", "in", "any_glob", "gte")
-_REVIEWER_ROLES: Final = ("reviewer", "admin")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_NUMBER: Final = re.compile("[1-9][0-9]{0,8}")
+_LONGEST: Final = 366 * 86400
 _OBLIGATIONS: Final = (
     "mode",
     "reviewers",
@@ -62,15 +65,16 @@ def load_governance(folder: Path | None) -> Governance:
         ) from problem
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        document = yaml.safe_load(text) or {}
-    except yaml.YAMLError as problem:
-        raise GovernanceInvalid(f"{path}: not YAML: {problem}") from problem
-    policy = (
-        RuleSet(bundle=digest_of(document), rules=())
-        if node is None
-        else _Reader(path).policy(node, document)
-    )
-    return Governance(policy, document)
+        if node is None:
+            return Governance(RuleSet(bundle=digest_of({}), rules=()), {})
+        document = yaml.safe_load(text)
+        return Governance(_Reader(path).policy(node, document), document)
+    except yaml.MarkedYAMLError as problem:
+        mark = problem.problem_mark or problem.context_mark
+        line = f":{mark.line + 1}" if mark else ""
+        raise GovernanceInvalid(f"{path}{line}: not YAML as it is read here: {problem.problem}") from problem
+    except (yaml.YAMLError, RecursionError) as problem:
+        raise GovernanceInvalid(f"{path}: not YAML as it is read here: {problem}") from problem
 
 
 class _Reader:
@@ -84,43 +88,66 @@ class _Reader:
         defaults = RuleSet(bundle="", rules=()).defaults
         if "defaults" in top:
             defaults = self._obligations(top["defaults"], defaults)
-        rules = [self._rule(item) for item in self._sequence(top["rules"])] if "rules" in top else []
+        items = self._sequence(top["rules"]) if "rules" in top else []
+        rules = [self._rule(item, defaults.on_timeout) for item in items]
         for index, rule in enumerate(rules):
             if rule.id in {r.id for r in rules[:index]}:
-                self._fail(self._sequence(top["rules"])[index], f"the rule id {rule.id!r} is used twice")
+                self._fail(items[index], f"the rule id {rule.id!r} is used twice")
         return RuleSet(bundle=digest_of(document), rules=tuple(rules), defaults=defaults)
 
-    def _rule(self, node: yaml.Node) -> Rule:
+    def _rule(self, node: yaml.Node, on_timeout: OnTimeout) -> Rule:
         parts = self._mapping(node, ("id", "on", "when", "require", "deny", "reason"))
         for needed in ("id", "on"):
             if needed not in parts:
                 self._fail(node, f"a rule needs {needed!r}")
         if ("require" in parts) == ("deny" in parts):
             self._fail(node, "a rule has either 'require' or 'deny'")
+        hook = self._one_of(parts["on"], HOOKS)
+        if hook == "dispatch" and "require" in parts:
+            self._fail(parts["require"], "a rule on dispatch can only deny; oblige on task.received")
         deny = "deny" in parts and self._scalar(parts["deny"], bool)
         return Rule(
             id=self._scalar(parts["id"], str),
-            on=self._one_of(parts["on"], HOOKS),
-            when=tuple(self._conditions(parts["when"])) if "when" in parts else (),
+            on=hook,
+            when=tuple(self._conditions(parts["when"], hook)) if "when" in parts else (),
             effect="deny" if deny else "require",
-            obligations=self._obligations(parts["require"], NONE) if "require" in parts else NONE,
+            obligations=self._required(parts["require"], on_timeout) if "require" in parts else NONE,
             reason=self._scalar(parts["reason"], str) if "reason" in parts else "",
         )
 
-    def _conditions(self, node: yaml.Node) -> Iterator[Condition]:
+    def _required(self, node: yaml.Node, on_timeout: OnTimeout) -> Obligations:
+        """Read a rule's obligations; a deadline that does not say what happens at it does as the defaults say."""
+        found, named = self._obligations(node, NONE), self._mapping(node, _OBLIGATIONS)
+        silent = "deadline" in named and "on_timeout" not in named
+        return replace(found, on_timeout=on_timeout) if silent else found
+
+    def _conditions(self, node: yaml.Node, hook: str) -> Iterator[Condition]:
         for item in self._sequence(self._mapping(node, ("all",), needed=("all",))["all"]):
             parts = self._mapping(item, ("field", *_OPERATORS), needed=("field",))
             field = self._scalar(parts["field"], str)
             if field not in FIELDS:
                 self._fail(parts["field"], f"unknown field {field!r}; declared are: {', '.join(FIELDS)}")
+            if field.startswith("executor.") and hook != "dispatch":
+                self._fail(parts["field"], f"{field} is known on dispatch only")
             operators = [name for name in _OPERATORS if name in parts]
             if len(operators) != 1:
                 self._fail(item, f"a condition has exactly one of {', '.join(_OPERATORS)}")
             operator = operators[0]
-            value = yaml.SafeLoader("").construct_object(parts[operator], deep=True)
-            if operator in ("in", "any_glob") and not isinstance(value, list):
-                self._fail(parts[operator], f"{operator} takes a list")
-            yield Condition(field=field, operator=operator, value=value)
+            yield Condition(
+                field=field, operator=operator, value=self._value(parts[operator], field, operator)
+            )
+
+    def _value(self, node: yaml.Node, field: str, operator: str) -> str | list[str]:
+        """Read what a field is compared with; a comparison that could never hold is a fault of the rule."""
+        if FIELDS[field].startswith("list") and operator != "any_glob":
+            self._fail(node, f"{field} is a list: use any_glob")
+        if operator in ("in", "any_glob"):
+            return [self._scalar(item, str) for item in self._sequence(node)]
+        if operator == "eq":
+            return str(self._scalar(node, str))
+        if field != "task.risk":
+            self._fail(node, "gte is for task.risk")
+        return str(self._one_of(node, RISKS))
 
     def _obligations(self, node: yaml.Node, start: Obligations) -> Obligations:
         parts = self._mapping(node, _OBLIGATIONS)
@@ -135,7 +162,7 @@ class _Reader:
             found["on_timeout"] = self._one_of(parts["on_timeout"], get_args(OnTimeout))
         if "evidence" in parts:
             pairs = self._mapping(parts["evidence"], None)
-            found["evidence"] = {name: self._one_of(rank, RANKS) for name, rank in pairs.items()}
+            found["evidence"] = {name: self._one_of(rank, RANKS) for name, rank in sorted(pairs.items())}
         for flag in ("result_review", "bare_approve", "independent_human"):
             if flag in parts:
                 found[flag] = self._scalar(parts[flag], bool)
@@ -146,15 +173,18 @@ class _Reader:
         quorum = self._scalar(parts["quorum"], int) if "quorum" in parts else 1
         if not 1 <= quorum <= 20:  # noqa: PLR2004 - said in the message
             self._fail(parts["quorum"], "quorum is between 1 and 20")
-        role = self._one_of(parts["role"], _REVIEWER_ROLES) if "role" in parts else "reviewer"
+        role = self._one_of(parts["role"], REVIEWER_ROLES) if "role" in parts else "reviewer"
         return Reviewers(role=role, quorum=quorum)
 
     def _duration(self, node: yaml.Node) -> int:
         text = self._scalar(node, str)
         number, unit = text[:-1], text[-1:]
-        if not number.isdecimal() or unit not in _UNITS or int(number) == 0:
+        if not _NUMBER.fullmatch(number) or unit not in _UNITS:
             self._fail(node, f"{text!r} is not a duration like 30m, 4h or 2d")
-        return int(number) * _UNITS[unit]
+        seconds = int(number) * _UNITS[unit]
+        if seconds > _LONGEST:
+            self._fail(node, f"{text!r} is longer than a year")
+        return seconds
 
     def _mapping(
         self, node: yaml.Node, known: Sequence[str] | None, needed: Sequence[str] = ()

@@ -66,7 +66,6 @@ def say(message: str) -> None:
 def serve(choices: Choices, settings: Settings) -> None:
     """Serve until a signal says stop. Raises CannotStart."""
     try:
-        choices.home.prepare()
         _serve(choices, settings)
     except (
         HomeUnusable,
@@ -92,6 +91,7 @@ def _serve(choices: Choices, settings: Settings) -> None:
             database_app_url=_revealed(settings.database_app_url),
             database_board_url=_revealed(settings.database_board_url),
         ) as databases:
+            choices.home.prepare()  # the embedded server makes it first, with the rights that its user needs
             for name in migrate(databases.owner, databases.app):
                 say(f"migrated: {name}")
             stack = _Stack(choices, settings, governance, databases, listener, board_port)

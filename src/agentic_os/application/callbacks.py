@@ -134,6 +134,8 @@ class Callbacks:
         attempt = task.attempt if task else None
         if attempt is None or attempt.number != caller.claim.attempt or not attempt.is_open:
             raise Rejected("attempt_superseded", "The attempt of this token is over.", next_step="Stop.")
+        if attempt.generation != caller.claim.generation:
+            raise CredentialInvalid("token_expired", "A later ack replaced this attempt token.")
 
     async def project_of(self, raw: bytes) -> str:
         """Find the project of the task that a callback names."""

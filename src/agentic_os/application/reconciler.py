@@ -4,6 +4,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+import structlog
+
 from agentic_os.application import brief
 from agentic_os.application.dispatch import Dispatcher
 from agentic_os.application.issue_view import STATUS_MARKER, Documents, IssueView, issue_view, outcome_of
@@ -20,6 +22,8 @@ from agentic_os.control_plane import (
     RateLimited,
 )
 from agentic_os.domain.task import Submission, Task
+
+log = structlog.get_logger()
 
 RECEIPTS_SHOWN: Final = 5
 CLAIM_LEASE: Final = timedelta(minutes=2)
@@ -50,19 +54,24 @@ class Reconciler:
         self._jitter = jitter
 
     async def reconcile(self, mark: StaleMark) -> datetime | None:
-        """Work on one claimed mark; a tracker that refuses puts it off, with growing patience, until the answer."""
+        """Work on one claimed mark; what fails is put off, with growing patience, until the instant answered.
+
+        One task that cannot be worked on, for whatever reason, must not keep the others waiting.
+        """
         try:
             task = await self._dispatcher.advance(mark.task_id)
             if task is not None and self._plane is not None:
                 await self._project(task, self._plane)
-        except ControlPlaneError as problem:
+        except Exception as problem:
+            if not isinstance(problem, ControlPlaneError):
+                log.exception("task cannot be reconciled", task=mark.task_id)
             until = now() + self._patience(mark, problem)
             await self._work.postpone(mark, until, f"{type(problem).__name__}: {problem}")
             return until
         await self._work.settle(mark)
         return None
 
-    def _patience(self, mark: StaleMark, problem: ControlPlaneError) -> timedelta:
+    def _patience(self, mark: StaleMark, problem: Exception) -> timedelta:
         if isinstance(problem, RateLimited):
             return max(problem.retry_at - now(), timedelta(seconds=1))
         return timedelta(seconds=min(2**mark.failures, 300) * (1 + self._jitter() / 2))

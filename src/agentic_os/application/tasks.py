@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from agentic_os.application.dispatch import admission
 from agentic_os.application.handle import change_of
-from agentic_os.application.ports import Batch, Envelope, EventLog, Receipt
+from agentic_os.application.ports import Batch, Envelope, EventLog, Receipt, VersionConflict
 from agentic_os.domain import commands as c
 from agentic_os.domain.policy import DecisionPoint
 from agentic_os.domain.task import Task, fold
@@ -28,7 +28,7 @@ async def create_task(
     committed: Callable[[Task], None],
     cause: str = "",
 ) -> Created:
-    """Create a task. Raises ReceiptMismatch when the key was used for another request."""
+    """Create a task. Raises ReceiptMismatch for a key used before otherwise, VersionConflict for a used id."""
     received = change_of(None, [command])
     admitted = change_of(received.after, [admission(received.after, policy)])
     events = [*received.events, *admitted.events]
@@ -40,7 +40,13 @@ async def create_task(
 
     change = type(received)(before=None, after=task, events=events)
     envelope = Envelope(actor=command.requester, at=command.at, cause=cause)
-    appended = await log.append(Batch(envelope=envelope, changes=[change], receipt=receipt, answer=answer))
+    batch = Batch(envelope=envelope, changes=[change], receipt=receipt, answer=answer)
+    try:
+        appended = await log.append(batch)
+    except VersionConflict:
+        if receipt is None:
+            raise
+        appended = await log.append(batch)  # the same request came twice at once: now its receipt is there
     if appended.replayed:
         return Created(task_id=appended.answer, task=None)
     committed(task)

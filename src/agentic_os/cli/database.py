@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from agentic_os.home import Home, HomeUnusable
+from agentic_os.home import Home
 from agentic_os.postgres.databases import DatabaseUnavailable, open_databases
 from agentic_os.postgres.migrations import MigrationError, migrate, status
 from agentic_os.settings import Settings
@@ -31,7 +31,6 @@ def _run(args: argparse.Namespace) -> int:
         for v in (settings.database_url, settings.database_app_url, settings.database_board_url)
     )
     try:
-        home.prepare()
         with open_databases(
             home.path, url, say=lambda _: None, database_app_url=app, database_board_url=board
         ) as databases:
@@ -41,7 +40,7 @@ def _run(args: argparse.Namespace) -> int:
                 print(json.dumps({"applied": applied}) if args.json else text)
                 return 0
             found = status(databases.owner)
-    except (HomeUnusable, DatabaseUnavailable, MigrationError) as problem:
+    except (DatabaseUnavailable, MigrationError) as problem:
         print(f"agentic-os: {problem}", file=sys.stderr)
         return 2
     if args.json:

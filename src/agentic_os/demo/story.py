@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import httpx
 
@@ -59,21 +59,20 @@ def _home(given: Path | None) -> Iterator[Path]:
     if given is not None:
         yield Path(os.path.abspath(given.expanduser()))  # noqa: PTH100 - links stay as they were given
         return
-    folder = Path(tempfile.mkdtemp(prefix="agentic-os-demo-"))
+    outer = Path(tempfile.mkdtemp(prefix="agentic-os-demo-"))
+    outer.chmod(0o711)  # as root, the database's own user must be able to pass through
     try:
-        yield folder
+        yield outer / "home"
     finally:
-        discard(folder)
-        shutil.rmtree(folder, ignore_errors=True)
+        discard(outer / "home")
+        shutil.rmtree(outer, ignore_errors=True)
 
 
 @contextmanager
 def _stack(folder: Path) -> Iterator[tuple[httpx.Client, httpx.Client]]:
     """Run `up` as a process of its own, as a person would, and speak to it over HTTP."""
     home = Home(folder)
-    home.prepare()
     home.withdraw()
-    log = folder / "up.log"
     command = [
         sys.executable,
         "-m",
@@ -86,27 +85,35 @@ def _stack(folder: Path) -> Iterator[tuple[httpx.Client, httpx.Client]]:
         "--board-port",
         "0",
     ]
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
-    try:
-        give_up = time.monotonic() + _START
-        while (endpoint := home.endpoint()) is None:
-            if process.poll() is not None or time.monotonic() > give_up:
-                raise DemoFailed(f"The stack did not start:\n{log.read_text(errors='replace')[-2000:]}")
-            time.sleep(_LOOK)
-        bearer = {"Authorization": f"Bearer {home.secret('admin.token')}"}
-        with (
-            httpx.Client(base_url=endpoint.url, headers=bearer, timeout=30, trust_env=False) as api,
-            httpx.Client(base_url=endpoint.board_url or "", timeout=30, trust_env=False) as board,
-        ):
-            yield api, board
-    finally:
-        process.terminate()
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         try:
-            process.wait(_STOP)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            yield from _connected(home, process, log)
+        finally:
+            process.terminate()
+            try:
+                process.wait(_STOP)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _connected(
+    home: Home, process: "subprocess.Popen[bytes]", log: IO[bytes]
+) -> Iterator[tuple[httpx.Client, httpx.Client]]:
+    """Wait until the stack answers, and give clients of the API and of the board."""
+    give_up = time.monotonic() + _START
+    while (endpoint := home.endpoint()) is None:
+        if process.poll() is not None or time.monotonic() > give_up:
+            log.seek(0)
+            raise DemoFailed(f"The stack did not start:\n{log.read().decode(errors='replace')[-2000:]}")
+        time.sleep(_LOOK)
+    bearer = {"Authorization": f"Bearer {home.secret('admin.token')}"}
+    with (
+        httpx.Client(base_url=endpoint.url, headers=bearer, timeout=30, trust_env=False) as api,
+        httpx.Client(base_url=endpoint.board_url or "", timeout=30, trust_env=False) as board,
+    ):
+        yield api, board
 
 
 def _play(

@@ -38,10 +38,32 @@ def offer(command: c.OfferAttempt, task: Task) -> list[e.Event]:
     if current is not None and current.number == command.attempt and current.executor == command.executor:
         return []
     expected = (current.number if current else 0) + 1
+    stopped = _stopped(command, task)
+    if stopped and task.phase == "input_required" and command.attempt == expected:
+        return []
     if task.phase != "ready" or command.attempt != expected:
         raise Rejected(
             "wrong_phase", f"Attempt {command.attempt} cannot be opened while the task is {task.phase}."
         )
+    if stopped:
+        return stopped
+    _require_eligible(command.executor, task)
+    return [
+        e.AttemptOffered(
+            attempt=command.attempt,
+            executor=command.executor,
+            step=task.next_step,
+            brief=command.brief,
+            brief_digest=command.brief_digest,
+            bundle=command.verdict.bundle,
+            ack_deadline=command.ack_deadline,
+            lease_seconds=command.lease_seconds,
+        )
+    ]
+
+
+def _stopped(command: c.OfferAttempt, task: Task) -> list[e.Event]:
+    """Hand the task to a person where policy, asked again, or the budget allows no further attempt."""
     verdict = command.verdict
     if verdict.decision == "deny":
         denied = e.DispatchDenied(
@@ -51,26 +73,21 @@ def offer(command: c.OfferAttempt, task: Task) -> list[e.Event]:
             facts=verdict.facts,
             facts_digest=command.facts_digest,
         )
-        return [
-            denied,
-            e.InputRequired(reason="Policy no longer lets this task run: " + "; ".join(verdict.reasons)),
-        ]
-    if task.authorisation and command.executor in task.authorisation.approvers:
-        raise Rejected("self_review", f"{command.executor} approved this plan and may not execute it.")
-    if task.budget.attempts is not None and expected > task.budget.attempts:
-        return [e.InputRequired(reason=f"All {task.budget.attempts} attempts of the budget are used.")]
-    return [
-        e.AttemptOffered(
-            attempt=command.attempt,
-            executor=command.executor,
-            step=task.next_step,
-            brief=command.brief,
-            brief_digest=command.brief_digest,
-            bundle=verdict.bundle,
-            ack_deadline=command.ack_deadline,
-            lease_seconds=command.lease_seconds,
-        )
-    ]
+        reason = "Policy no longer lets this task run: " + "; ".join(verdict.reasons)
+        return [denied, e.InputRequired(reason=reason)]
+    limit = task.budget.attempts
+    if limit is not None and command.attempt > limit:
+        return [e.InputRequired(reason=f"All {limit} attempts of the budget are used.")]
+    return []
+
+
+def _require_eligible(executor: str, task: Task) -> None:
+    """Hold an offer to what the task says now, which may have changed since the executor was chosen."""
+    if task.authorisation and executor in task.authorisation.approvers:
+        raise Rejected("self_review", f"{executor} approved this plan and may not execute it.")
+    named = task.assignee is not None and not task.assignee.startswith("role:")
+    if executor in task.excluded or (named and executor != task.assignee):
+        raise Rejected("not_permitted", f"The task is no longer for {executor}.")
 
 
 def is_repeat(command: c.ExecutorCommand, task: Task) -> bool:
@@ -191,7 +208,7 @@ def started(command: c.FromExecutor, task: Task) -> Attempt:
 
 
 def report(command: c.Heartbeat | c.ReportProgress | c.AddEvidence | c.Record, task: Task) -> list[e.Event]:
-    """Renew the lease, and keep what was reported. Progress within ten seconds of the last yields nothing."""
+    """Renew the lease, and keep what was reported. Mere progress within ten seconds of the last yields nothing."""
     attempt = started(command, task)
     lease = _lease(attempt, command.at)
     match command:
@@ -206,7 +223,9 @@ def report(command: c.Heartbeat | c.ReportProgress | c.AddEvidence | c.Record, t
                 )
             ]
         case c.ReportProgress():
-            if attempt.progress_at is not None and command.at < attempt.progress_at + PROGRESS_INTERVAL:
+            soon = attempt.progress_at is not None and command.at < attempt.progress_at + PROGRESS_INTERVAL
+            # What books usage leaves its seq in the log, so that a repeat is known and not booked again.
+            if soon and not booked(command):
                 return []
             return [
                 e.ProgressReported(
@@ -293,6 +312,8 @@ def expire(command: c.FireDeadline, task: Task) -> list[e.Event]:
 def release(command: c.FireDeadline, task: Task) -> list[e.Event]:
     """End the waiting time before a retry."""
     if task.phase != "retry_wait" or task.retry_at is None or command.at < task.retry_at:
+        return []
+    if task.attempt is None or command.ref != str(task.attempt.number):
         return []
     return [e.RetryReleased(reason="The waiting time is over.", fresh=False)]
 

@@ -4,16 +4,17 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from agentic_os.domain.markdown import plain_lines
+
 DECIDING: Final = frozenset(
     {"approve", "revise", "reject", "accept", "rework", "cancel", "retry", "reassign"}
 )
 ASKING: Final = frozenset({"help", "status"})
 VERBS: Final = DECIDING | ASKING
-WITH_TEXT: Final = frozenset({"revise", "rework", "reject", "cancel", "retry"})
+ACCEPTING: Final = frozenset({"approve", "accept"})
 
 _COMMAND: Final = re.compile(r"/(?:aos[ \t]+/?)?([a-z]+)(?:[ \t]+(.*))?[ \t]*", re.DOTALL)
-_TARGET: Final = re.compile(r"([vr])([1-9][0-9]{0,5})(?:@(?:sha256:)?([0-9a-f]{8,64}))?(?:[ \t]+|$)")
-_FENCE: Final = re.compile(r" {0,3}(`{3,}|~{3,})")
+_TARGET: Final = re.compile(r"([vr])([1-9][0-9]{0,5})(?:@(?:sha256:)?([0-9a-f]{8,64}))?(?:[\s.,:;!]+|$)")
 _ITEM: Final = re.compile(r"[ \t]*(?:[-*+]|[0-9]{1,3}[.)])[ \t]+(.*)")
 _COMMENT: Final = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 
@@ -23,7 +24,8 @@ class Directive:
     """One command of a comment.
 
     verb: as written, which need not be one of VERBS. subject, version, digest: the target that it names
-    ("plan" for v2, "result" for r2), None where it names none. text: what follows, to the next command.
+    ("plan" for v2, "result" for r2), None where it names none; an approval of what is no target has its first
+    word as digest, which matches nothing. text: what follows, to the next command.
     line: exactly what was written.
     """
 
@@ -49,20 +51,12 @@ class Directive:
 
 
 def parse(comment: str) -> list[Directive]:
-    """Find the directives of a comment: lines at column 0, outside quotes, code fences and HTML comments."""
+    """Find the directives of a comment: lines at column 0, outside quotes, code and HTML comments."""
     found: list[list[str]] = []
-    fence = ""
-    for line in _COMMENT.sub(_blank, comment.replace("\r\n", "\n")).split("\n"):
-        opened = _FENCE.match(line)
-        if fence:
-            closes = opened is not None and opened[1].startswith(fence) and not line.strip().strip(fence[0])
-            fence = "" if closes else fence
-        elif opened is not None:
-            fence = opened[1]
-        elif _COMMAND.fullmatch(line) and not line.startswith("//"):
+    for line, plain in plain_lines(comment):
+        if plain and _COMMAND.fullmatch(line):
             found.append([line])
-            continue
-        if found and not line.startswith(">"):
+        elif found and not line.startswith(">"):
             found[-1].append(line)
     return [_directive(lines) for lines in found]
 
@@ -70,23 +64,22 @@ def parse(comment: str) -> list[Directive]:
 def _directive(lines: list[str]) -> Directive:
     command = _COMMAND.fullmatch(lines[0])
     assert command is not None
-    rest = (command[2] or "").strip()
+    verb, first = command[1], _COMMENT.sub("", command[2] or "").strip()
     subject = version = digest = None
-    if target := _TARGET.match(rest):
+    if target := _TARGET.match(first):
         subject = "plan" if target[1] == "v" else "result"
         version = int(target[2])
         digest = target[3]
-        rest = rest[target.end() :]
-    text = "\n".join([rest, *lines[1:]]).strip()
+        first = first[target.end() :]
+    elif verb in ACCEPTING and first:
+        # Whoever names something that is no target must not be taken to have named nothing.
+        digest = first.split()[0]
+    text = _COMMENT.sub("", "\n".join([first, *lines[1:]])).strip()
     return Directive(
-        verb=command[1],
+        verb=verb,
         text=text,
         line="\n".join(lines).strip(),
         subject=subject,
         version=version,
         digest=digest,
     )
-
-
-def _blank(comment: re.Match[str]) -> str:
-    return "\n" * comment[0].count("\n")

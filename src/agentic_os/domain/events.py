@@ -485,4 +485,9 @@ BY_SYSTEM: Final[frozenset[type]] = frozenset(
 )
 """Facts that the backend decides, whoever's act led to them: their actor is the system, their cause that act."""
 
+QUIET: Final[frozenset[type]] = frozenset(
+    {LeaseRenewed, ProgressReported, UsageBooked, ReportRecorded, EvidenceAdded}
+)
+"""Facts that change nothing that an issue shows or that the system must act on: they mark no task stale."""
+
 SCHEMA_VERSION: Final = 1

@@ -96,7 +96,8 @@ def reassign(command: c.Reassign, task: Task) -> list[e.Event]:
     """Give the task to somebody else; an open attempt is fenced off."""
     _refuse_ended(task)
     superseded = _supersede(task, "the task was reassigned")
-    if not superseded and command.assignee == task.assignee and task.phase == "ready":
+    stuck = task.phase in _REDRIVABLE or bool(task.excluded)
+    if not superseded and command.assignee == task.assignee and not stuck:
         return []
     return [*superseded, e.TaskReassigned(assignee=command.assignee, reason=command.reason)]
 

@@ -13,6 +13,8 @@ Operator: TypeAlias = Literal["eq", "in", "any_glob", "gte"]
 
 HOOKS: Final[tuple[Hook, ...]] = ("task.received", "dispatch")
 _ON_TIMEOUT: Final[tuple[OnTimeout, ...]] = ("proceed", "escalate", "block")
+REVIEWER_ROLES: Final = ("reviewer", "admin")
+"""From the least to the most restrictive: whoever is an admin has the rights of a reviewer too."""
 
 FIELDS: Final[Mapping[str, str]] = {
     "task.project": "text",
@@ -65,10 +67,13 @@ def combine(a: Obligations, b: Obligations) -> Obligations:
         for k in sorted({*a.evidence, *b.evidence})
     }
     deadlines = [d for d in (a.deadline_seconds, b.deadline_seconds) if d is not None]
-    stricter = max(a.reviewers, b.reviewers, key=lambda r: (r.quorum, r.role))
+    reviewers = Reviewers(
+        role=max(a.reviewers.role, b.reviewers.role, key=_role_rank),
+        quorum=max(a.reviewers.quorum, b.reviewers.quorum),
+    )
     return Obligations(
         mode="plan_first" if "plan_first" in (a.mode, b.mode) else "direct",
-        reviewers=stricter,
+        reviewers=reviewers,
         deadline_seconds=min(deadlines, default=None),
         on_timeout=max(a.on_timeout, b.on_timeout, key=_ON_TIMEOUT.index),
         evidence=ranks,
@@ -76,6 +81,11 @@ def combine(a: Obligations, b: Obligations) -> Obligations:
         bare_approve=a.bare_approve and b.bare_approve,
         independent_human=a.independent_human or b.independent_human,
     )
+
+
+def _role_rank(role: str) -> tuple[int, str]:
+    known = role in REVIEWER_ROLES
+    return (REVIEWER_ROLES.index(role) if known else len(REVIEWER_ROLES), role)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +168,7 @@ class RuleSet:
         try:
             matching = [r for r in self.rules if r.on == hook and all(c.holds(facts) for c in r.when)]
             obligations = self._obligations(matching, facts)
-        except (TypeError, ValueError) as problem:
+        except Exception as problem:  # noqa: BLE001 - a gate that fails stays shut, whatever the fault
             broken = Rule(
                 id="rule-error", on=hook, effect="deny", reason=f"A rule could not be evaluated: {problem}"
             )

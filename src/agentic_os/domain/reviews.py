@@ -8,11 +8,15 @@ from agentic_os.domain import commands as c
 from agentic_os.domain import events as e
 from agentic_os.domain.attempts import started
 from agentic_os.domain.documents import RANKS, RISKS, Artifact, Evidence, Participant, ReviewItem, Risk
+from agentic_os.domain.policy import OnTimeout
 from agentic_os.domain.rejection import Rejected
 from agentic_os.domain.task import Submission, Task
 
 REVISION_CAP: Final = 3
 REWORK_CAP: Final = 3
+SHORTEST_DIGEST: Final = 8
+"""How many characters of a digest name a submission."""
+
 PROCEED_CEILING: Final[Risk] = "medium"
 """Above this risk nothing proceeds because a deadline passed, whatever policy says."""
 
@@ -99,7 +103,7 @@ def unmet(task: Task, evidence: dict[str, Evidence] | None = None) -> tuple[str,
 def vote(command: c.CastVote, task: Task) -> list[e.Event]:
     """Count a vote on exactly what is under review."""
     submission = task.plan if command.subject == "plan" else task.result
-    if submission is not None and _already_counted(command, submission):
+    if submission is not None and _already_counted(command, task, submission):
         return []
     phase = f"{command.subject}_review"
     if task.phase != phase or submission is None or submission.state != "open":
@@ -127,16 +131,14 @@ def time_out(command: c.FireDeadline, task: Task) -> list[e.Event]:
         return []
     if submission.review_deadline is None or command.at < submission.review_deadline:
         return []
-    outcome = task.obligations.on_timeout
-    if outcome == "proceed" and RISKS.index(task.risk) > RISKS.index(PROCEED_CEILING):
-        outcome = "block"
+    outcome = default_outcome(task, subject)
     timed_out = e.ReviewTimedOut(
         subject="plan" if subject == "plan" else "result",
         version=submission.version,
         digest=submission.digest,
         outcome=outcome,
     )
-    if outcome != "proceed" or subject != "plan":
+    if outcome != "proceed":
         return [timed_out]
     bundle = task.ruling.bundle if task.ruling else ""
     return [
@@ -147,6 +149,13 @@ def time_out(command: c.FireDeadline, task: Task) -> list[e.Event]:
     ]
 
 
+def default_outcome(task: Task, subject: str) -> OnTimeout:
+    """Say what becomes of an undecided review: what policy says, but only a plan within the risk ceiling proceeds."""
+    outcome = task.obligations.on_timeout
+    risky = RISKS.index(task.risk) > RISKS.index(PROCEED_CEILING)
+    return "block" if outcome == "proceed" and (subject != "plan" or risky) else outcome
+
+
 def hexadecimal(submission: Submission) -> str:
     """Give the digest without its algorithm."""
     return submission.digest.removeprefix("sha256:")
@@ -155,22 +164,34 @@ def hexadecimal(submission: Submission) -> str:
 def approval_line(subject: str, submission: Submission) -> str:
     """Give the exact line that approves this submission and no other."""
     verb, letter = ("approve", "v") if subject == "plan" else ("accept", "r")
-    return f"/{verb} {letter}{submission.version}@{hexadecimal(submission)[:8]}"
+    return f"/{verb} {letter}{submission.version}@{hexadecimal(submission)[:SHORTEST_DIGEST]}"
 
 
-def _already_counted(command: c.CastVote, submission: Submission) -> bool:
-    named = command.digest is not None and submission.digest.removeprefix("sha256:").startswith(
-        command.digest
+def _names(command: c.CastVote, submission: Submission) -> bool:
+    """Tell whether the vote names this submission, or names nothing; a few characters are no digest."""
+    digest = command.digest
+    same = digest is None or (
+        len(digest) >= SHORTEST_DIGEST and hexadecimal(submission).startswith(digest.removeprefix("sha256:"))
     )
-    if command.vote == "approve":
-        return named and command.voter.id in submission.approvals
-    return named and submission.state == ("returned" if command.vote == "revise" else "rejected")
+    return same and command.version in (None, submission.version)
+
+
+def _already_counted(command: c.CastVote, task: Task, submission: Submission) -> bool:
+    """Tell whether the vote was cast before: one person's approval counts once, however they write it."""
+    if not _names(command, submission):
+        return False
+    match command.vote:
+        case "approve":
+            return command.voter.id in submission.approvals
+        case "revise":
+            return submission.state == "returned" and command.items == tuple(i.text for i in task.items)
+        case "reject":
+            return submission.state == "rejected"
 
 
 def _require_same(command: c.CastVote, submission: Submission) -> None:
     """Hold a vote to the version and digest that the voter named."""
-    named = command.digest is None or hexadecimal(submission).startswith(command.digest)
-    if not named or command.version not in (None, submission.version):
+    if not _names(command, submission):
         raise Rejected(
             "digest_mismatch",
             f"That is not the {command.subject} under review, which is version {submission.version}.",

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from agentic_os.domain.reviews import approval_line, unmet
+from agentic_os.domain.reviews import approval_line, default_outcome, unmet
 from agentic_os.domain.task import Task
 
 
@@ -93,5 +93,5 @@ def _for_review(task: Task) -> WaitingFor | None:
         what=f"{needed} approval(s) of {subject} version {submission.version}{reason}: "
         f"{approval_line(subject, submission)}",
         deadline=submission.review_deadline,
-        default=task.obligations.on_timeout if submission.review_deadline else None,
+        default=default_outcome(task, subject) if submission.review_deadline else None,
     )

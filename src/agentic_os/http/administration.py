@@ -158,7 +158,6 @@ async def webhook(request: Request, control_plane: str) -> Response:
     try:
         observations = await plane.receive(dict(request.headers), raw)
     except Denied as refusal:
-        await backend.note_refusal(f"webhook {control_plane}", "credential_invalid")
         raise Refused(
             "credential_invalid", str(refusal), next_step="Check the webhook's secret and clock."
         ) from refusal

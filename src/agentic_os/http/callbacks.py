@@ -3,7 +3,6 @@
 from fastapi import APIRouter, Request, Response
 
 from agentic_os.application.backend import Backend
-from agentic_os.application.callbacks import CredentialInvalid
 from agentic_os.contracts.callback import MAX_CALLBACK_BYTES
 from agentic_os.contracts.schema import callback_schema
 from agentic_os.domain.rejection import Rejected
@@ -29,9 +28,6 @@ async def callback(request: Request) -> Response:
     raw = await read_body(request, MAX_CALLBACK_BYTES)
     try:
         answer = await backend.callbacks.accept(raw, token, request.headers.get("idempotency-key"))
-    except CredentialInvalid as refusal:
-        await backend.note_refusal("callback", refusal.code)
-        raise
     except Rejected as refusal:
         if refusal.code == "skill_drift":
             raise await _drift(backend, refusal, raw) from refusal

@@ -1,6 +1,7 @@
 """Every refusal as application/problem+json: what went wrong, where, whether to try again, and what to do next."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import orjson
@@ -72,6 +73,11 @@ _NEXT: Final[Mapping[str, str]] = {
     "too_large": "Send less at once; upload large artifacts by digest first.",
     "idempotency_mismatch": "Draw a new id for new content, or send exactly the first content again.",
     "gate_error": "Try again in a moment; nothing was stored.",
+    "scope_denied": "Use the credential that was made for this; nothing falls back to another.",
+    "unknown_task": "Check the task's id; GET /api/tasks lists them.",
+    "self_review": "Ask somebody else with the reviewer role.",
+    "wrong_phase": "Read the task to see what it waits for.",
+    "plan_unapproved": "Send a plan, and stop until it is approved.",
     "not_found": "Check the address; /docs lists what there is.",
     "method_not_allowed": "Use one of the methods in the Allow header.",
     "internal": "Try again; if it happens again, look into the server's log.",
@@ -124,23 +130,34 @@ def problem(
     return Response(orjson.dumps(body), status, extra, media_type="application/problem+json")
 
 
+async def _note(request: Request, code: str) -> None:
+    """Keep a refused credential in the security log; a database that is away must not hide the refusal."""
+    if STATUS[code] == 401:  # noqa: PLR2004 - the status that means it
+        route = getattr(request.scope.get("route"), "path", "unknown")
+        with suppress(StoreUnavailable):
+            await request.app.state.backend.note_refusal(route, code)
+
+
 def install(app: FastAPI) -> None:
     """Answer every exception that has a meaning with its problem."""
 
-    async def on_rejected(_: Request, e: Exception) -> Response:
+    async def on_rejected(request: Request, e: Exception) -> Response:
         assert isinstance(e, Rejected)
+        await _note(request, e.code)
         return problem(e.code, e.message, pointers=e.pointers, next_step=e.next)
 
     async def on_violation(_: Request, e: Exception) -> Response:
         assert isinstance(e, ContractViolation)
         return problem(e.code, e.message, pointers=e.pointers)
 
-    async def on_credential(_: Request, e: Exception) -> Response:
+    async def on_credential(request: Request, e: Exception) -> Response:
         assert isinstance(e, CredentialInvalid)
+        await _note(request, e.code)
         return problem(e.code, e.message)
 
-    async def on_refused(_: Request, e: Exception) -> Response:
+    async def on_refused(request: Request, e: Exception) -> Response:
         assert isinstance(e, Refused)
+        await _note(request, e.code)
         return problem(e.code, e.message, pointers=e.pointers, next_step=e.next, more=e.more)
 
     async def on_http(_: Request, e: Exception) -> Response:

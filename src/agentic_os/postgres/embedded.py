@@ -107,39 +107,49 @@ def _prepare_home(home: Path, account: Account) -> None:
 
 def _server_folder(home: Path, account: Account, say: Callable[[str], None]) -> Path:
     """Find or make the folder of the server's own folders: in the home, or where the home's pointer says."""
-    pointer = home / "postgres.location"
-    if (text := read_private_file(pointer)) is not None:
-        if not Path(text).is_dir():
-            raise DatabaseUnavailable(
-                f"The database of {home} was in {text}, which is missing. Bring it back, "
-                f"or remove {pointer} to begin with an empty one.",
-            )
-        return Path(text)
-    local = home / "postgres"
-    if not account.borrowed:
-        own_folder(local, owner=account.uid)
-        return local
-    if local.exists() or account.can_enter(home):
-        own_folder(local, owner=os.geteuid(), group=account.gid, mode=0o710)
-        return local
-    distant = STATE / _digest(home)
-    own_folder(STATE, owner=os.geteuid(), mode=0o755)
-    _set_aside(distant, say)
-    own_folder(distant, owner=os.geteuid(), group=account.gid, mode=0o710)
-    write_private_file(pointer, f"{distant}\n")
+    pointer, local = home / "postgres.location", home / "postgres"
+    with _placing(home):
+        if (text := read_private_file(pointer)) is not None:
+            if not text or not Path(text).is_dir():
+                raise DatabaseUnavailable(
+                    f"The database of {home} was in {text or 'another folder'}, which is missing. Bring it back, "
+                    f"or remove {pointer} to begin with an empty one.",
+                )
+            return Path(text)
+        if not account.borrowed:
+            own_folder(local, owner=account.uid)
+            return local
+        if local.exists() or account.can_enter(home):
+            own_folder(local, owner=os.geteuid(), group=account.gid, mode=0o710)
+            return local
+        distant = _unused_distant_folder(home, say)
+        own_folder(distant, owner=os.geteuid(), group=account.gid, mode=0o710)
+        write_private_file(pointer, f"{distant}\n")
     say(f"The system user cannot enter {home}: its database is in {distant}.")
     return distant
 
 
-def _set_aside(distant: Path, say: Callable[[str], None]) -> None:
-    """Make room where a home of this name had its database once: that home is gone, and its secrets with it."""
-    if not distant.exists():
-        return
-    number = 1
-    while (aside := distant.with_name(f"{distant.name}.{number}")).exists():
+@contextmanager
+def _placing(home: Path) -> Iterator[None]:
+    """Let one process at a time decide where the home's server lives."""
+    descriptor = os.open(home, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _unused_distant_folder(home: Path, say: Callable[[str], None]) -> Path:
+    own_folder(STATE, owner=os.geteuid(), mode=0o755)
+    first = distant = STATE / _digest(home)
+    number = 0
+    while distant.exists():
         number += 1
-    distant.rename(aside)
-    say(f"An earlier home of this name left a database; it was set aside as {aside}.")
+        distant = first.with_name(f"{first.name}.{number}")
+    if number:  # it may even run still, and only the secrets of that home could open it
+        say(f"An earlier home of this name left its database in {first}; it is kept there, unused.")
+    return distant
 
 
 def discard(home: Path) -> None:

@@ -36,6 +36,11 @@ def programs_for(account: Account, state: Path, say: Callable[[str], None]) -> P
     return copy / PROGRAMS
 
 
+def installed_programs() -> Path:
+    """Find the folder of PostgreSQL's programs as they were installed. Raises DatabaseUnavailable."""
+    return _installed_packages() / PROGRAMS
+
+
 def _installed_packages() -> Path:
     found = importlib.util.find_spec(PACKAGE)  # of a top-level package: its code does not run
     for location in found.submodule_search_locations or () if found else ():

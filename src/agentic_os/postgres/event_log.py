@@ -4,10 +4,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
-from uuid import UUID
 
+import orjson
 import psycopg
-from psycopg.types.json import Json
 
 from agentic_os.application.ports import (
     AccountExhausted,
@@ -19,11 +18,12 @@ from agentic_os.application.ports import (
     Receipt,
     ReceiptMismatch,
     Recorded,
+    RegistryChange,
     TaskChange,
     VersionConflict,
 )
 from agentic_os.clock import new_id
-from agentic_os.domain.events import BY_SYSTEM, CallbackQuarantined, ResultSubmitted
+from agentic_os.domain.events import BY_SYSTEM, QUIET, CallbackQuarantined, ResultSubmitted
 from agentic_os.domain.task import FOLD_VERSION, Task, evolve
 from agentic_os.domain.waiting import deadlines
 from agentic_os.postgres import codec
@@ -36,10 +36,7 @@ left join es.task t on t.task_id = %s
 left join es.progress p on p.task_id = t.task_id
 left join es.receipt r on r.principal = %s and r.route = %s and r.key = %s
 """
-_APPEND: Final = """
-select outcome, answer from es.append(%s::text[], %s::text[], %s::integer[], %s::integer[], %s::uuid[], %s::text[],
-    %s::text[], %s::jsonb, %s::text[], %s::jsonb, %s::jsonb, %s::jsonb, %s::bytea, %s::text[], %s::jsonb)
-"""
+_APPEND: Final = "select outcome, answer from es.append(%s::jsonb)"
 _STREAM: Final = """
 select e.version, e.payload, e.hash from es.event e
 where e.stream_id = %s and e.version > %s order by e.version limit %s
@@ -49,7 +46,7 @@ select e.txid::text, e.position, e.stream_id, e.version, e.payload, e.hash from 
 where (e.txid, e.position) > (%s::xid8, %s) and e.txid < pg_snapshot_xmin(pg_current_snapshot())
 order by e.txid, e.position limit %s
 """
-_CURSOR: Final = re.compile(r"([0-9]{1,9})\.([0-9]{1,20})\.([0-9]{1,18})")
+_CURSOR: Final = re.compile(r"([0-9]{1,9})\.([0-9]{1,19})\.([0-9]{1,18})")
 _TASK_STREAM: Final = "task"
 _CACHED: Final = 4096
 _PAGE: Final = 1000
@@ -110,9 +107,9 @@ class PostgresEventLog:
 
     async def append(self, batch: Batch) -> Appended:
         """Write the batch in one call. Raises as the port says."""
-        event_ids, arguments = batch_arguments(batch)
+        event_ids, argument = batch_argument(batch)
         async with self._pool.connection() as connection:
-            outcome, answer = await call_append(connection, arguments)
+            outcome, answer = await call_append(connection, argument)
         match outcome:
             case "appended":
                 for change in batch.changes:
@@ -161,10 +158,10 @@ class PostgresEventLog:
         return parts[2], int(parts[3])
 
 
-async def call_append(connection: Connection, arguments: Sequence[object]) -> tuple[str, str | None]:
+async def call_append(connection: Connection, argument: str) -> tuple[str, str | None]:
     """Call es.append. Raises AccountExhausted, and VersionConflict where only the primary key noticed."""
     try:
-        row = await (await connection.execute(_APPEND, arguments, prepare=True)).fetchone()
+        row = await (await connection.execute(_APPEND, (argument,), prepare=True)).fetchone()
     except psycopg.errors.UniqueViolation as problem:
         raise VersionConflict from problem
     except psycopg.Error as problem:
@@ -180,53 +177,56 @@ def answer_of(batch: Batch, event_ids: Sequence[str]) -> str:
     return batch.answer(event_ids) if batch.answer else ""
 
 
-def batch_arguments(batch: Batch) -> tuple[list[str], tuple[object, ...]]:
-    """Lay out a batch as the arguments of es.append, and give the ids that its events got."""
-    streams = [c.after.id for c in batch.changes] + [r.stream for r in batch.registry]
-    kinds = [_TASK_STREAM] * len(batch.changes) + [r.stream.partition(":")[0] for r in batch.registry]
-    expected = [c.before.version if c.before else 0 for c in batch.changes] + [
-        r.expected for r in batch.registry
-    ]
+def batch_argument(batch: Batch) -> tuple[list[str], str]:
+    """Write a batch as the argument of es.append, and give the ids that its events got."""
+    event_ids: list[str] = []
     by_system = replace(batch.envelope, actor="system")
-    owner: list[int] = []
-    ids: list[UUID] = []
-    types: list[str] = []
-    payloads: list[str] = []
-    for number, events in enumerate(
-        [*(c.events for c in batch.changes), *(r.events for r in batch.registry)], 1
-    ):
+
+    def written(events: Sequence[codec.AnyEvent]) -> list[dict[str, str]]:
+        found = []
         for event in events:
             event_id = new_id()
-            owner.append(number)
-            ids.append(event_id)
-            types.append(event.type)
-            payloads.append(
-                codec.encode_event(event, event_id, by_system if type(event) in BY_SYSTEM else batch.envelope)
-            )
-    event_ids = [str(i) for i in ids]
+            event_ids.append(str(event_id))
+            envelope = by_system if type(event) in BY_SYSTEM else batch.envelope
+            payload = codec.encode_event(event, event_id, envelope)
+            found.append({"id": str(event_id), "type": event.type, "payload": payload})
+        return found
+
+    document: dict[str, Any] = {
+        "streams": [
+            *(_task_stream(change, written(change.events), batch) for change in batch.changes),
+            *(_registry_stream(change, written(change.events)) for change in batch.registry),
+        ]
+    }
     moved = [c for c in batch.changes if c.events]
-    changed = {c.after.id: new for c in moved if (new := _deadlines(c)) is not None}
-    return event_ids, (
-        streams,
-        kinds,
-        expected,
-        owner,
-        ids,
-        types,
-        payloads,
-        Json([_row(c, batch) for c in moved]) if moved else None,
-        [*batch.stale, *(c.after.id for c in moved)] or None,
-        Json(changed) if changed else None,
-        Json([_movement(m) for m in batch.movements]) if batch.movements else None,
-        Json(_receipt(batch.receipt, answer_of(batch, event_ids))) if batch.receipt else None,
-        batch.credential,
-        list(batch.clears) or None,
-        Json(rows) if (rows := _rows(batch)) else None,
-    )
+    optional = {
+        "stale": [*batch.stale, *(c.after.id for c in moved if {*map(type, c.events)} - QUIET)],
+        "deadlines": {c.after.id: new for c in moved if (new := _deadlines(c)) is not None},
+        "movements": [_movement(m) for m in batch.movements],
+        "receipt": _receipt(batch.receipt, answer_of(batch, event_ids)) if batch.receipt else None,
+        "credential": batch.credential.hex() if batch.credential else None,
+        "clears": list(batch.clears),
+        "rows": _rows(batch),
+    }
+    document.update({name: value for name, value in optional.items() if value})
+    return event_ids, orjson.dumps(document).decode()
 
 
-def _row(change: TaskChange, batch: Batch) -> dict[str, Any]:
-    return task_row(change.after, batch.envelope.at.isoformat())
+def _task_stream(change: TaskChange, events: list[dict[str, str]], batch: Batch) -> dict[str, Any]:
+    stream: dict[str, Any] = {
+        "id": change.after.id,
+        "kind": _TASK_STREAM,
+        "expected": change.before.version if change.before else 0,
+        "events": events,
+    }
+    if events:
+        stream["task"] = task_row(change.after, batch.envelope.at.isoformat())
+    return stream
+
+
+def _registry_stream(change: RegistryChange, events: list[dict[str, str]]) -> dict[str, Any]:
+    kind = change.stream.partition(":")[0]
+    return {"id": change.stream, "kind": kind, "expected": change.expected, "events": events}
 
 
 def task_row(task: Task, updated_at: str) -> dict[str, Any]:

@@ -73,7 +73,9 @@ async def _rebuild_streams(pool: Pool, streams: list[str]) -> None:
         for table in ("artifact", "quarantine", "deadline", "task"):
             await connection.execute(f"delete from es.{table} where task_id = any(%s)", (streams,))  # noqa: S608 - constants
         rows = [task_row(task, folding.updated[stream]) for stream, task in folding.tasks.items()]
-        await connection.execute("select es.put_tasks(%s::jsonb)", (Json(rows),))
+        await connection.execute(
+            "select es.put_task(r) from jsonb_array_elements(%s::jsonb) r", (Json(rows),)
+        )
         await connection.execute(
             "select es.put_deadlines(%s::jsonb)",
             (Json({s: deadline_rows(t) for s, t in folding.tasks.items()}),),

@@ -18,7 +18,7 @@ from agentic_os.clock import now
 from agentic_os.domain.documents import JsonObject, Participant
 from agentic_os.domain.governance import AccountLinked, BundleApplied, PrincipalRegistered
 from agentic_os.postgres.codec import decode_payload
-from agentic_os.postgres.event_log import batch_arguments, call_append
+from agentic_os.postgres.event_log import batch_argument, call_append
 from agentic_os.postgres.pool import Pool
 
 _PRINCIPAL: Final = "p.id, p.name, p.kind, p.roles, p.owner, p.skills, p.capacity, p.revoked_at is not null"
@@ -63,7 +63,7 @@ class PostgresRegistry:
         change = RegistryChange(stream=f"principal:{principal.id}", expected=0, events=[event])
         batch = Batch(envelope=Envelope(actor=actor, at=now()), registry=[change], clears=["executor"])
         async with self._pool.connection() as connection, connection.transaction():
-            outcome, _ = await call_append(connection, batch_arguments(batch)[1])
+            outcome, _ = await call_append(connection, batch_argument(batch)[1])
             if outcome != "appended":
                 raise NameTaken(principal.name)
             await connection.execute(
@@ -166,7 +166,7 @@ class PostgresRegistry:
             event = AccountLinked(principal=principal_id, control_plane=control_plane, account=account)
             change = RegistryChange(stream=stream, expected=row[0], events=[event])
             batch = Batch(envelope=Envelope(actor=actor, at=now()), registry=[change])
-            outcome, _ = await call_append(connection, batch_arguments(batch)[1])
+            outcome, _ = await call_append(connection, batch_argument(batch)[1])
             if outcome != "appended":
                 raise psycopg.errors.SerializationFailure(outcome)
             await connection.execute(
@@ -193,7 +193,7 @@ class PostgresRegistry:
             batch = Batch(
                 envelope=Envelope(actor=actor, at=now(), reason="started with it"), registry=[change]
             )
-            outcome, _ = await call_append(connection, batch_arguments(batch)[1])
+            outcome, _ = await call_append(connection, batch_argument(batch)[1])
         return outcome == "appended"
 
     async def _one(self, where: str, values: tuple[object, ...]) -> Principal | None:

@@ -1,0 +1,29 @@
+"""Run the measurements, one after the other."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+from agentic_os.bench.callbacks import callbacks
+from agentic_os.bench.database import appends, bench_database, starts
+from agentic_os.bench.rows import Row
+from agentic_os.bench.worker import worker
+from agentic_os.demo.story import run_demo
+
+
+def run_bench(*, quick: bool, say: Callable[[str], None]) -> Iterator[Row]:
+    """Measure everything, yielding rows as they come; `quick` measures shortly, and so less surely."""
+    repeats, seconds = (1, 1) if quick else (3, 3)
+    say("starting the embedded database ...")
+    yield from starts(repeats)
+    with bench_database(lambda _: None) as (databases, _):
+        say("appending, beside bare inserts ...")
+        yield from appends(databases, seconds, repeats)
+    with bench_database(lambda _: None) as (databases, home):
+        say("callbacks, beside an empty POST ...")
+        yield from asyncio.run(callbacks(databases, home, seconds, repeats))
+        say("the worker ...")
+        yield from asyncio.run(worker(databases, home, 50 if quick else 300))
+    if not quick:
+        say("the demo ...")
+        outcome = run_demo(None, lambda _: None)
+        yield Row(name="demo", value=outcome.seconds, unit="s", target=15, at_most=True)
