@@ -1,0 +1,1 @@
+"""The board's server: issues, accounts, agents' runs, pages and an HTTP API over PostgreSQL."""

@@ -1,0 +1,37 @@
+"""The captured output of a run, bounded: the newest part is kept."""
+
+import asyncio
+from io import FileIO
+from pathlib import Path
+
+SEGMENT_BYTES = 512 * 1024
+
+
+class RunLog:
+    """Two files that take turns; together they hold the last half to one mebibyte."""
+
+    def __init__(self, folder: Path, run: str) -> None:
+        self._current = folder / f"{run}.log"
+        self._older = folder / f"{run}.log.1"
+
+    async def capture(self, output: asyncio.StreamReader) -> None:
+        """Write everything that comes, until it ends."""
+        file = self._open()
+        try:
+            while chunk := await output.read(65_536):
+                if file.tell() + len(chunk) > SEGMENT_BYTES:
+                    file.close()
+                    self._current.replace(self._older)
+                    file = self._open()
+                file.write(chunk)
+        finally:
+            file.close()
+
+    def read(self) -> tuple[str, bool]:
+        """Read what was kept, and whether there had been more before."""
+        parts = [path.read_bytes() for path in (self._older, self._current) if path.exists()]
+        return b"".join(parts).decode("utf-8", "replace"), len(parts) > 1
+
+    def _open(self) -> FileIO:
+        self._current.touch(mode=0o600)
+        return FileIO(self._current, "ab")

@@ -1,0 +1,141 @@
+"""The rows of agents' runs: one for each (task, attempt), ever."""
+
+from typing import Any
+from uuid import UUID
+
+from agentic_os_board.clock import new_id
+
+from .activity import record
+from .database import Connection, Row
+from .problems import Contradiction, Missing
+
+
+async def enqueue_run(tx: Connection, issue: int, agent: UUID, task_id: str, attempt: int) -> None:
+    """Have the agent woken once for this attempt; repeating it wakes nobody."""
+    cursor = await tx.execute(
+        "select coalesce(max(attempt), 0) as newest, max(agent::text) filter (where attempt = %s) as holder"
+        " from runs where task_id = %s",
+        (attempt, task_id),
+    )
+    row = await cursor.fetchone()
+    if row and row["newest"] > attempt:
+        raise Contradiction(f"attempt {row['newest']} of task {task_id} has begun; {attempt} is over")
+    if row and row["holder"] not in {None, str(agent)}:
+        raise Contradiction(f"attempt {attempt} of task {task_id} was given to another agent")
+    await tx.execute(
+        "insert into runs (id, issue, task_id, attempt, agent, state) values (%s, %s, %s, %s, %s, 'queued')"
+        " on conflict (task_id, attempt) do nothing",
+        (new_id(), issue, task_id, attempt, agent),
+    )
+
+
+async def stop_runs(tx: Connection, issue: int, reason: str) -> None:
+    """Take the work away from the issue's runs: queued ones never start, running ones are told to stop."""
+    await tx.execute(
+        "update runs set stop_reason = %s where issue = %s and state = 'running' and stop_reason is null",
+        (reason, issue),
+    )
+    cursor = await tx.execute(
+        "update runs set state = 'killed', detail = %s, ended_at = clock_timestamp()"
+        " where issue = %s and state = 'queued' returning *",
+        (f"never started: {reason}", issue),
+    )
+    for row in await cursor.fetchall():
+        await record(tx, row["agent"], issue, "run.ended", _run_data(row))
+
+
+async def claim_run(tx: Connection) -> Row | None:
+    """Take the oldest queued run, with what its agent needs; from here on it has run."""
+    cursor = await tx.execute(
+        "update runs set state = 'running', started_at = clock_timestamp() from agents, accounts, issues"
+        " where runs.id = (select id from runs where state = 'queued' order by created_at limit 1)"
+        " and agents.account = runs.agent and accounts.id = runs.agent and issues.number = runs.issue"
+        " returning runs.*, agents.wake, accounts.name as agent_name,"
+        " issues.title, issues.body"
+    )
+    row = await cursor.fetchone()
+    if row is not None:
+        await record_alive(tx, row)
+    return row
+
+
+async def record_alive(tx: Connection, run: Row) -> None:
+    """Say that a run is alive."""
+    await record(tx, run["agent"], run["issue"], "run.alive", {**_run_data(run), "detail": ""})
+
+
+async def attach_process(tx: Connection, run: UUID, pid: int, process_start: str) -> bool:
+    """Note the run's process; false when its work has been taken away meanwhile."""
+    cursor = await tx.execute(
+        "update runs set pid = %s, process_start = %s where id = %s returning stop_reason",
+        (pid, process_start, run),
+    )
+    row = await cursor.fetchone()
+    return row is not None and row["stop_reason"] is None
+
+
+async def runs_to_stop(tx: Connection) -> list[Row]:
+    """List the running runs whose work has been taken away."""
+    cursor = await tx.execute(
+        "select id, stop_reason from runs where state = 'running' and stop_reason is not null"
+    )
+    return await cursor.fetchall()
+
+
+async def unfinished_runs(tx: Connection) -> list[Row]:
+    """List the runs that were running when the server stopped without a word."""
+    cursor = await tx.execute("select * from runs where state = 'running'")
+    return await cursor.fetchall()
+
+
+async def finish_run(tx: Connection, run: Row, state: str, exit_code: int | None, detail: str) -> None:
+    """Record how a run ended; its token ends with it."""
+    cursor = await tx.execute(
+        "update runs set state = %s, exit_code = %s, detail = %s, ended_at = clock_timestamp()"
+        " where id = %s and state = 'running' returning *",
+        (state, exit_code, detail[:2000], run["id"]),
+    )
+    row = await cursor.fetchone()
+    await tx.execute("delete from tokens where run = %s", (run["id"],))
+    if row is not None:
+        await record(tx, row["agent"], row["issue"], "run.ended", _run_data(row))
+
+
+async def hand_over_run(tx: Connection, run: Row, detail: str) -> None:
+    """Record that a hook took the run; what becomes of it cannot be seen from here."""
+    await tx.execute(
+        "update runs set state = 'ended', detail = %s, ended_at = clock_timestamp() where id = %s",
+        (detail, run["id"]),
+    )
+
+
+async def find_run(tx: Connection, run: UUID) -> Row:
+    """Read a run with its agent's name. Raises Missing."""
+    cursor = await tx.execute(
+        "select runs.*, accounts.name as agent_name from runs join accounts on accounts.id = agent where runs.id = %s",
+        (run,),
+    )
+    if (row := await cursor.fetchone()) is None:
+        raise Missing(f"there is no run {run}")
+    return row
+
+
+async def list_runs(tx: Connection, issue: int) -> list[Row]:
+    """List an issue's newest runs."""
+    cursor = await tx.execute(
+        "select runs.*, accounts.name as agent_name from runs join accounts on accounts.id = agent"
+        " where issue = %s order by runs.created_at desc limit 10",
+        (issue,),
+    )
+    return await cursor.fetchall()
+
+
+def _run_data(row: Row) -> dict[str, Any]:
+    return {
+        "run": str(row["id"]),
+        "task_id": row["task_id"],
+        "attempt": row["attempt"],
+        "state": row["state"],
+        "exit_code": row["exit_code"],
+        "detail": row["detail"],
+    }

@@ -1,0 +1,232 @@
+"""Wakes agents: takes queued runs, runs their commands or calls their hooks, and records how they end."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID
+
+from .accounts import add_token
+from .agents import CommandWake, HookWake, wake_of
+from .configuration import Configuration
+from .database import Database, DatabaseError, Row
+from .hook import HookRefused, call_hook
+from .processes import (
+    GatedProcess,
+    end_leftovers,
+    end_orphan,
+    end_process,
+    find_user,
+    open_gate,
+    signal_group,
+    start_gated,
+    started_at,
+)
+from .run_log import RunLog
+from .run_queue import (
+    attach_process,
+    claim_run,
+    finish_run,
+    hand_over_run,
+    record_alive,
+    runs_to_stop,
+    unfinished_runs,
+)
+from .workspace import NotPrepared, Workspaces
+
+_logger = logging.getLogger(__name__)
+_RETRY_SECONDS = 1.0
+_TOKEN_MARGIN = timedelta(minutes=5)
+
+
+@dataclass(slots=True)
+class _LiveRun:
+    """A run of this server. reason: why it is to stop, once that is so."""
+
+    task: asyncio.Task[None]
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    state: str
+    exit_code: int | None
+    detail: str
+
+
+class Runner:
+    """Runs agents, each (task, attempt) once. Woken by commits; sleeps while there is nothing to do."""
+
+    def __init__(self, database: Database, configuration: Configuration) -> None:
+        self._database = database
+        self._linger = configuration.linger_seconds
+        self._alive = configuration.alive_seconds
+        self._user = find_user(configuration.run_as)
+        self._address = configuration.address
+        self._workspaces = Workspaces(configuration.home, configuration.local_url, self._user)
+        self._logs = configuration.home / "logs"
+        self._logs.mkdir(mode=0o700, exist_ok=True)
+        self._live: dict[UUID, _LiveRun] = {}
+        self._wake = asyncio.Event()
+        self._wake.set()
+        self._stopping = False
+        database.on_commit(self._wake.set)
+
+    @property
+    def logs(self) -> Path:
+        """The folder of captured output."""
+        return self._logs
+
+    async def recover(self) -> None:
+        """End what a server that died left running; those runs are lost, and never run again."""
+        async with self._database.write() as tx:
+            for run in await unfinished_runs(tx):
+                if run["pid"] is not None:
+                    end_orphan(run["pid"], run["process_start"], str(run["id"]))
+                await finish_run(tx, run, "lost", None, "the board stopped while this run was alive")
+
+    async def serve(self) -> None:
+        """Start and stop runs as their rows ask, until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self._stop_unwanted()
+                while await self._start_next():
+                    pass
+            except DatabaseError as error:
+                _logger.warning("runs wait for the database: %s", error)
+                asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._wake.set)
+
+    async def stop(self) -> None:
+        """End every live run."""
+        self._stopping = True
+        for live in self._live.values():
+            live.reason = live.reason or "the board was stopped"
+            live.stop.set()
+        await asyncio.gather(*(live.task for live in self._live.values()), return_exceptions=True)
+        self._workspaces.close()
+
+    async def _stop_unwanted(self) -> None:
+        async with self._database.read() as tx:
+            rows = await runs_to_stop(tx)
+        for row in rows:
+            if live := self._live.get(row["id"]):
+                live.reason = row["stop_reason"]
+                live.stop.set()
+
+    async def _start_next(self) -> bool:
+        if self._stopping:
+            return False
+        async with self._database.read() as tx:
+            cursor = await tx.execute("select 1 from runs where state = 'queued' limit 1")
+            if await cursor.fetchone() is None:
+                return False
+        async with self._database.write() as tx:
+            run = await claim_run(tx)
+        if run is not None:
+            task = asyncio.create_task(self._run(run))
+            self._live[run["id"]] = _LiveRun(task)
+            task.add_done_callback(lambda _: self._live.pop(run["id"], None))
+        return run is not None
+
+    async def _run(self, run: Row) -> None:
+        """Run one attempt to its end; whatever goes wrong is the run's ending, not the server's."""
+        wake = wake_of(run["wake"])
+        try:
+            if isinstance(wake, HookWake):
+                ending = await self._call(run, wake)
+            else:
+                ending = await self._execute(run, wake)
+        except DatabaseError as error:
+            ending = _Ending("lost", None, f"the board's database failed: {error}")
+        if ending is not None:
+            await self._finish(run, ending)
+
+    async def _call(self, run: Row, wake: HookWake) -> _Ending | None:
+        try:
+            detail = await call_hook(wake, run, self._address)
+        except HookRefused as error:
+            return _Ending("ended", None, str(error))
+        async with self._database.write() as tx:
+            await hand_over_run(tx, run, detail)
+        return None
+
+    async def _execute(self, run: Row, wake: CommandWake) -> _Ending:
+        lifetime = timedelta(seconds=wake.time_limit_seconds) + _TOKEN_MARGIN
+        async with self._database.read() as tx:
+            token = await add_token(tx, run["agent"], "run", run=run["id"], lifetime=lifetime)
+        try:
+            place = await self._workspaces.prepare(run, wake, token)
+            started = await start_gated(
+                wake.command, folder=place.folder, environment=place.environment, user=self._user
+            )
+        except (NotPrepared, OSError) as error:
+            return _Ending("ended", None, f"not started: {error}")
+        else:
+            return await self._attend(run, wake, started)
+        finally:
+            await self._workspaces.clear(run, wake)
+
+    async def _attend(self, run: Row, wake: CommandWake, started: GatedProcess) -> _Ending:
+        process = started.process
+        capture = asyncio.create_task(RunLog(self._logs, str(run["id"])).capture(started.output))
+        beat = asyncio.create_task(self._report_alive(run))
+        try:
+            async with self._database.write() as tx:
+                wanted = await attach_process(tx, run["id"], process.pid, started_at(process.pid))
+            if not wanted:
+                await end_process(process)
+                return _Ending("killed", process.returncode, "its work was taken away before it began")
+            await open_gate(process)
+            return await self._wait(run["id"], wake.time_limit_seconds, process)
+        finally:
+            beat.cancel()
+            signal_group(process.pid, signal.SIGKILL)
+            end_leftovers(str(run["id"]))
+            await asyncio.wait([capture], timeout=_RETRY_SECONDS)
+            capture.cancel()
+            started.pipe.close()
+
+    async def _wait(self, run: UUID, limit: float, process: asyncio.subprocess.Process) -> _Ending:
+        """Wait for the command's end, for the order to stop, or for the time limit."""
+        live = self._live[run]
+        ended = asyncio.create_task(process.wait())
+        ordered = asyncio.create_task(live.stop.wait())
+        try:
+            await asyncio.wait({ended, ordered}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+            if live.stop.is_set() and not self._stopping:
+                # An agent that has handed in its work is just about to end by itself.
+                await asyncio.wait({ended}, timeout=self._linger)
+            if ended.done():
+                return _Ending("ended", process.returncode, f"exit code {process.returncode}")
+            await end_process(process)
+            reason = live.reason or f"it exceeded its time limit of {limit:g} seconds"
+            return _Ending("killed", process.returncode, reason)
+        finally:
+            ordered.cancel()
+            ended.cancel()
+
+    async def _report_alive(self, run: Row) -> None:
+        while True:
+            await asyncio.sleep(self._alive)
+            with contextlib.suppress(DatabaseError):
+                async with self._database.write() as tx:
+                    await record_alive(tx, run)
+
+    async def _finish(self, run: Row, ending: _Ending) -> None:
+        while True:
+            try:
+                async with self._database.write() as tx:
+                    await finish_run(tx, run, ending.state, ending.exit_code, ending.detail)
+            except DatabaseError as error:
+                _logger.warning("the end of run %s waits for the database: %s", run["id"], error)
+                if self._stopping:
+                    return
+                await asyncio.sleep(_RETRY_SECONDS)
+            else:
+                return

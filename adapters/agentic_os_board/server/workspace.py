@@ -1,0 +1,172 @@
+"""Where an attempt works: the agent's workspace or a git worktree, and a folder for its brief and its secrets."""
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .agents import CommandWake
+from .database import Row
+from .processes import RUN_VARIABLE, User, switch_to
+
+_PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR")
+
+
+class NotPrepared(Exception):
+    """The attempt cannot start; the message is shown with the run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workplace:
+    """Where one attempt works. folder: its working directory. private: removed when the run ends."""
+
+    folder: Path
+    private: Path
+    environment: Mapping[str, str]
+
+
+class Workspaces:
+    """Prepare and clear away the workplaces of runs."""
+
+    def __init__(self, home: Path, board_url: str, user: User | None) -> None:
+        self._board_url = board_url
+        self._user = user
+        # Another user cannot reach into the server's home, which is closed to others.
+        self._root = _shared_place(home, user) if user else home
+        self._make(self._root)
+        self._private = self._root / "runs"
+        shutil.rmtree(self._private, ignore_errors=True)
+        self._make(self._private)
+
+    def close(self) -> None:
+        """Leave nothing behind but worktrees with something in them that was not committed."""
+        shutil.rmtree(self._private, ignore_errors=True)
+        if self._user:
+            with contextlib.suppress(OSError):
+                self._root.rmdir()
+
+    async def prepare(self, run: Row, wake: CommandWake, token: str) -> Workplace:
+        """Write the run's files and find its folder. Raises NotPrepared."""
+        private = self._private / str(run["id"])
+        self._make(private)
+        self._write(private / "token", token)
+        self._write(private / "brief.md", run["body"])
+        workspace = Path(wake.workspace)
+        if not await asyncio.to_thread(workspace.is_dir):
+            raise NotPrepared(f"the workspace {workspace} is not a folder; change the agent's configuration")
+        folder = await self._worktree(run, workspace) if wake.worktree else workspace
+        environment = self._inherited(wake) | {
+            RUN_VARIABLE: str(run["id"]),
+            "AGENTIC_OS_ATTEMPT": str(run["attempt"]),
+            "AGENTIC_OS_BOARD_ISSUE": str(run["issue"]),
+            "AGENTIC_OS_BOARD_TOKEN_FILE": str(private / "token"),
+            "AGENTIC_OS_BOARD_URL": self._board_url,
+            "AGENTIC_OS_BRIEF": str(private / "brief.md"),
+            "AGENTIC_OS_TASK": run["task_id"],
+        }
+        secrets = {name: self._secret(Path(path), private / name) for name, path in wake.secret_files.items()}
+        return Workplace(folder=folder, private=private, environment=environment | secrets)
+
+    async def clear(self, run: Row, wake: CommandWake) -> None:
+        """Remove the run's private files, and its worktree unless something in it was not committed."""
+        shutil.rmtree(self._private / str(run["id"]), ignore_errors=True)
+        if wake.worktree:
+            await self._git(Path(wake.workspace), "worktree", "remove", str(self._worktree_folder(run)))
+
+    async def _worktree(self, run: Row, repository: Path) -> Path:
+        folder = self._worktree_folder(run)
+        self._make(folder.parent)
+        branch = f"agentic-os/{_file_name(run['task_id'])}/{run['attempt']}"
+        code, output = await self._git(repository, "worktree", "add", "-b", branch, str(folder), "HEAD")
+        if code:
+            raise NotPrepared(f"no git worktree could be made in {repository}: {output.strip()[-500:]}")
+        return folder
+
+    def _worktree_folder(self, run: Row) -> Path:
+        return self._root / "worktrees" / f"{_file_name(run['task_id'])}-{run['attempt']}"
+
+    async def _git(self, repository: Path, *arguments: str) -> tuple[int, str]:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                "git",
+                "-C",
+                str(repository),
+                *arguments,
+                env=_server_environment(_PASSED_ON) | self._users_home(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                **switch_to(self._user),
+            )
+        except OSError as error:
+            return 127, f"git: {error.strerror}"
+        output, _ = await process.communicate()
+        return process.returncode or 0, output.decode("utf-8", "replace")
+
+    def _inherited(self, wake: CommandWake) -> dict[str, str]:
+        wanted = (*_PASSED_ON, *(name for name, value in wake.environment.items() if value is None))
+        declared = {name: value for name, value in wake.environment.items() if value is not None}
+        return _server_environment(wanted) | self._users_home() | declared
+
+    def _users_home(self) -> dict[str, str]:
+        return {"HOME": self._user.home} if self._user else {}
+
+    def _secret(self, source: Path, copy: Path) -> str:
+        """Name the file itself, or a copy that the other user can read."""
+        try:
+            text = source.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise NotPrepared(f"the secret file {source} cannot be read: {error}") from None
+        if self._user is None:
+            return str(source)
+        self._write(copy, text)
+        return str(copy)
+
+    def _make(self, folder: Path) -> None:
+        """Make a private folder, or find that it is one: in a shared place, somebody else may have been there first."""
+        try:
+            folder.mkdir(mode=0o700)
+            self._own(folder)
+        except FileExistsError:
+            found = folder.lstat()
+            owner = self._user.uid if self._user else _effective_user()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner:
+                raise NotPrepared(
+                    f"{folder} is not a folder of the user that agents run as; remove it"
+                ) from None
+
+    def _write(self, file: Path, text: str) -> None:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
+            opened.write(text)
+        self._own(file)
+
+    def _own(self, path: Path) -> None:
+        if self._user:
+            os.chown(path, self._user.uid, self._user.gid, follow_symlinks=False)
+
+
+def _shared_place(home: Path, user: User) -> Path:
+    digest = hashlib.sha256(os.fsencode(home.absolute())).hexdigest()[:16]
+    return Path(tempfile.gettempdir(), f"agentic-os-board-{user.name}-{digest}")
+
+
+def _server_environment(names: tuple[str, ...]) -> dict[str, str]:
+    present = os.environ  # noqa: TID251 - an agent gets the named variables of the server, and no others
+    return {name: present[name] for name in names if name in present}
+
+
+def _effective_user() -> int:
+    return os.geteuid() if hasattr(os, "geteuid") else 0
+
+
+def _file_name(task_id: str) -> str:
+    return re.sub(r"[^A-Za-z0-9-]", "-", task_id)

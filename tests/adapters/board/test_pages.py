@@ -1,0 +1,268 @@
+"""The board's pages: signing in, forms that only our pages can send, and text that cannot act."""
+
+import re
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from agentic_os_board.testing import OPERATOR, PASSWORD, BoardProcess
+
+ATTACKS = """<script>alert(1)</script>
+<img src=x onerror=alert(2)>
+[click](javascript:alert(3)) ![image](https://example.org/pixel.png "t")
+<a href="javascript:alert(4)" onclick="alert(5)">here</a> <style>body{display:none}</style>
+[data](data:text/html;base64,PHNjcmlwdD4=) <iframe src="https://example.org"></iframe>
+<!-- a hidden word -->
+"><svg/onload=alert(6)> `<b>code</b>`
+
+[fine](https://example.org/) [click](javascript:alert(8)) **<b onclick="alert(9)">bold</b>** <!-- a hidden word -->
+"""
+
+
+def csrf_of(text: str) -> str:
+    match = re.search(r'name="csrf" value="([^"]+)"', text)
+    assert match
+    return match[1]
+
+
+async def sign_in(browser: httpx.AsyncClient, name: str, password: str) -> httpx.Response:
+    form = {"csrf": csrf_of((await browser.get("/sign-in")).text), "name": name, "password": password}
+    return await browser.post("/sign-in", data=form)
+
+
+@pytest.fixture
+async def browser(board: BoardProcess) -> AsyncIterator[httpx.AsyncClient]:
+    """Sign a new person in, so that no test counts towards another's attempts."""
+    async with board.backend() as backend:
+        count = len((await backend.get("/api/accounts")).json()["items"])
+    name = f"person-{count}"
+    await board.add_person(name)
+    async with board.client() as client:
+        assert (await sign_in(client, name, PASSWORD)).status_code == 303
+        yield client
+
+
+async def open_issue(browser: httpx.AsyncClient, title: str, body: str = "") -> str:
+    csrf = csrf_of((await browser.get("/issues/new")).text)
+    answer = await browser.post("/issues", data={"csrf": csrf, "title": title, "body": body})
+    assert answer.status_code == 303
+    return answer.headers["location"]
+
+
+async def test_pages_ask_to_sign_in_first(board: BoardProcess) -> None:
+    """Nobody may read anything without an account, and is led back to where they wanted to go."""
+    async with board.client() as nobody:
+        for path in ("/issues", "/issues/1", "/agents", "/issues/new"):
+            answer = await nobody.get(path)
+            assert (answer.status_code, answer.headers["location"]) == (303, f"/sign-in?next={path}")
+
+
+async def test_a_wrong_password_opens_no_session(board: BoardProcess) -> None:
+    """Known and unknown names must be refused alike."""
+    await board.add_person("typo")
+    async with board.client() as browser:
+        for name in ("typo", "nobody-of-this-name", "agentic-os"):
+            answer = await sign_in(browser, name, "not the password")
+            assert answer.status_code == 401
+            assert "do not belong together" in answer.text
+        assert (await browser.get("/issues")).status_code == 303
+
+
+async def test_guessing_is_slowed_down(board: BoardProcess) -> None:
+    """The sixth attempt in a minute must be refused, even with the right password."""
+    await board.add_person("guessed")
+    async with board.client() as browser:
+        codes = [(await sign_in(browser, "guessed", f"guess {number}")).status_code for number in range(11)]
+        assert set(codes[:5]) == {401}
+        assert 429 in codes
+
+
+async def test_a_session_s_cookie_is_out_of_reach(board: BoardProcess) -> None:
+    """The cookie must be hidden from scripts and other sites, and the session end on the server."""
+    await board.add_person("leaving")
+    async with board.client() as browser:
+        answer = await sign_in(browser, "leaving", PASSWORD)
+        cookie = answer.headers["set-cookie"].lower()
+        assert "httponly" in cookie
+        assert "samesite=lax" in cookie
+        stolen = dict(browser.cookies)
+        csrf = csrf_of((await browser.get("/issues")).text)
+        assert (await browser.post("/sign-out", data={"csrf": csrf})).status_code == 303
+    async with board.client() as thief:
+        thief.cookies.update(stolen)
+        assert (await thief.get("/issues")).status_code == 303
+
+
+async def test_after_signing_in_nobody_is_sent_elsewhere(board: BoardProcess) -> None:
+    """The way back must be a page of ours, whatever a link said."""
+    await board.add_person("traveller")
+    async with board.client() as browser:
+        form = {"name": "traveller", "password": PASSWORD}
+        for after, wanted in (
+            ("//example.org", "/issues"),
+            ("/issues/7", "/issues/7"),
+            ("/\\x.org", "/issues"),
+        ):
+            csrf = csrf_of((await browser.get("/sign-in", params={"next": after})).text)
+            answer = await browser.post("/sign-in", data=form | {"csrf": csrf, "next": after})
+            assert wanted == answer.headers["location"]
+
+
+async def test_a_form_of_another_page_is_refused(browser: httpx.AsyncClient) -> None:
+    """Without the session's form token nothing may change, for every form that there is."""
+    path = await open_issue(browser, "Count the beans")
+    for form, data in {
+        "/issues": {"title": "Forged"},
+        f"{path}/comments": {"body": "/approve"},
+        f"{path}/close": {"closed": "completed"},
+        f"{path}/delete": {},
+        f"{path}/edit": {"title": "Forged", "body_shown": ""},
+        f"{path}/reviews/sha256:00": {"verb": "approve"},
+        "/sign-out": {},
+    }.items():
+        for csrf in ("", "guessed"):
+            answer = await browser.post(form, data=data | {"csrf": csrf})
+            assert answer.status_code in {403, 422}, form
+    assert "Forged" not in (await browser.get("/issues")).text
+
+
+async def test_another_site_cannot_act(browser: httpx.AsyncClient) -> None:
+    """A request that a page of another origin sends must be refused, with or without the form token."""
+    path = await open_issue(browser, "Count the beans")
+    csrf = csrf_of((await browser.get(path)).text)
+    for origin in ("https://example.org", "null", "http://127.0.0.1:1", "http://localhost"):
+        answer = await browser.post(
+            f"{path}/comments", data={"csrf": csrf, "body": "Hi"}, headers={"origin": origin}
+        )
+        assert answer.status_code == 403
+    own = {"origin": str(browser.base_url).rstrip("/")}
+    answer = await browser.post(f"{path}/comments", data={"csrf": csrf, "body": "Hi"}, headers=own)
+    assert answer.status_code == 303
+
+
+async def test_another_name_is_not_ours(board: BoardProcess) -> None:
+    """A name that somebody else's DNS points at us must reach nothing."""
+    async with board.client() as browser:
+        for host in ("example.org", "127.0.0.1", f"127.0.0.1.example.org:{browser.base_url.port}"):
+            assert (await browser.get("/sign-in", headers={"host": host})).status_code == 421
+        own = f"localhost:{browser.base_url.port}"
+        assert (await browser.get("/sign-in", headers={"host": own})).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/sign-in", "/nowhere", "/static/board.css", "/api/me"])
+async def test_every_answer_forbids_scripts(board: BoardProcess, path: str) -> None:
+    """No answer, refusals included, may let a script run or another site frame it."""
+    async with board.client() as browser:
+        headers = (await browser.get(path)).headers
+    assert "default-src 'none'" in headers["content-security-policy"]
+    assert "script-src" not in headers["content-security-policy"]
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    assert headers["x-content-type-options"] == "nosniff"
+
+
+async def test_what_people_write_cannot_act(browser: httpx.AsyncClient, board: BoardProcess) -> None:
+    """Text must stay text wherever it is shown: body, comment, title, note, plan and labels."""
+    path = await open_issue(browser, "<script>alert(7)</script>", ATTACKS)
+    csrf = csrf_of((await browser.get(path)).text)
+    await browser.post(f"{path}/comments", data={"csrf": csrf, "body": ATTACKS})
+    async with board.backend() as backend:
+        await backend.put(f"/api{path}/notes", json={"marker": "status", "body": ATTACKS})
+        review = {
+            "subject": "plan",
+            "version": 1,
+            "document": ATTACKS,
+            "directives": {"approve": ATTACKS[:25]},
+        }
+        assert (await backend.put(f"/api{path}/reviews/sha256:00", json=review)).status_code == 204
+        await backend.patch(f"/api{path}", json={"labels": ["<b>x</b>"], "state": "<i>x</i>"})
+    for shown in (await browser.get(path), await browser.get("/issues"), await browser.get(f"{path}/edit")):
+        assert shown.status_code == 200
+        tags = re.findall(r"<(script|style|iframe|svg|b|i)[\s>/]", shown.text)
+        assert tags == []
+        assert not re.search(r"<[^>]*\son\w+\s*=", shown.text)
+        assert not re.search(r"<img(?! src=\"/static/)", shown.text)
+        assert not re.search(r"<[^>]*\shref=\"(?!https?:|/|#)", shown.text)
+    page = (await browser.get(path)).text
+    assert "a hidden word" not in page
+    assert '<a href="https://example.org/" rel="noopener nofollow">fine</a>' in page
+    assert "&lt;script&gt;alert(1)" in page
+
+
+async def test_the_brief_s_data_is_folded(browser: httpx.AsyncClient) -> None:
+    """Canonical JSON is for programs: it must be there, closed; other code must stay as it is."""
+    brief = '```json\n{"a":1}\n```\n'
+    body = f"{brief}\n<!-- agentic-os:brief v1 task=t -->\n{brief}\n<!-- agentic-os:end -->\n\n{brief}"
+    page = (await browser.get(await open_issue(browser, "Count", body))).text
+    assert page.count("<summary>Brief as data</summary>") == 1
+    assert page.count("{&quot;a&quot;:1}") + page.count('{"a":1}') == 3
+
+
+async def test_a_button_posts_the_line_of_exactly_this_document(
+    browser: httpx.AsyncClient, board: BoardProcess
+) -> None:
+    """A decision must be the person's own comment with the review's line, and fail when the gate is gone."""
+    path, digest = await open_issue(browser, "Count the beans"), "sha256:" + "9f" * 32
+    lines = {"approve": "/approve v2@9f9f9f9f", "revise": "/revise v2@9f9f9f9f"}
+    review = {"subject": "plan", "version": 2, "document": "# Plan", "directives": lines}
+    async with board.backend() as backend:
+        await backend.put(f"/api{path}/reviews/{digest}", json=review)
+        form = {"csrf": csrf_of((await browser.get(path)).text)}
+        gate = f"{path}/reviews/{digest}"
+        assert (await browser.post(gate, data=form | {"verb": "revise", "text": " "})).status_code == 422
+        assert (await browser.post(gate, data=form | {"verb": "reject"})).status_code == 422
+        text = {"verb": "revise", "text": "- weigh them\r\n- twice"}
+        assert (await browser.post(gate, data=form | text)).status_code == 303
+        assert (await browser.post(gate, data=form | {"verb": "approve"})).status_code == 303
+        await backend.post(f"/api{path}/reviews/{digest}/close", json={"outcome": "withdrawn"})
+        assert (await browser.post(gate, data=form | {"verb": "approve"})).status_code == 409
+        comments = (await backend.get(f"/api{path}/comments")).json()["items"]
+    assert ["/revise v2@9f9f9f9f\n\n- weigh them\n- twice", "/approve v2@9f9f9f9f"] == [
+        comment["body"] for comment in comments
+    ]
+
+
+async def test_comments_are_edited_and_deleted_by_their_author(
+    browser: httpx.AsyncClient, board: BoardProcess
+) -> None:
+    """A person must be able to mend and take back their own words, and only those."""
+    path = await open_issue(browser, "Count the beans")
+    csrf = csrf_of((await browser.get(path)).text)
+    added = await browser.post(f"{path}/comments", data={"csrf": csrf, "body": "Helo"})
+    comment = f"/comments/{added.headers['location'].rpartition('-')[2]}"
+    async with board.client() as other:
+        await sign_in(other, OPERATOR, PASSWORD)
+        assert (await other.get(f"{comment}/edit")).status_code == 403
+        theirs = {"csrf": csrf_of((await other.get(path)).text), "body": "/approve"}
+        assert (await other.post(f"{comment}/edit", data=theirs)).status_code == 403
+        assert (await other.post(f"{comment}/delete", data={"csrf": theirs["csrf"]})).status_code == 403
+    assert "Helo" in (await browser.get(f"{comment}/edit")).text
+    await browser.post(f"{comment}/edit", data={"csrf": csrf, "body": "Hello"})
+    assert "Hello" in (await browser.get(path)).text
+    await browser.post(f"{comment}/delete", data={"csrf": csrf})
+    assert "deleted by its author" in (await browser.get(path)).text
+
+
+async def test_an_edited_title_puts_no_old_text_back(browser: httpx.AsyncClient, board: BoardProcess) -> None:
+    """A brief that the backend wrote while somebody edited the title must stay."""
+    path = await open_issue(browser, "Count", "old\ntext\n")
+    text = (await browser.get(f"{path}/edit")).text
+    shown = re.search(r'name="body_shown" value="([^"]+)"', text)
+    assert shown
+    async with board.backend() as backend:
+        await backend.patch(f"/api{path}", json={"body": "new brief"})
+        form = {"csrf": csrf_of(text), "title": "Count!", "body": "old\r\ntext\r\n", "body_shown": shown[1]}
+        assert (await browser.post(f"{path}/edit", data=form)).status_code == 303
+        issue = (await backend.get(f"/api{path}")).json()
+    assert (issue["title"], issue["body"]) == ("Count!", "new brief")
+
+
+async def test_issues_are_found(browser: httpx.AsyncClient) -> None:
+    """Filters must be combined, and signs that SQL knows be taken as they are."""
+    await open_issue(browser, "Sale of 100% wool_socks")
+    await open_issue(browser, "Something else")
+    for q, found in (("100%", True), ("100_", False), ("wool_s", True), ("WOOL", True), ("\\", False)):
+        page = (await browser.get("/issues", params={"q": q})).text
+        assert found is ("wool_socks</a>" in page), q
+    page = (await browser.get("/issues", params={"q": "wool", "show": "closed"})).text
+    assert "No issue matches these filters" in page

@@ -1,0 +1,434 @@
+"""Agents' runs: woken once for each attempt, seen to their end, and ended with all they started."""
+
+import asyncio
+import json
+import os
+import shlex
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from agentic_os_board.clock import now
+from agentic_os_board.server.agents import HookWake
+from agentic_os_board.server.hook import HookRefused, resolve_permitted
+from agentic_os_board.signatures import verify
+from agentic_os_board.testing import BoardProcess
+
+DRAFT = {"title": "Count the beans", "body": "The brief.", "project": "", "state": "ready", "labels": []}
+SETTLED = {"ended", "killed", "lost"}
+GIT = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org"]
+
+
+async def assign(board: BoardProcess, account: str, task: str, attempt: int = 1) -> str:
+    async with board.backend() as backend:
+        key = (await backend.put(f"/api/tasks/{task}/issue", json=DRAFT)).json()["key"]
+        document = {"account": account, "task_id": task, "attempt": attempt}
+        answer = await backend.put(f"/api/issues/{key}/assignment", json=document)
+        assert answer.status_code == 204, answer.text
+        return str(key)
+
+
+async def run_of(board: BoardProcess, task: str, states: set[str]) -> dict[str, Any]:
+    """Wait until the task's newest run is in one of the states."""
+
+    def reached(runs: list[dict[str, Any]]) -> bool:
+        return any(run["task_id"] == task and run["state"] in states for run in runs)
+
+    runs = await board.until_runs(reached)
+    return next(run for run in reversed(runs) if run["task_id"] == task)
+
+
+async def read_line(pipe: Path) -> str:
+    """Wait for the line that an agent writes into a pipe."""
+    return (await asyncio.to_thread(pipe.read_text)).strip()
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Path:
+    os.mkfifo(tmp_path / "pipe")
+    return tmp_path / "pipe"
+
+
+async def until_gone(pid: int) -> None:
+    """Wait until a process has ended, or is a zombie that nobody has collected yet."""
+    async with asyncio.timeout(20):
+        while _alive(pid):  # noqa: ASYNC110 - the process is nobody's child here
+            await asyncio.sleep(0.02)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@dataclass(frozen=True)
+class Log:
+    """A file of captured output."""
+
+    text: str
+    mode: int
+
+
+def logs_of(board: BoardProcess, run: dict[str, Any]) -> list[Log]:
+    """Read what was captured, the newest part first."""
+    found = sorted(Path(board.configuration["home"], "logs").glob(f"{run['id']}.log*"))
+    return [Log(file.read_text(), file.stat().st_mode & 0o777) for file in found]
+
+
+def private_folders(board: BoardProcess) -> list[Path]:
+    """List the folders with the tokens and briefs of runs."""
+    return list(Path(board.configuration["home"], "runs").iterdir())
+
+
+def git(folder: Path, *arguments: str) -> list[str]:
+    """Run git, and return what it said in words."""
+    answer = subprocess.run([*GIT, "-C", str(folder), *arguments], check=True, capture_output=True, text=True)
+    return answer.stdout.split()
+
+
+def shell(script: str) -> list[str]:
+    return ["/bin/sh", "-c", script]
+
+
+async def test_an_agent_gets_its_brief_and_nothing_of_the_server(board: BoardProcess, tmp_path: Path) -> None:
+    """The command must find brief, task, credential and token, and no other variable of the server."""
+    credential = tmp_path / "credential"
+    credential.write_text("the executor's credential")
+    script = (
+        'env | cut -d= -f1 | sort > names; cat "$AGENTIC_OS_BRIEF" > brief; cat "$AGENTIC_OS_CREDENTIAL_FILE" > cred;'
+        ' stat -c %a "$AGENTIC_OS_BOARD_TOKEN_FILE" > mode; cp "$AGENTIC_OS_BOARD_TOKEN_FILE" token;'
+        ' echo "$AGENTIC_OS_TASK $AGENTIC_OS_ATTEMPT $AGENTIC_OS_BOARD_ISSUE $AGENTIC_OS_BOARD_URL $COLOUR" > facts'
+    )
+    agent = await board.add_agent(
+        "reader",
+        shell(script),
+        tmp_path,
+        environment={"COLOUR": "blue", "NOT_SET": None},
+        secret_files={"AGENTIC_OS_CREDENTIAL_FILE": str(credential)},
+    )
+    key = await assign(board, agent, "brief-1")
+    run = await run_of(board, "brief-1", SETTLED)
+    assert (run["state"], run["exit_code"]) == ("ended", 0)
+    assert (tmp_path / "facts").read_text() == f"brief-1 1 {key} {board.url} blue\n"
+    assert (tmp_path / "brief").read_text() == "The brief."
+    assert (tmp_path / "cred").read_text() == "the executor's credential"
+    assert (tmp_path / "mode").read_text() == "600\n"
+    given = set((tmp_path / "names").read_text().split())
+    known = {"PATH", "HOME", "LANG", "TMPDIR", "COLOUR", "PWD", "OLDPWD", "SHLVL", "_"}
+    assert {name for name in given if not name.startswith("AGENTIC_OS_")} <= known
+    async with board.client((tmp_path / "token").read_text()) as after:
+        assert (await after.get("/api/me")).status_code == 401
+
+
+async def test_a_run_s_token_is_the_agent_s(board: BoardProcess, tmp_path: Path, pipe: Path) -> None:
+    """While it runs, an agent must be able to comment as itself."""
+    agent = await board.add_agent(
+        "talker", shell(f'cat "$AGENTIC_OS_BOARD_TOKEN_FILE" > {pipe}; cat {pipe}'), tmp_path
+    )
+    key = await assign(board, agent, "token-1")
+    async with board.client(await read_line(pipe)) as robot:
+        assert (await robot.get("/api/me")).json()["name"] == "talker"
+        answer = await robot.post(f"/api/issues/{key}/comments", json={"body": "On it."})
+        assert answer.status_code == 201
+    await asyncio.to_thread(pipe.write_text, "go on\n")
+    assert (await run_of(board, "token-1", SETTLED))["exit_code"] == 0
+
+
+async def test_the_exit_code_and_the_output_are_kept(board: BoardProcess, tmp_path: Path) -> None:
+    """A failure must be seen as one, with what the command said before."""
+    agent = await board.add_agent("failing", shell("echo out; echo err >&2; exit 7"), tmp_path)
+    await assign(board, agent, "exit-1")
+    run = await run_of(board, "exit-1", SETTLED)
+    assert (run["state"], run["exit_code"]) == ("ended", 7)
+    (log,) = logs_of(board, run)
+    assert ("out\nerr\n", 0o600) == (log.text, log.mode)
+
+
+async def test_endless_output_is_bounded(board: BoardProcess, tmp_path: Path) -> None:
+    """A run that talks without end must keep its last words, and not fill the disk."""
+    agent = await board.add_agent("noisy", shell("yes | head -c 3000000; echo the end"), tmp_path)
+    await assign(board, agent, "noise-1")
+    run = await run_of(board, "noise-1", SETTLED)
+    parts = logs_of(board, run)
+    assert sum(len(part.text) for part in parts) <= 1024 * 1024
+    assert parts[0].text.endswith("the end\n")
+
+
+@pytest.mark.parametrize(
+    ("program", "workspace", "said"),
+    [("/no/such/program", "", "exit code 127"), ("true", "nowhere", "not a folder")],
+)
+async def test_what_cannot_start_says_why(
+    board: BoardProcess, tmp_path: Path, program: str, workspace: str, said: str
+) -> None:
+    """A run that could not start must end with its reason, and not take the server with it."""
+    task = f"broken{workspace}"
+    agent = await board.add_agent(task, [program], tmp_path / workspace)
+    await assign(board, agent, task)
+    run = await run_of(board, task, SETTLED)
+    assert run["state"] == "ended"
+    assert said in run["detail"]
+
+
+@pytest.mark.parametrize("by", ["unassign", "reassign", "close", "person", "delete"])
+async def test_taking_the_work_away_kills_the_whole_group(
+    board: BoardProcess, tmp_path: Path, pipe: Path, by: str
+) -> None:
+    """Whoever takes the issue away must end the agent and its children, those that ignore TERM included."""
+    script = f"trap '' TERM; sleep 1000 & setsid sleep 1000 & echo $$ $! > {pipe}; wait"
+    agent = await board.add_agent(f"stubborn-{by}", shell(script), tmp_path)
+    key = await assign(board, agent, f"kill-{by}")
+    leader, child = (int(pid) for pid in (await read_line(pipe)).split())
+    async with board.backend() as backend, await board.operator() as admin:
+        if by == "unassign":
+            await backend.delete(f"/api/issues/{key}/assignment")
+        elif by == "reassign":
+            other = await board.add_agent("idle", ["true"], tmp_path)
+            await assign(board, other, f"kill-{by}", attempt=2)
+        elif by == "close":
+            await backend.patch(f"/api/issues/{key}", json={"closed": "not_planned"})
+        elif by == "person":
+            await admin.patch(f"/api/issues/{key}", json={"assignee": None})
+        else:
+            await admin.delete(f"/api/issues/{key}")
+    await until_gone(leader)
+    await until_gone(child)
+    assert (await run_of(board, f"kill-{by}", SETTLED)) is not None
+    killed = [run for run in await board.runs() if run["task_id"] == f"kill-{by}" and run["attempt"] == 1]
+    assert [run["state"] for run in killed] == ["killed"]
+
+
+async def test_an_agent_that_is_about_to_end_is_left_to_it(
+    new_board: Callable[..., BoardProcess], tmp_path: Path, pipe: Path
+) -> None:
+    """A run whose work was handed in and taken away must end by itself when it does so soon."""
+    board = new_board(linger_seconds=30)
+    agent = await board.add_agent("polite", shell(f"echo there > {pipe}; cat {pipe}; exit 0"), tmp_path)
+    key = await assign(board, agent, "linger-1")
+    await read_line(pipe)
+    async with board.backend() as backend:
+        await backend.patch(f"/api/issues/{key}", json={"closed": "completed"})
+    await asyncio.to_thread(pipe.write_text, "go on\n")
+    run = await run_of(board, "linger-1", SETTLED)
+    assert (run["state"], run["exit_code"]) == ("ended", 0)
+
+
+async def test_a_time_limit_ends_a_run(board: BoardProcess, tmp_path: Path) -> None:
+    """A run beyond its time limit must be killed, saying so."""
+    agent = await board.add_agent("slow", ["sleep", "1000"], tmp_path, time_limit_seconds=1)
+    await assign(board, agent, "slow-1")
+    run = await run_of(board, "slow-1", SETTLED)
+    assert (run["state"], run["exit_code"]) == ("killed", -signal.SIGTERM)
+    assert "time limit of 1 seconds" in run["detail"]
+
+
+async def test_a_crash_of_the_board_loses_the_run_and_never_repeats_it(
+    new_board: Callable[..., BoardProcess], tmp_path: Path, pipe: Path
+) -> None:
+    """After kill -9, the run that was alive must be ended, be lost, and not be started again."""
+    board = new_board()
+    script = f"echo x >> count; setsid sleep 1000 & echo $$ $! > {pipe}; exec sleep 1000"
+    agent = await board.add_agent("crashing", shell(script), tmp_path)
+    await assign(board, agent, "crash-1")
+    leader, escaped = (int(pid) for pid in (await read_line(pipe)).split())
+    board.kill()
+    assert _alive(leader)
+    board.start()
+    await until_gone(leader)
+    await until_gone(escaped)
+    await assign(board, agent, "crash-1")
+    await assign(board, agent, "crash-2")
+    await read_line(pipe)
+    runs = {run["task_id"]: run for run in await board.runs()}
+    assert runs["crash-1"]["state"] == "lost"
+    assert (tmp_path / "count").read_text() == "x\nx\n"
+    assert len(private_folders(board)) == 1
+
+
+async def test_a_pid_that_is_somebody_else_s_is_left_alone(
+    new_board: Callable[..., BoardProcess], tmp_path: Path, pipe: Path
+) -> None:
+    """A process that merely has the pid of a lost run must survive the board's return."""
+    board = new_board()
+    agent = await board.add_agent("gone", shell(f"echo $$ > {pipe}; exec sleep 1000"), tmp_path)
+    await assign(board, agent, "pid-1")
+    leader = int(await read_line(pipe))
+    board.kill()
+    os.killpg(leader, signal.SIGKILL)
+    bystander = await asyncio.create_subprocess_exec("sleep", "1000", start_new_session=True)
+    try:
+        _rewrite_pid(board, bystander.pid)
+        board.start()
+        assert (await run_of(board, "pid-1", SETTLED))["state"] == "lost"
+        assert _alive(bystander.pid)
+    finally:
+        bystander.kill()
+        await bystander.wait()
+
+
+def _rewrite_pid(board: BoardProcess, pid: int) -> None:
+    with psycopg.connect(board.configuration["database_url"]) as connection:
+        connection.execute("update board.runs set pid = %s", (pid,))
+
+
+async def test_stopping_the_board_ends_its_runs(
+    new_board: Callable[..., BoardProcess], tmp_path: Path, pipe: Path
+) -> None:
+    """A board that stops must leave no agent behind, and record what it did."""
+    board = new_board()
+    script = f"trap '' TERM; echo $$ > {pipe}; while true; do sleep 1000; done"
+    agent = await board.add_agent("left", shell(script), tmp_path)
+    await assign(board, agent, "stop-1")
+    leader = int(await read_line(pipe))
+    assert await asyncio.to_thread(board.stop) == 0
+    assert not _alive(leader)
+    board.start()
+    run = await run_of(board, "stop-1", SETTLED)
+    assert (run["state"], run["detail"]) == ("killed", "the board was stopped")
+
+
+async def test_each_attempt_has_a_worktree_of_its_own(board: BoardProcess, tmp_path: Path) -> None:
+    """Two attempts must share no file, and what one commits must be left on its branch."""
+    repository = tmp_path / "repository"
+    git(tmp_path, "init", "-q", "repository")
+    git(repository, "commit", "-q", "--allow-empty", "-m", "first")
+    script = f"pwd >> {tmp_path}/folders; echo x > file; git add file; {shlex.join(GIT)} commit -q -m done"
+    agent = await board.add_agent("gardener", shell(script), repository, worktree=True)
+    for attempt in (1, 2):
+        await assign(board, agent, "tree-1", attempt)
+        await board.until_runs(
+            lambda runs, attempt=attempt: any(
+                run["attempt"] == attempt and run["task_id"] == "tree-1" and run["state"] in SETTLED
+                for run in runs
+            )
+        )
+    assert [run["exit_code"] for run in await board.runs() if run["task_id"] == "tree-1"] == [0, 0]
+    folders = (tmp_path / "folders").read_text().split()
+    assert len(set(folders)) == 2
+    assert len(git(repository, "worktree", "list", "--porcelain")) == len(
+        ["worktree", "P", "HEAD", "H", "branch", "B"]
+    )
+    branches = git(repository, "branch", "--format=%(refname:short)")
+    assert {"agentic-os/tree-1/1", "agentic-os/tree-1/2"} <= set(branches)
+    assert not (repository / "file").exists()
+
+
+@pytest.fixture
+def open_workspace() -> Iterator[Path]:
+    """Make a folder that every user can write."""
+    with tempfile.TemporaryDirectory(prefix="aosb-") as name:
+        Path(name).chmod(0o777)
+        yield Path(name)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run agents as somebody else")
+async def test_agents_run_as_another_user(
+    new_board: Callable[..., BoardProcess], open_workspace: Path
+) -> None:
+    """With run_as, an agent must be that user, read its own brief and secrets, and not the server's home."""
+    board = new_board(run_as="nobody")
+    credential = open_workspace / "credential"
+    credential.write_text("the executor's credential")
+    credential.chmod(0o600)
+    script = (
+        "id -un > who; id -Gn > groups; cat $AGENTIC_OS_CREDENTIAL_FILE $AGENTIC_OS_BRIEF > read;"
+        f" cat $AGENTIC_OS_BOARD_TOKEN_FILE > token; ls {board.configuration['home']} && exit 9; exit 0"
+    )
+    secrets = {"AGENTIC_OS_CREDENTIAL_FILE": str(credential)}
+    agent = await board.add_agent("lowly", shell(script), open_workspace, secret_files=secrets)
+    await assign(board, agent, "user-1")
+    assert (await run_of(board, "user-1", SETTLED))["exit_code"] == 0
+    assert "nobody" == (open_workspace / "who").read_text().strip()
+    assert "root" not in (open_workspace / "groups").read_text().split()
+    assert (open_workspace / "read").read_text() == "the executor's credentialThe brief."
+    assert (open_workspace / "token").read_text().startswith("aosb_")
+
+
+class Hook:
+    """An agent elsewhere that is woken by HTTP; refuses as often as it is told to."""
+
+    def __init__(self, refusals: int) -> None:
+        self.requests: list[tuple[dict[str, str], bytes]] = []
+        hook = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                hook.requests.append(({name.lower(): value for name, value in self.headers.items()}, body))
+                self.send_response(500 if len(hook.requests) <= refusals else 202)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/wake"
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    made = Hook(refusals=1)
+    thread = threading.Thread(target=made.server.serve_forever)
+    thread.start()
+    yield made
+    made.server.shutdown()
+    thread.join()
+    made.server.server_close()
+
+
+async def test_a_hook_is_woken_with_a_signature_and_one_id(
+    board: BoardProcess, tmp_path: Path, hook: Hook
+) -> None:
+    """A wake that was refused must be repeated under the same id, signed each time."""
+    secret = tmp_path / "secret"
+    secret.write_text("the hook's secret\n")
+    wake = {"kind": "hook", "url": hook.url, "secret_file": str(secret), "allow_loopback": True}
+    async with await board.operator() as admin:
+        added = await admin.post("/api/agents", json={"name": "elsewhere", "wake": wake})
+        agent = added.json()["id"]
+    await assign(board, agent, "hook-1")
+    run = await run_of(board, "hook-1", SETTLED)
+    assert (run["state"], run["detail"]) == ("ended", "the hook took the run")
+    assert len(hook.requests) == 2
+    assert len({headers["webhook-id"] for headers, _ in hook.requests}) == 1
+    for headers, body in hook.requests:
+        verify(["the hook's secret"], headers, body, now())
+        wanted = {"task_id": "hook-1", "attempt": 1, "brief": "The brief."}
+        assert wanted.items() <= json.loads(body).items()
+
+
+PRIVATE_HOSTS = [
+    *("127.0.0.1", "localhost", "10.1.2.3", "192.168.0.1", "169.254.169.254", "100.64.0.1", "224.0.0.1"),
+    *("0.0.0.0", "::1", "fe80::1", "fd00::1", "::ffff:10.0.0.1", "2130706433", "0x7f.1"),
+]
+
+
+@pytest.mark.parametrize(
+    "host",
+    PRIVATE_HOSTS,
+)
+async def test_hooks_reach_no_private_address(host: str) -> None:
+    """An administrator's hook must not become a way into the network, however its host is written."""
+    wake = HookWake(kind="hook", url="http://example.org/", secret_file="/secret")
+    with pytest.raises(HookRefused):
+        await resolve_permitted(host, 80, wake)
+
+
+async def test_loopback_hooks_need_leave() -> None:
+    """A hook on this machine must be reached only by an agent that is allowed to, and nothing else opened."""
+    wake = HookWake(kind="hook", url="http://127.0.0.1/", secret_file="/secret", allow_loopback=True)
+    assert await resolve_permitted("127.0.0.1", 80, wake) == "127.0.0.1"
+    with pytest.raises(HookRefused):
+        await resolve_permitted("10.1.2.3", 80, wake)
+    assert await resolve_permitted("8.8.8.8", 80, wake) == "8.8.8.8"
