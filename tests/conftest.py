@@ -51,7 +51,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with open_databases(home, None, say=lambda _: None) as found:
         migrate(found.owner, found.app)
         secret = (home / "secrets" / "postgres").read_text().strip()
-        yield Server(found, make_conninfo(found.owner, user="postgres", password=secret, dbname="postgres"))
+        superuser = make_conninfo(found.owner, user="postgres", password=secret, dbname="postgres")
+        with psycopg.connect(superuser, autocommit=True) as connection:
+            # Nobody pulls the plug on a test, and hundreds of databases are made; crashes have tests of their own.
+            connection.execute("alter system set fsync = off")
+            connection.execute("select pg_reload_conf()")
+        yield Server(found, superuser)
     discard(home)
 
 

@@ -1,0 +1,536 @@
+"""Each command: it acts in its origin state, yields exactly the right events, and none when repeated."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import get_args
+
+import pytest
+from kit import (
+    AUTHORISED,
+    BRIEF_DIGEST,
+    BUNDLE,
+    DEADLINE_SECONDS,
+    DIRECT,
+    EXECUTING,
+    EXECUTING_PLAN,
+    FACTS,
+    FACTS_DIGEST,
+    IN_PLAN_REVIEW,
+    LIVE,
+    PHASES,
+    RUNTIME,
+    SKILLS,
+    START,
+    Step,
+    accept,
+    ack,
+    admit,
+    at,
+    cast,
+    create,
+    decline,
+    digest,
+    fail,
+    fire,
+    given,
+    heartbeat,
+    offer,
+    quarantine,
+    sender,
+    submit_plan,
+    submit_result,
+    verdict,
+)
+
+from agentic_os.domain import commands as c
+from agentic_os.domain import events as e
+from agentic_os.domain.decide import decide
+from agentic_os.domain.documents import Budget, Evidence, ReviewItem, Usage
+from agentic_os.domain.policy import Obligations
+from agentic_os.domain.rejection import Rejected
+from agentic_os.domain.task import Task
+from agentic_os.domain.waiting import waiting_for
+
+EVIDENCE = Evidence(criterion_id="tests", rank="observed", claimed="independent", status="pass")
+RULED = {"bundle": BUNDLE, "rules": ("rule",), "reasons": ("because",), "facts": FACTS, "facts_digest": FACTS_DIGEST}
+REPORTED = {"attempt": 1, "seq": 2, "callback_id": "ada-1-2", "lease_expires_at": at(920)}
+TARGET = {"version": 1, "digest": digest("a")}
+RESULT = {"version": 1, "digest": digest("c")}
+VOTED = {"voter": "rita", "vote": "approve", "words": "/approve"}
+CANCEL = c.Cancel(by="rita", reason="No longer needed.")
+REASSIGN = c.Reassign(assignee="bob", reason="/reassign bob")
+RETRY = c.Retry(by="rita", reason="again")
+RECORD = c.Record(**sender(), kind="checkpoint", body={"state": {}})
+SUPERSEDED = e.AttemptSuperseded(attempt=1, reason="the task was reassigned")
+OFFERED = {
+    "executor": "ada",
+    "brief": {"task_id": "t-1"},
+    "brief_digest": BRIEF_DIGEST,
+    "bundle": BUNDLE,
+    "ack_deadline": at(300),
+    "lease_seconds": 900,
+}
+PLAN_SUBMITTED = e.PlanSubmitted(
+    attempt=1,
+    seq=2,
+    callback_id="ada-1-2",
+    executor="ada",
+    plan={"summary": "a"},
+    review_deadline=at(20 + DEADLINE_SECONDS),
+    at=at(20),
+    **TARGET,
+)
+RESULT_SUBMITTED = e.ResultSubmitted(
+    attempt=1,
+    seq=2,
+    callback_id="ada-1-2",
+    executor="ada",
+    outcome="success",
+    result={"summary": "c"},
+    evidence=(),
+    artifacts=(),
+    review_deadline=at(20 + DEADLINE_SECONDS),
+    at=at(20),
+    **RESULT,
+)
+CREATED = e.TaskCreated(
+    task_id="t-1",
+    title="Title",
+    goal="Goal",
+    project="p",
+    acceptance=(),
+    mode="direct",
+    risk="low",
+    paths=(),
+    tools=(),
+    labels=(),
+    assignee=None,
+    depends_on=(),
+    budget=Budget(),
+    priority="medium",
+    due=None,
+    origin="api",
+    requester="rita",
+    at=START,
+)
+
+
+def failed(failure: str, *, retry_after: float | None, retryable: bool = True) -> e.AttemptFailed:
+    """Expect the failure of the first attempt."""
+    return e.AttemptFailed(
+        attempt=1,
+        seq=2,
+        callback_id="ada-1-2",
+        failure=failure,
+        message="It broke.",
+        retryable=retryable,
+        retry_at=None if retry_after is None else at(20 + retry_after),
+    )
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command in its origin state, and what must come of it. phase: of the task afterwards."""
+
+    name: str
+    history: tuple[Step, ...]
+    command: c.Command
+    events: tuple[e.Event, ...]
+    phase: str
+
+
+CASES = (
+    Case("create", (), create(), (CREATED,), "received"),
+    Case("admit", (create(),), admit(), (e.TaskAllowed(obligations=Obligations(), **RULED),), "ready"),
+    Case("admit, denied", (create(),), admit("deny"), (e.TaskDenied(**RULED),), "rejected"),
+    Case("offer", DIRECT, offer(), (e.AttemptOffered(attempt=1, step="execute", **OFFERED),), "dispatched"),
+    Case(
+        "offer, with a plan approved",
+        AUTHORISED,
+        offer(2),
+        (e.AttemptOffered(attempt=2, step="execute", **OFFERED),),
+        "dispatched",
+    ),
+    Case(
+        "offer, denied by policy",
+        DIRECT,
+        offer(decision="deny"),
+        (e.DispatchDenied(**RULED), e.InputRequired(reason="Policy no longer lets this task run: because")),
+        "input_required",
+    ),
+    Case(
+        "offer, beyond the budget",
+        (create(budget=Budget(attempts=1)), admit(), offer(), ack(), fail(), fire("retry", "1", 30)),
+        offer(2),
+        (e.InputRequired(reason="All 1 attempts of the budget are used."),),
+        "input_required",
+    ),
+    Case("require input", DIRECT, c.RequireInput(reason="Why"), (e.InputRequired(reason="Why"),), "input_required"),
+    Case(
+        "acknowledge",
+        (*DIRECT, offer()),
+        ack(),
+        (
+            e.AttemptAcked(
+                attempt=1,
+                seq=1,
+                callback_id="ada-1-1",
+                lease_expires_at=at(910),
+                generation=1,
+                brief_digest=BRIEF_DIGEST,
+                skillset_digest=SKILLS,
+                runtime=RUNTIME,
+                workspace=None,
+            ),
+        ),
+        "executing",
+    ),
+    Case(
+        "decline",
+        (*DIRECT, offer()),
+        decline(),
+        (e.AttemptDeclined(attempt=1, seq=1, callback_id="ada-1-1", reason="busy", detail=None),),
+        "ready",
+    ),
+    Case(
+        "decline, unsafe",
+        (*DIRECT, offer()),
+        decline("unsafe"),
+        (
+            e.AttemptDeclined(attempt=1, seq=1, callback_id="ada-1-1", reason="unsafe", detail=None),
+            e.InputRequired(reason="ada finds the task unsafe."),
+        ),
+        "input_required",
+    ),
+    Case("heartbeat", EXECUTING, heartbeat(), (e.LeaseRenewed(note=None, **REPORTED),), "executing"),
+    Case(
+        "heartbeat, with usage",
+        EXECUTING,
+        heartbeat(usage=Usage(input_tokens=3), model="m"),
+        (
+            e.UsageBooked(attempt=1, usage=Usage(input_tokens=3), model="m"),
+            e.LeaseRenewed(note=None, **REPORTED),
+        ),
+        "executing",
+    ),
+    Case(
+        "progress",
+        EXECUTING,
+        c.ReportProgress(**sender(), message="half", permille=500),
+        (e.ProgressReported(message="half", step_id=None, permille=500, at=at(20), **REPORTED),),
+        "executing",
+    ),
+    Case(
+        "progress that spent something, soon after the last",
+        (*EXECUTING, c.ReportProgress(**sender(), message="half")),
+        c.ReportProgress(**sender(seq=3, seconds=21, usage=Usage(tool_calls=1)), message="more"),
+        (
+            e.UsageBooked(attempt=1, usage=Usage(tool_calls=1), model=None),
+            e.ProgressReported(
+                attempt=1,
+                seq=3,
+                callback_id="ada-1-3",
+                lease_expires_at=at(921),
+                message="more",
+                step_id=None,
+                permille=None,
+                at=at(21),
+            ),
+        ),
+        "executing",
+    ),
+    Case(
+        "evidence",
+        EXECUTING,
+        c.AddEvidence(**sender(), evidence=EVIDENCE),
+        (e.EvidenceAdded(evidence=EVIDENCE, **REPORTED),),
+        "executing",
+    ),
+    Case(
+        "record",
+        EXECUTING,
+        RECORD,
+        (e.ReportRecorded(kind="checkpoint", body={"state": {}}, **REPORTED),),
+        "executing",
+    ),
+    Case("submit a plan", PHASES["planning"], submit_plan(), (PLAN_SUBMITTED,), "plan_review"),
+    Case("submit a result", EXECUTING, submit_result(), (RESULT_SUBMITTED,), "result_review"),
+    Case(
+        "submit a result that nobody need review",
+        (create(), admit(deadline_seconds=DEADLINE_SECONDS), offer(), ack()),
+        submit_result(),
+        (RESULT_SUBMITTED, e.TaskCompleted(accepted_by=(), **RESULT)),
+        "completed",
+    ),
+    Case("fail", EXECUTING, fail(), (failed("transient", retry_after=10),), "retry_wait"),
+    Case(
+        "fail for good",
+        EXECUTING,
+        fail("tool", retryable=False),
+        (failed("tool", retry_after=None, retryable=False), e.TaskFailed(reason="tool: It broke.")),
+        "failed",
+    ),
+    Case(
+        "fail, with no retries for the class",
+        EXECUTING,
+        fail("budget"),
+        (
+            failed("budget", retry_after=None),
+            e.TaskDeadLettered(reason="The retries for budget failures are used up."),
+        ),
+        "dead_letter",
+    ),
+    Case(
+        "fail, the plan being infeasible",
+        EXECUTING_PLAN,
+        fail("plan_infeasible", attempt=2),
+        (
+            e.AttemptFailed(
+                attempt=2,
+                seq=2,
+                callback_id="ada-2-2",
+                failure="plan_infeasible",
+                message="It broke.",
+                retryable=True,
+                retry_at=None,
+            ),
+            e.RetryReleased(reason="The plan was found infeasible; a new one is needed.", fresh=False),
+        ),
+        "ready",
+    ),
+    Case(
+        "quarantine",
+        PHASES["cancelled"],
+        quarantine(),
+        (
+            e.CallbackQuarantined(
+                quarantine_id="q",
+                attempt=1,
+                callback_id="late",
+                kind="result",
+                reason="lease_lost",
+                body={"summary": "s"},
+                at=at(5000),
+            ),
+        ),
+        "cancelled",
+    ),
+    Case(
+        "approve",
+        IN_PLAN_REVIEW,
+        cast(),
+        (
+            e.PlanVoted(**TARGET, **VOTED),
+            e.PlanApproved(approvers=("rita",), bundle=BUNDLE, defaulted=False, **TARGET),
+        ),
+        "ready",
+    ),
+    Case(
+        "approve with no digest, where policy lets that count",
+        IN_PLAN_REVIEW,
+        cast(version=None, content=None),
+        (
+            e.PlanVoted(**TARGET, **VOTED),
+            e.PlanApproved(approvers=("rita",), bundle=BUNDLE, defaulted=False, **TARGET),
+        ),
+        "ready",
+    ),
+    Case(
+        "revise",
+        IN_PLAN_REVIEW,
+        cast("revise", items=("one", "two")),
+        (
+            e.PlanVoted(voter="rita", vote="revise", words="/revise", **TARGET),
+            e.PlanReturned(
+                items=(ReviewItem(id="i1", text="one"), ReviewItem(id="i2", text="two")), capped=False, **TARGET
+            ),
+        ),
+        "ready",
+    ),
+    Case(
+        "revise with no digest",
+        IN_PLAN_REVIEW,
+        cast("revise", version=None, content=None, items=("one",)),
+        (
+            e.PlanVoted(voter="rita", vote="revise", words="/revise", **TARGET),
+            e.PlanReturned(items=(ReviewItem(id="i1", text="one"),), capped=False, **TARGET),
+        ),
+        "ready",
+    ),
+    Case(
+        "reject a plan",
+        IN_PLAN_REVIEW,
+        cast("reject", version=None, content=None),
+        (
+            e.PlanVoted(voter="rita", vote="reject", words="/reject", **TARGET),
+            e.PlanRejected(by="rita", reason="/reject", **TARGET),
+        ),
+        "rejected",
+    ),
+    Case(
+        "accept",
+        PHASES["result_review"],
+        accept(),
+        (e.ResultVoted(**RESULT, **VOTED), e.TaskCompleted(accepted_by=("rita",), **RESULT)),
+        "completed",
+    ),
+    Case(
+        "rework",
+        PHASES["result_review"],
+        accept(vote="revise", items=("one",)),
+        (
+            e.ResultVoted(voter="rita", vote="revise", words="/revise", **RESULT),
+            e.ResultReturned(items=(ReviewItem(id="i1", text="one"),), capped=False, **RESULT),
+        ),
+        "ready",
+    ),
+    Case(
+        "reject a result",
+        PHASES["result_review"],
+        accept(vote="reject"),
+        (
+            e.ResultVoted(voter="rita", vote="reject", words="/reject", **RESULT),
+            e.ResultRejected(by="rita", reason="/reject", **RESULT),
+        ),
+        "rejected",
+    ),
+    Case("cancel", DIRECT, CANCEL, (e.TaskCancelled(by="rita", reason="No longer needed."),), "cancelled"),
+    Case("retry", PHASES["retry_wait"], RETRY, (e.RetryReleased(reason="again", fresh=False),), "ready"),
+    Case(
+        "retry afresh",
+        PHASES["dead_letter"],
+        c.Retry(by="rita", reason="again", fresh=True),
+        (e.RetryReleased(reason="again", fresh=True),),
+        "ready",
+    ),
+    Case("reassign", DIRECT, REASSIGN, (e.TaskReassigned(assignee="bob", reason="/reassign bob"),), "ready"),
+    Case(
+        "reassign under review",
+        IN_PLAN_REVIEW,
+        REASSIGN,
+        (e.TaskReassigned(assignee="bob", reason="/reassign bob"),),
+        "plan_review",
+    ),
+    Case(
+        "reassign at work",
+        EXECUTING,
+        REASSIGN,
+        (SUPERSEDED, e.TaskReassigned(assignee="bob", reason="/reassign bob")),
+        "ready",
+    ),
+    Case(
+        "the ack deadline comes",
+        (*DIRECT, offer()),
+        fire("ack", "1", 300),
+        (e.AttemptExpired(attempt=1, what="ack", retry_at=at(310)),),
+        "retry_wait",
+    ),
+    Case(
+        "the lease ends",
+        EXECUTING,
+        fire("lease", "1", 910),
+        (e.AttemptExpired(attempt=1, what="lease", retry_at=at(920)),),
+        "retry_wait",
+    ),
+    Case(
+        "the retry is due",
+        PHASES["retry_wait"],
+        fire("retry", "1", 30),
+        (e.RetryReleased(reason="The waiting time is over.", fresh=False),),
+        "ready",
+    ),
+    Case(
+        "the review's deadline comes",
+        IN_PLAN_REVIEW,
+        fire("review", "plan:1", 20 + DEADLINE_SECONDS),
+        (e.ReviewTimedOut(subject="plan", outcome="block", **TARGET),),
+        "plan_review",
+    ),
+)
+
+
+def each_case(test: Callable[[Case], None]) -> Callable[[Case], None]:
+    """Run a test for every case."""
+    return pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)(test)
+
+
+@each_case
+def test_a_command_yields_exactly_the_right_events(case: Case):
+    """In its origin state a command yields these events, no more, and the task is in the right phase."""
+    after = given(*case.history).when(case.command).then(*case.events)
+    assert case.phase == after.task.phase
+
+
+@each_case
+def test_a_repeated_command_yields_nothing(case: Case):
+    """A command put to the task that it has just changed yields no events, and no refusal."""
+    given(*case.history, case.command).when(case.command).nothing()
+
+
+def test_the_cases_leave_out_no_command_and_no_event():
+    """Every command and every event that exists is in the table of cases."""
+    commands = {kind for union in get_args(c.Command) for kind in (get_args(union) or (union,))}
+    assert commands == {type(case.command) for case in CASES}
+    assert set(get_args(e.Event)) == {type(event) for case in CASES for event in case.events}
+
+
+ACTS_IN: dict[str, tuple[Callable[[Task], c.Command], frozenset[str]]] = {
+    "admit": (lambda _: admit(), frozenset({"received"})),
+    "offer": (lambda t: offer((t.attempt.number if t.attempt else 0) + 1), frozenset({"ready"})),
+    "require input": (lambda _: c.RequireInput(reason="Why"), frozenset({"ready"})),
+    "acknowledge": (lambda _: ack(seconds=30, seq=9), frozenset({"dispatched", "planning", "executing"})),
+    "decline": (lambda _: decline(), frozenset({"dispatched"})),
+    "heartbeat": (lambda _: heartbeat(seq=9), frozenset({"planning", "executing"})),
+    "progress": (lambda _: c.ReportProgress(**sender(seq=9), message="m"), frozenset({"planning", "executing"})),
+    "evidence": (lambda _: c.AddEvidence(**sender(seq=9), evidence=EVIDENCE), frozenset({"planning", "executing"})),
+    "record": (lambda _: c.Record(**sender(seq=9), kind="handoff", body={}), frozenset({"planning", "executing"})),
+    "plan": (lambda _: submit_plan(seq=9), frozenset({"planning"})),
+    "result": (lambda _: submit_result(seq=9), frozenset({"executing"})),
+    "failure": (lambda _: fail(seq=9), frozenset({"planning", "executing"})),
+    "approve": (lambda _: cast(voter=accept().voter), frozenset({"plan_review"})),
+    "accept": (lambda _: accept(content="c"), frozenset({"result_review"})),
+    "cancel": (lambda _: CANCEL, LIVE),
+    "retry": (lambda _: RETRY, frozenset({"retry_wait", "dead_letter", "input_required"})),
+    "reassign": (lambda _: REASSIGN, LIVE),
+    "ack deadline": (lambda _: fire("ack", "1", 9999), frozenset({"dispatched"})),
+    "lease": (lambda _: fire("lease", "1", 9999), frozenset({"planning", "executing"})),
+    "retry deadline": (lambda _: fire("retry", "1", 9999), frozenset({"retry_wait"})),
+    "plan deadline": (lambda _: fire("review", "plan:1", 9999), frozenset({"plan_review"})),
+    "result deadline": (lambda _: fire("review", "result:1", 9999), frozenset({"result_review"})),
+    "unknown deadline": (lambda _: fire("birthday", "1", 9999), frozenset()),
+    "quarantine": (lambda _: quarantine(), frozenset(PHASES)),
+}
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("name", ACTS_IN)
+def test_a_command_acts_in_its_origin_states_and_nowhere_else(name: str, phase: str):
+    """In each phase a command either acts, where it belongs, or is refused or without effect."""
+    command_for, origins = ACTS_IN[name]
+    task = given(*PHASES[phase]).task
+    assert phase == task.phase
+    try:
+        events = decide(command_for(task), task)
+    except Rejected:
+        events = []
+    assert (phase in origins) == bool(events)
+
+
+@pytest.mark.parametrize("name", sorted(set(ACTS_IN) - {"admit"}))
+def test_a_task_that_does_not_exist_takes_no_command(name: str):
+    """Whatever is asked of an unknown task is refused as such."""
+    anyone = given(create()).task
+    given().when(ACTS_IN[name][0](anyone)).refused("unknown_task")
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_what_a_live_task_waits_for_is_always_known(phase: str):
+    """Exactly the tasks that have not ended say who must do what next."""
+    task = given(*PHASES[phase]).task
+    assert (phase in LIVE) == (waiting_for(task) is not None)
+
+
+def test_a_denied_admission_is_not_overturned_by_a_second_verdict():
+    """The first verdict on a task stands, whatever a second one says."""
+    given(create(), admit("deny")).when(admit()).nothing()
+    given(create(), admit()).when(c.AdmitTask(verdict=verdict(decision="deny"), facts_digest="x")).nothing()
