@@ -22,7 +22,8 @@ from agentic_os.domain.waiting import deadlines, waiting_for
 from agentic_os.postgres.codec import decode_payload, decode_task, encode_event, encode_task
 
 EXECUTORS = ("ada", "bob", "eve")
-PEOPLE = (RITA, person("otto", "reviewer", owns=frozenset({"ada"})), person("vera"))
+PEOPLE = (RITA, person("otto", "reviewer", owns=frozenset({"ada"})), person("vera"), person("bob", "reviewer"))
+"""One of them has the name of an executor, as if somebody had registered it twice."""
 AGENTS = tuple(Participant(id=n, kind="executor", roles=frozenset({"reviewer"})) for n in EXECUTORS)
 FAILURES = ("transient", "tool", "plan_infeasible", "budget")
 ENVELOPE = Envelope(actor="somebody", at=START)

@@ -37,41 +37,29 @@ LAST_COLUMN = {"event": "hash", "stream": "head", "receipt": "at", "checkpoint":
         "drop table es.{table}",
     ],
 )
-@pytest.mark.parametrize("table", HISTORY)
 async def test_the_application_may_not_change_history(
-    written: None,
-    connect: Callable[..., Any],
-    contents: Callable[..., list[str]],
-    table: str,
-    statement: str,
+    written: None, connect: Callable[..., Any], contents: Callable[..., list[str]], statement: str
 ):
     """The application's role may read the tables of the history and write to none of them."""
     before = contents(*HISTORY)
     connection = await connect()
 
-    with pytest.raises(errors.InsufficientPrivilege, match="permission denied|must be owner"):
-        await connection.execute(statement.format(table=table, column=LAST_COLUMN[table]).encode())
+    for table in HISTORY:
+        with pytest.raises(errors.InsufficientPrivilege, match=f"(permission denied|must be owner).* {table}"):
+            await connection.execute(statement.format(table=table, column=LAST_COLUMN[table]).encode())
 
     assert before == contents(*HISTORY)
 
 
-@pytest.mark.parametrize("rows", ["some rows", "no rows"])
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "update es.event set hash = hash",
-        "update es.receipt set at = at",
-        "update es.checkpoint set at = at",
-        *(f"delete from es.{table}" for table in HISTORY),
-        *(f"truncate es.{table}" for table in HISTORY),
-    ],
-)
-async def test_triggers_stop_the_owner(written: None, owner: psycopg.Connection, statement: str, rows: str):
-    """Even the owner's change of history is refused, and that before any row is looked at."""
-    condition = " where false" if rows == "no rows" and not statement.startswith("truncate") else ""
+@pytest.mark.parametrize("rows", ["", " where false"])
+async def test_triggers_stop_the_owner(written: None, owner: psycopg.Connection, rows: str):
+    """Even the owner's change of history is refused, rows or none; only the head of a stream may move."""
+    statements = ["update es.event set hash = hash", "update es.receipt set at = at"]
+    statements += ["update es.checkpoint set at = at", *(f"delete from es.{table}" for table in HISTORY)]
 
-    with pytest.raises(errors.InsufficientPrivilege, match="append-only"):
-        owner.execute((statement + condition).encode())
+    for statement in [s + rows for s in statements] + [f"truncate es.{table}" for table in HISTORY]:
+        with pytest.raises(errors.InsufficientPrivilege, match="append-only"):
+            owner.execute(statement.encode())
 
 
 def test_the_application_owns_nothing(owner: psycopg.Connection, app_role: str):

@@ -225,9 +225,11 @@ def status_line(task: Task) -> str:
     waiting = waiting_for(task)
     if waiting is None:
         return f"The task is {task.phase}."
-    deadline = (
-        f", by {waiting.deadline:%Y-%m-%d %H:%M} UTC, else: {waiting.default}" if waiting.deadline else ""
-    )
+    # A lease moves with every callback: an instant of it in a note would be wrong a moment later.
+    leased = task.phase in ("planning", "executing")
+    deadline = ""
+    if waiting.deadline is not None and not leased:
+        deadline = f", by {waiting.deadline:%Y-%m-%d %H:%M} UTC, else: {waiting.default}"
     return f"The task is {task.phase}. Next: {waiting.owner}, {waiting.what}{deadline}."
 
 
