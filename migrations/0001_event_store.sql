@@ -153,7 +153,8 @@ language sql immutable parallel safe return
 -- One call, one transaction. The batch, all parts but the streams optional:
 --   streams    [{id, kind, expected, events: [{id, type, payload}], task}], task being a row of es.task
 --   stale      [task id], to be marked          clears     [what], on which waiting tasks may go on, see es.waiting
---   deadlines  {task id: [{kind, ref, at}]}, the whole set of each task named
+--   deadlines  {put: [{task_id, kind, ref, at}], drop: [{task_id, kind, ref}]}
+--   seq_guard  {task_id, attempt, generation, seq}: a conflict when progress of that attempt is at or after it
 --   movements  [{account, spent, reserved, limit}]
 --   receipt    {principal, route, key, fingerprint (hex), answer}
 --   credential hex of the hash that must still be valid
@@ -204,6 +205,16 @@ begin
                 and (c.expires_at is null or c.expires_at > now());
         if not found then
             outcome := 'credential';
+            return;
+        end if;
+    end if;
+    if batch ? 'seq_guard' then
+        stream := batch -> 'seq_guard';
+        perform 1 from es.progress p where p.task_id = stream ->> 'task_id'
+            and p.attempt = (stream ->> 'attempt')::integer and p.generation = (stream ->> 'generation')::integer
+            and p.seq >= (stream ->> 'seq')::bigint;
+        if found then
+            outcome := 'conflict';
             return;
         end if;
     end if;
@@ -311,18 +322,23 @@ begin
             updated_at = excluded.updated_at;
 end $$;
 
-create function es.put_deadlines(sets jsonb) returns void language plpgsql as $$
+create function es.put_deadlines(moved jsonb) returns void language plpgsql as $$
 declare
-    task text;
+    rows jsonb := moved -> 'drop';
+    r    jsonb;
+    n    integer;
 begin
-    for task in select k from jsonb_object_keys(sets) k order by k loop
-        delete from es.deadline d where d.task_id = task and not exists (
-            select from jsonb_to_recordset(sets->task) as r (kind text, ref text)
-            where r.kind = d.kind and r.ref = d.ref);
-        insert into es.deadline as d (task_id, kind, ref, at)
-            select task, kind, ref, at
-            from jsonb_to_recordset(sets->task) as r (kind text, ref text, at timestamptz)
-            on conflict (task_id, kind, ref) do update set at = excluded.at where d.at <> excluded.at;
+    for n in 0 .. jsonb_array_length(rows) - 1 loop
+        r := rows -> n;
+        delete from es.deadline d
+            where d.task_id = r ->> 'task_id' and d.kind = r ->> 'kind' and d.ref = r ->> 'ref';
+    end loop;
+    rows := moved -> 'put';
+    for n in 0 .. jsonb_array_length(rows) - 1 loop
+        r := rows -> n;
+        insert into es.deadline (task_id, kind, ref, at)
+            values (r ->> 'task_id', r ->> 'kind', r ->> 'ref', (r ->> 'at')::timestamptz)
+            on conflict (task_id, kind, ref) do update set at = excluded.at;
     end loop;
 end $$;
 
@@ -336,10 +352,11 @@ begin
         select id, task_id, attempt, kind, reason, at
         from jsonb_populate_recordset(null::es.quarantine, coalesce(rows->'quarantine', '[]'))
         on conflict do nothing;
-    insert into es.progress as p (task_id, attempt, seq, message, at)
-        select task_id, attempt, seq, message, at
+    insert into es.progress as p (task_id, attempt, generation, seq, message, at)
+        select task_id, attempt, generation, seq, message, at
         from jsonb_populate_recordset(null::es.progress, coalesce(rows->'progress', '[]'))
-        on conflict (task_id) do update set attempt = excluded.attempt, seq = excluded.seq,
+        on conflict (task_id) do update set attempt = excluded.attempt,
+            generation = excluded.generation, seq = excluded.seq,
             message = excluded.message, at = excluded.at;
 end $$;
 

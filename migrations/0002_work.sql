@@ -41,11 +41,12 @@ create index waiting_for on es.waiting (what);
 
 -- The latest progress of an attempt between two events of it.
 create table es.progress (
-    task_id text primary key,
-    attempt integer not null,
-    seq     bigint not null,
-    message text not null,
-    at      timestamptz not null
+    task_id    text primary key,
+    attempt    integer not null,
+    generation integer not null,
+    seq        bigint not null,
+    message    text not null,
+    at         timestamptz not null
 ) with (fillfactor = 50);
 
 create table es.issue (

@@ -148,6 +148,11 @@ class Desk:
         async with await psycopg.AsyncConnection.connect(self.dsn) as connection:
             return await (await connection.execute(query.encode(), values)).fetchall()
 
+    async def execute(self, statement: str, *values: Any) -> None:
+        """Change the database behind everybody's back."""
+        async with await psycopg.AsyncConnection.connect(self.dsn) as connection:
+            await connection.execute(statement.encode(), values)
+
     async def stored(self) -> tuple[Any, ...]:
         """Count all that a callback can leave behind."""
         counts = ", ".join(

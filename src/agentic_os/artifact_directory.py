@@ -59,6 +59,13 @@ class ArtifactDirectory:
         path = self._path(digest)
         return _read(path) if path.is_file() else None
 
+    def size(self, digest: str) -> int | None:
+        """Count bytes; None when they are not held."""
+        try:
+            return self._path(digest).stat().st_size
+        except FileNotFoundError:
+            return None
+
     def _path(self, digest: str) -> Path:
         match = _DIGEST.fullmatch(digest)
         if match is None:

@@ -25,6 +25,7 @@ from agentic_os.domain.policy import (
 
 _OPERATORS: Final = ("eq", "in", "any_glob", "gte")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_BOOL: Final = "tag:yaml.org,2002:bool"
 _NUMBER: Final = re.compile("[1-9][0-9]{0,8}")
 _LONGEST: Final = 366 * 86400
 _OBLIGATIONS: Final = (
@@ -37,6 +38,17 @@ _OBLIGATIONS: Final = (
     "bare_approve",
     "independent_human",
 )
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with the booleans of its version 1.2: `on`, which every rule has, is a word and not true."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in resolvers if tag != _BOOL]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(_BOOL, re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z"), list("tTfF"))
 
 
 class GovernanceInvalid(Exception):
@@ -64,11 +76,13 @@ def load_governance(folder: Path | None) -> Governance:
             f"{path}: cannot be read ({problem}). A governance folder holds policy.yaml."
         ) from problem
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        if node is None:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None or node.tag == "tag:yaml.org,2002:null":
             return Governance(RuleSet(bundle=digest_of({}), rules=()), {})
-        document = yaml.safe_load(text)
-        return Governance(_Reader(path).policy(node, document), document)
+        policy = _Reader(path).policy(node)
+        document = loader.construct_document(node)
+        return Governance(replace(policy, bundle=digest_of(document)), document)
     except yaml.MarkedYAMLError as problem:
         mark = problem.problem_mark or problem.context_mark
         line = f":{mark.line + 1}" if mark else ""
@@ -83,7 +97,7 @@ class _Reader:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def policy(self, node: yaml.Node, document: Mapping[str, Any]) -> RuleSet:
+    def policy(self, node: yaml.Node) -> RuleSet:
         top = self._mapping(node, ("defaults", "rules"))
         defaults = RuleSet(bundle="", rules=()).defaults
         if "defaults" in top:
@@ -93,7 +107,7 @@ class _Reader:
         for index, rule in enumerate(rules):
             if rule.id in {r.id for r in rules[:index]}:
                 self._fail(items[index], f"the rule id {rule.id!r} is used twice")
-        return RuleSet(bundle=digest_of(document), rules=tuple(rules), defaults=defaults)
+        return RuleSet(bundle="", rules=tuple(rules), defaults=defaults)
 
     def _rule(self, node: yaml.Node, on_timeout: OnTimeout) -> Rule:
         parts = self._mapping(node, ("id", "on", "when", "require", "deny", "reason"))
@@ -210,7 +224,10 @@ class _Reader:
         return list(node.value)
 
     def _scalar(self, node: yaml.Node, kind: type) -> Any:
-        value = yaml.SafeLoader("").construct_object(node, deep=True)
+        try:
+            value = _Loader("").construct_object(node, deep=True)
+        except (ValueError, LookupError, yaml.YAMLError) as problem:
+            self._fail(node, f"expected {kind.__name__}, got what is no value: {problem}")
         if type(value) is not kind:
             self._fail(node, f"expected {kind.__name__}, got {value!r}")
         return value

@@ -119,7 +119,9 @@ def admit(decision: str = "allow", **obligations: Any) -> c.AdmitTask:
     return c.AdmitTask(verdict=verdict(decision=decision, **obligations), facts_digest=FACTS_DIGEST)
 
 
-def offer(attempt: int = 1, executor: str = "ada", decision: str = "allow", seconds: float = 0) -> c.OfferAttempt:
+def offer(
+    attempt: int = 1, executor: str = "ada", decision: str = "allow", seconds: float = 0
+) -> c.OfferAttempt:
     """Open an attempt."""
     return c.OfferAttempt(
         attempt=attempt,
@@ -133,7 +135,9 @@ def offer(attempt: int = 1, executor: str = "ada", decision: str = "allow", seco
     )
 
 
-def sender(attempt: int = 1, executor: str = "ada", seq: int = 2, seconds: float = 20, **changes: Any) -> dict[str, Any]:
+def sender(
+    attempt: int = 1, executor: str = "ada", seq: int = 2, seconds: float = 20, **changes: Any
+) -> dict[str, Any]:
     """Say who calls back: the executor with its first token, twenty seconds into the day."""
     sent = {
         "attempt": attempt,
@@ -147,7 +151,11 @@ def sender(attempt: int = 1, executor: str = "ada", seq: int = 2, seconds: float
 
 
 def ack(
-    brief_digest: str = BRIEF_DIGEST, skillset_digest: str = SKILLS, seq: int = 1, seconds: float = 10, **who: Any
+    brief_digest: str = BRIEF_DIGEST,
+    skillset_digest: str = SKILLS,
+    seq: int = 1,
+    seconds: float = 10,
+    **who: Any,
 ) -> c.Acknowledge:
     """Take the attempt."""
     return c.Acknowledge(
@@ -169,7 +177,9 @@ def heartbeat(**who: Any) -> c.Heartbeat:
     return c.Heartbeat(**sender(**who))
 
 
-def fail(failure: Any = "transient", *, retryable: bool = True, jitter: float = 0.0, **who: Any) -> c.ReportFailure:
+def fail(
+    failure: Any = "transient", *, retryable: bool = True, jitter: float = 0.0, **who: Any
+) -> c.ReportFailure:
     """Give up."""
     after = who.pop("retry_after_seconds", None)
     return c.ReportFailure(
@@ -232,7 +242,9 @@ def fire(kind: str, ref: str, seconds: float, jitter: float = 0.0) -> c.FireDead
 def quarantine(**changes: Any) -> c.Quarantine:
     """Keep a late result aside."""
     late: dict[str, Any] = {"quarantine_id": "q", "attempt": 1, "callback_id": "late", "kind": "result"}
-    return c.Quarantine(**(late | {"reason": "lease_lost", "body": {"summary": "s"}, "at": at(5000)} | changes))
+    return c.Quarantine(
+        **(late | {"reason": "lease_lost", "body": {"summary": "s"}, "at": at(5000)} | changes)
+    )
 
 
 DIRECT = (create(), admit(result_review=True, deadline_seconds=DEADLINE_SECONDS))

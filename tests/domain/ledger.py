@@ -17,7 +17,12 @@ WRITES = (
     | e.AttemptFailed
 )
 CLOSES = (
-    e.AttemptDeclined | e.PlanSubmitted | e.ResultSubmitted | e.AttemptFailed | e.AttemptExpired | e.AttemptSuperseded
+    e.AttemptDeclined
+    | e.PlanSubmitted
+    | e.ResultSubmitted
+    | e.AttemptFailed
+    | e.AttemptExpired
+    | e.AttemptSuperseded
 )
 ENDS = e.TaskDenied | e.PlanRejected | e.ResultRejected | e.TaskCompleted | e.TaskCancelled | e.TaskFailed
 
@@ -74,7 +79,9 @@ class Ledger:
 
     def _approved(self, event: e.PlanApproved) -> None:
         assert event.digest == self.submitted, "approved another plan than the one under review"
-        assert event.defaulted == (event.approvers == ()), "a default recorded as somebody's act, or the reverse"
+        assert event.defaulted == (event.approvers == ()), (
+            "a default recorded as somebody's act, or the reverse"
+        )
         if not event.defaulted:
             assert set(event.approvers) == self.voters
             assert len(set(event.approvers)) >= self.quorum
@@ -82,7 +89,9 @@ class Ledger:
 
     def _completed(self, event: e.TaskCompleted) -> None:
         assert self.steps[self.numbers[-1]] == "execute"
-        assert not self.planned or self.authorised == self.submitted is not None, "completed without authorisation"
+        assert not self.planned or self.authorised == self.submitted is not None, (
+            "completed without authorisation"
+        )
         assert set(event.accepted_by) == self.voters
         assert len(event.accepted_by) in {0, *range(self.quorum, len(self.people) + 1)}
 

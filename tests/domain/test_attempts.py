@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from kit import (
+from tests.domain.kit import (
     DIRECT,
     EXECUTING,
     EXECUTING_PLAN,
@@ -31,6 +31,7 @@ from kit import (
 
 from agentic_os.domain import commands as c
 from agentic_os.domain.attempts import REPLAN_CAP, RETRY_BUDGET
+from agentic_os.domain.decide import decide
 from agentic_os.domain.documents import Budget, Usage
 from agentic_os.domain.rejection import Rejected
 from agentic_os.domain.task import Task
@@ -81,7 +82,9 @@ def test_an_offer_does_not_wait_for_any_executor_to_have_room():
     ],
     ids=["expired", "reassigned", "cancelled", "submitted", "failed", "ended"],
 )
-@pytest.mark.parametrize("late", [heartbeat(seq=9), submit_result(seq=9), submit_plan(seq=9), fail(seq=9), ack(seq=9)])
+@pytest.mark.parametrize(
+    "late", [heartbeat(seq=9), submit_result(seq=9), submit_plan(seq=9), fail(seq=9), ack(seq=9)]
+)
 def test_a_closed_attempt_writes_no_more(end: c.Command, code: str, late: c.Command):
     """However an attempt ended, whatever it sends afterwards is refused, and with the code for that end."""
     given(*EXECUTING, end).when(late).refused(code)
@@ -166,9 +169,11 @@ def test_a_decline_excludes_the_executor_and_no_other(reason: str):
 @pytest.mark.parametrize(("seq", "last_seq"), [(1, 0), (5, 0), (6, 6), (6, 9)])
 def test_a_callback_out_of_order_is_refused_and_told_where_to_go_on(seq: int, last_seq: int):
     """A number at or below the last accepted one is stale, also when that one left no event."""
-    refusal = given(*EXECUTING, heartbeat(seq=5)).when(
-        heartbeat(seq=seq, last_seq=last_seq, callback_id="other")
-    ).refused("seq_stale")
+    refusal = (
+        given(*EXECUTING, heartbeat(seq=5))
+        .when(heartbeat(seq=seq, last_seq=last_seq, callback_id="other"))
+        .refused("seq_stale")
+    )
     assert (f"Continue with seq {max(5, last_seq) + 1}.", ("/seq",)) == (refusal.next, refusal.pointers)
 
 
@@ -230,7 +235,9 @@ def test_usage_adds_up():
 # Retries
 
 
-@pytest.mark.parametrize(("failure", "budget"), [(f, b) for f, b in RETRY_BUDGET.items() if f not in ("ack", "lease")])
+@pytest.mark.parametrize(
+    ("failure", "budget"), [(f, b) for f, b in RETRY_BUDGET.items() if f not in ("ack", "lease")]
+)
 def test_each_class_of_failure_has_its_own_budget_and_then_a_dead_letter(failure: str, budget: int):
     """A task is retried as often as the class allows, waits longer each time, and then needs an operator."""
     history = EXECUTING
@@ -249,8 +256,12 @@ def test_a_class_without_a_budget_is_never_retried(failure: str):
     assert "dead_letter" == given(*EXECUTING, fail(failure)).task.phase
 
 
-@pytest.mark.parametrize(("jitter", "asked", "wait"), [(0.0, None, 10), (0.5, None, 11), (0.0, 60, 60), (0.0, 5, 10)])
-def test_the_wait_before_a_retry_is_spread_and_heeds_the_executor(jitter: float, asked: int | None, wait: float):
+@pytest.mark.parametrize(
+    ("jitter", "asked", "wait"), [(0.0, None, 10), (0.5, None, 11), (0.0, 60, 60), (0.0, 5, 10)]
+)
+def test_the_wait_before_a_retry_is_spread_and_heeds_the_executor(
+    jitter: float, asked: int | None, wait: float
+):
     """Jitter adds up to a fifth, and a longer wait that the executor asked for is kept."""
     task = given(*EXECUTING, fail(jitter=jitter, retry_after_seconds=asked)).task
     assert at(20 + wait) == task.retry_at
@@ -281,7 +292,14 @@ def test_missed_deadlines_have_a_budget_too(what: str):
 
 def test_a_redrive_goes_on_and_a_fresh_one_forgets_the_counts():
     """An operator's retry sends a dead letter on: with its counts, or with none."""
-    dead = (*EXECUTING, fail("tool"), fire("retry", "1", 9999), offer(2), ack(attempt=2), fail("budget", attempt=2))
+    dead = (
+        *EXECUTING,
+        fail("tool"),
+        fire("retry", "1", 9999),
+        offer(2),
+        ack(attempt=2),
+        fail("budget", attempt=2),
+    )
     kept = given(*dead, c.Retry(by="rita", reason="")).task
     assert ("ready", {"tool": 1, "budget": 1}) == (kept.phase, kept.retries)
     fresh = given(*dead, c.Retry(by="rita", reason="", fresh=True)).task
@@ -334,7 +352,11 @@ def test_the_budget_of_attempts_is_the_last_word():
 def test_policy_is_asked_again_before_every_dispatch():
     """A denial at dispatch stops an authorised task too, and an operator's retry asks once more."""
     stopped = given(*EXECUTING_PLAN, fail(attempt=2), fire("retry", "2", 30), offer(3, decision="deny"))
-    assert ("input_required", "deny", 2) == (stopped.task.phase, stopped.task.ruling.decision, stopped.task.attempt.number)
+    assert ("input_required", "deny", 2) == (
+        stopped.task.phase,
+        stopped.task.ruling.decision,
+        stopped.task.attempt.number,
+    )
     assert "dispatched" == stopped.and_then(c.Retry(by="rita", reason=""), offer(3)).task.phase
 
 
@@ -354,8 +376,6 @@ def test_a_cancel_ends_a_task_in_any_live_phase(phase: str):
 
 
 def _decide(task: Task) -> list:
-    from agentic_os.domain.decide import decide
-
     return decide(CANCEL, task)
 
 

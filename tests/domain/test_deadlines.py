@@ -1,7 +1,7 @@
 """Deadlines: a pure function of the task; each fires once, in time, and for what it names."""
 
 import pytest
-from kit import (
+from tests.domain.kit import (
     DEADLINE_SECONDS,
     EXECUTING,
     IN_PLAN_REVIEW,
@@ -42,7 +42,9 @@ EXPECTED = {
 @pytest.mark.parametrize("phase", PHASES)
 def test_each_phase_has_its_deadline(phase: str):
     """The phases that wait for somebody name the instant and the reference, the others none."""
-    expected = [Deadline(kind=k, ref=r, at=at(s)) for k, r, s in [EXPECTED[phase]]] if phase in EXPECTED else []
+    expected = (
+        [Deadline(kind=k, ref=r, at=at(s)) for k, r, s in [EXPECTED[phase]]] if phase in EXPECTED else []
+    )
     assert expected == list(deadlines(given(*PHASES[phase]).task))
 
 
@@ -91,7 +93,11 @@ def test_a_review_that_times_out_still_waits_for_a_person(outcome: str):
     timed_out = given(*reviewed_by(deadline_seconds=DEADLINE_SECONDS, on_timeout=outcome)).and_then(
         fire("review", "plan:1", DUE)
     )
-    assert ("plan_review", True, ()) == (timed_out.task.phase, timed_out.task.plan.timed_out, deadlines(timed_out.task))
+    assert ("plan_review", True, ()) == (
+        timed_out.task.phase,
+        timed_out.task.plan.timed_out,
+        deadlines(timed_out.task),
+    )
     assert None is waiting_for(timed_out.task).deadline
     assert "ready" == timed_out.and_then(cast()).task.phase
 
@@ -107,10 +113,16 @@ def test_a_plan_that_proceeds_by_default_is_nobodys_act(risk: str):
         .when(fire("review", "plan:1", DUE))
         .then(
             e.ReviewTimedOut(subject="plan", version=1, digest=digest("a"), outcome="proceed"),
-            e.PlanApproved(version=1, digest=digest("a"), approvers=(), bundle="sha256:" + "b" * 64, defaulted=True),
+            e.PlanApproved(
+                version=1, digest=digest("a"), approvers=(), bundle="sha256:" + "b" * 64, defaulted=True
+            ),
         )
     )
-    assert ("ready", "execute", ()) == (after.task.phase, after.task.next_step, after.task.authorisation.approvers)
+    assert ("ready", "execute", ()) == (
+        after.task.phase,
+        after.task.next_step,
+        after.task.authorisation.approvers,
+    )
 
 
 def test_a_vote_that_was_not_enough_is_not_made_up_by_the_deadline():
@@ -160,5 +172,11 @@ def test_what_waits_with_a_deadline_says_what_happens_at_it(phase: str):
 
 def test_a_result_under_review_says_which_evidence_is_missing():
     """The reviewer sees which criteria nobody has shown to be met."""
-    history = (create(acceptance=(Criterion(id="tests", text="Pass"),)), admit(), offer(), ack(), submit_result())
+    history = (
+        create(acceptance=(Criterion(id="tests", text="Pass"),)),
+        admit(),
+        offer(),
+        ack(),
+        submit_result(),
+    )
     assert "(evidence is missing for: tests): /accept r1@cccccccc" in waiting_for(given(*history).task).what

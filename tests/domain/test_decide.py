@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 import pytest
-from kit import (
+from tests.domain.kit import (
     AUTHORISED,
     BRIEF_DIGEST,
     BUNDLE,
@@ -52,7 +52,13 @@ from agentic_os.domain.task import Task
 from agentic_os.domain.waiting import waiting_for
 
 EVIDENCE = Evidence(criterion_id="tests", rank="observed", claimed="independent", status="pass")
-RULED = {"bundle": BUNDLE, "rules": ("rule",), "reasons": ("because",), "facts": FACTS, "facts_digest": FACTS_DIGEST}
+RULED = {
+    "bundle": BUNDLE,
+    "rules": ("rule",),
+    "reasons": ("because",),
+    "facts": FACTS,
+    "facts_digest": FACTS_DIGEST,
+}
 REPORTED = {"attempt": 1, "seq": 2, "callback_id": "ada-1-2", "lease_expires_at": at(920)}
 TARGET = {"version": 1, "digest": digest("a")}
 RESULT = {"version": 1, "digest": digest("c")}
@@ -165,7 +171,13 @@ CASES = (
         (e.InputRequired(reason="All 1 attempts of the budget are used."),),
         "input_required",
     ),
-    Case("require input", DIRECT, c.RequireInput(reason="Why"), (e.InputRequired(reason="Why"),), "input_required"),
+    Case(
+        "require input",
+        DIRECT,
+        c.RequireInput(reason="Why"),
+        (e.InputRequired(reason="Why"),),
+        "input_required",
+    ),
     Case(
         "acknowledge",
         (*DIRECT, offer()),
@@ -342,7 +354,9 @@ CASES = (
         (
             e.PlanVoted(voter="rita", vote="revise", words="/revise", **TARGET),
             e.PlanReturned(
-                items=(ReviewItem(id="i1", text="one"), ReviewItem(id="i2", text="two")), capped=False, **TARGET
+                items=(ReviewItem(id="i1", text="one"), ReviewItem(id="i2", text="two")),
+                capped=False,
+                **TARGET,
             ),
         ),
         "ready",
@@ -481,9 +495,18 @@ ACTS_IN: dict[str, tuple[Callable[[Task], c.Command], frozenset[str]]] = {
     "acknowledge": (lambda _: ack(seconds=30, seq=9), frozenset({"dispatched", "planning", "executing"})),
     "decline": (lambda _: decline(), frozenset({"dispatched"})),
     "heartbeat": (lambda _: heartbeat(seq=9), frozenset({"planning", "executing"})),
-    "progress": (lambda _: c.ReportProgress(**sender(seq=9), message="m"), frozenset({"planning", "executing"})),
-    "evidence": (lambda _: c.AddEvidence(**sender(seq=9), evidence=EVIDENCE), frozenset({"planning", "executing"})),
-    "record": (lambda _: c.Record(**sender(seq=9), kind="handoff", body={}), frozenset({"planning", "executing"})),
+    "progress": (
+        lambda _: c.ReportProgress(**sender(seq=9), message="m"),
+        frozenset({"planning", "executing"}),
+    ),
+    "evidence": (
+        lambda _: c.AddEvidence(**sender(seq=9), evidence=EVIDENCE),
+        frozenset({"planning", "executing"}),
+    ),
+    "record": (
+        lambda _: c.Record(**sender(seq=9), kind="handoff", body={}),
+        frozenset({"planning", "executing"}),
+    ),
     "plan": (lambda _: submit_plan(seq=9), frozenset({"planning"})),
     "result": (lambda _: submit_result(seq=9), frozenset({"executing"})),
     "failure": (lambda _: fail(seq=9), frozenset({"planning", "executing"})),

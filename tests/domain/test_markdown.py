@@ -9,16 +9,63 @@ from agentic_os.domain.markdown import plain_lines
 
 MARK = "/approve v{}@12345678"
 FRAGMENTS = [
-    *("```", "````", "~~~", "``` py", "  ```", "   ~~~", "    ```", "``` a ``` b", "- ```", "  - ~~~", "1. ```"),
-    *("> ```", "> quoted", "> - ```", "- item", "1. item", "  in item", "    deep", "\t```", "text", "", "", "*"),
-    *("<!--", "-->", "<!-- a -->", "see `<!--`", "  <!--", "--> <!--", "<!-->", "text -->", "> <!--", "- <!--"),
-    *("<div>", "</div>", "<pre>", "</pre>", "  <pre>", "<pre>x</pre>", "<script>", "<?php", "<!DOCTYPE", "<b>"),
+    *(
+        "```",
+        "````",
+        "~~~",
+        "``` py",
+        "  ```",
+        "   ~~~",
+        "    ```",
+        "``` a ``` b",
+        "- ```",
+        "  - ~~~",
+        "1. ```",
+    ),
+    *(
+        "> ```",
+        "> quoted",
+        "> - ```",
+        "- item",
+        "1. item",
+        "  in item",
+        "    deep",
+        "\t```",
+        "text",
+        "",
+        "",
+        "*",
+    ),
+    *(
+        "<!--",
+        "-->",
+        "<!-- a -->",
+        "see `<!--`",
+        "  <!--",
+        "--> <!--",
+        "<!-->",
+        "text -->",
+        "> <!--",
+        "- <!--",
+    ),
+    *(
+        "<div>",
+        "</div>",
+        "<pre>",
+        "</pre>",
+        "  <pre>",
+        "<pre>x</pre>",
+        "<script>",
+        "<?php",
+        "<!DOCTYPE",
+        "<b>",
+    ),
 ]
 LINES = st.lists(st.sampled_from(FRAGMENTS) | st.just(MARK), max_size=14)
 
 
 def written(lines: list[str]) -> str:
-    """Number the directives of a text, so that each is found again."""
+    """Write a text whose directives are numbered, so that each is found again."""
     return "\n".join(line.format(number) for number, line in enumerate(lines))
 
 
@@ -32,7 +79,9 @@ def shown(text: str) -> str:
 
 def conceals(token: Token) -> bool:
     """Tell whether a block of HTML hides what is in it, or shows it as code."""
-    return token.type == "html_block" and token.content.lstrip().lower().startswith(("<!", "<?", "<pre", "<script", "<style", "<textarea"))
+    return token.type == "html_block" and token.content.lstrip().lower().startswith(
+        ("<!", "<?", "<pre", "<script", "<style", "<textarea")
+    )
 
 
 @given(LINES)

@@ -1,7 +1,7 @@
 """The gates: who may decide on what, and how exactly they must name it."""
 
 import pytest
-from kit import (
+from tests.domain.kit import (
     AUTHORISED,
     BUNDLE,
     EXECUTING,
@@ -61,8 +61,10 @@ def evidence(criterion: str, rank: str = "observed", status: str = "pass") -> Ev
     ("version", "content"),
     [(1, "a"), (1, "d"), (2, "a"), (3, "d"), (None, "a"), (1, None), (3, None)],
 )
-def test_an_approval_of_anything_but_what_is_under_review_is_refused(version: int | None, content: str | None):
-    """An old version, another digest, or one of them with the other's number approves nothing, and the answer says what would."""
+def test_an_approval_of_anything_but_what_is_under_review_is_refused(
+    version: int | None, content: str | None
+):
+    """An old version or another digest approves nothing, and the answer says what would."""
     vote = cast(version=version, content=content, seconds=200)
     refusal = given(*REVIEWED_TWICE).when(vote).refused("digest_mismatch")
     assert "/approve v2@dddddddd" == refusal.next
@@ -106,7 +108,9 @@ def test_an_approval_that_names_the_digest_may_be_older_than_the_submission_as_c
     assert "ready" == given(*reviewed_by(), cast(seconds=0)).task.phase
 
 
-@pytest.mark.parametrize(("history", "vote"), [(EXECUTING, cast()), (IN_PLAN_REVIEW, accept()), (AUTHORISED, accept())])
+@pytest.mark.parametrize(
+    ("history", "vote"), [(EXECUTING, cast()), (IN_PLAN_REVIEW, accept()), (AUTHORISED, accept())]
+)
 def test_nothing_can_be_approved_that_is_not_under_review(history: tuple, vote: c.CastVote):
     """A vote on a plan or result that nobody handed in is refused."""
     given(*history).when(vote).refused("wrong_phase")
@@ -124,7 +128,7 @@ def test_an_approval_does_not_reopen_a_plan_that_was_decided():
 @pytest.mark.parametrize("vote", ["approve", "revise", "reject"])
 @pytest.mark.parametrize("author", ["ada", "bob"])
 def test_nobody_of_the_authors_lineage_decides_on_its_work(author: str, vote: str):
-    """Neither the author of the plan nor an executor that held an earlier attempt may vote on it, whatever its roles."""
+    """Neither the plan's author nor an executor of an earlier attempt may vote on it, whatever its roles."""
     ballot = cast(vote, version=2, content="d", voter=executor(author), items=("x",))
     given(*REVIEWED_TWICE).when(ballot).refused("self_review")
 
@@ -138,14 +142,27 @@ def test_a_lineage_is_barred_under_another_kind_too(author: str):
 
 def test_an_executor_that_let_its_attempt_lapse_is_of_the_lineage():
     """Having been given the brief is enough: an attempt that expired still counts."""
-    history = (*PLANNED, offer(), fire("ack", "1", 300), fire("retry", "1", 310), offer(2, "bob", seconds=310))
-    history += (ack(attempt=2, executor="bob", seconds=311), submit_plan(attempt=2, executor="bob", seconds=312))
+    history = (
+        *PLANNED,
+        offer(),
+        fire("ack", "1", 300),
+        fire("retry", "1", 310),
+        offer(2, "bob", seconds=310),
+    )
+    history += (
+        ack(attempt=2, executor="bob", seconds=311),
+        submit_plan(attempt=2, executor="bob", seconds=312),
+    )
     given(*history).when(cast(voter=executor("ada"), seconds=400)).refused("self_review")
 
 
 def test_an_executor_that_declined_is_not_of_the_lineage():
     """Whoever gave the attempt back did not work on the task, and is only barred for being no person."""
-    history = (*PLANNED, offer(), c.Decline(executor="ada", attempt=1, seq=1, callback_id="x", at=at(1), reason="busy"))
+    history = (
+        *PLANNED,
+        offer(),
+        c.Decline(executor="ada", attempt=1, seq=1, callback_id="x", at=at(1), reason="busy"),
+    )
     history += (offer(2, "bob"), ack(attempt=2, executor="bob"), submit_plan(attempt=2, executor="bob"))
     given(*history).when(cast(voter=executor("ada"))).refused("not_permitted")
 
@@ -198,7 +215,9 @@ def test_an_approver_may_not_execute_what_they_approved():
 # How many
 
 
-@pytest.mark.parametrize("second", [cast(), cast(version=None, content=None), cast(content=None), cast(version=None)])
+@pytest.mark.parametrize(
+    "second", [cast(), cast(version=None, content=None), cast(content=None), cast(version=None)]
+)
 def test_a_person_who_approves_twice_counts_once(second: c.CastVote):
     """With a quorum of two, one person cannot make it up, whatever form the second approval has."""
     history = (*reviewed_by(quorum=2), cast(version=None, content=None))
@@ -208,8 +227,10 @@ def test_a_person_who_approves_twice_counts_once(second: c.CastVote):
 
 def test_a_quorum_of_two_needs_two_people():
     """The second person's approval opens the gate, and both are in the authorisation."""
-    first = given(*reviewed_by(quorum=2)).when(cast()).then(
-        e.PlanVoted(version=1, digest=digest("a"), voter="rita", vote="approve", words="/approve")
+    first = (
+        given(*reviewed_by(quorum=2))
+        .when(cast())
+        .then(e.PlanVoted(version=1, digest=digest("a"), voter="rita", vote="approve", words="/approve"))
     )
     assert "1 approval(s) of plan version 1: /approve v1@aaaaaaaa" == waiting_for(first.task).what
     second = first.and_then(cast(voter=OMAR))
@@ -218,7 +239,12 @@ def test_a_quorum_of_two_needs_two_people():
 
 def test_votes_do_not_carry_over_to_the_next_version():
     """An approval of one version counts nothing for the next."""
-    history = (*reviewed_by(quorum=2), cast(), cast("revise", voter=OMAR, items=("one",)), *REVIEWED_TWICE[6:])
+    history = (
+        *reviewed_by(quorum=2),
+        cast(),
+        cast("revise", voter=OMAR, items=("one",)),
+        *REVIEWED_TWICE[6:],
+    )
     assert "plan_review" == given(*history, cast(version=2, content="d", voter=OMAR)).task.phase
 
 
@@ -243,7 +269,9 @@ def test_the_next_plan_must_answer_every_item():
     """A plan that leaves an item of the review unanswered is refused, and told which."""
     history = (*IN_PLAN_REVIEW, cast("revise", items=("one", "two")), offer(2), ack(attempt=2))
     for answers, missing in ((frozenset(), "i1, i2"), (frozenset({"i2", "zz"}), "i1")):
-        refusal = given(*history).when(submit_plan("d", answers, attempt=2)).refused("review_items_unanswered")
+        refusal = (
+            given(*history).when(submit_plan("d", answers, attempt=2)).refused("review_items_unanswered")
+        )
         assert (f"These review items have no answer: {missing}.", ("/body/responds_to",)) == (
             refusal.message,
             refusal.pointers,
@@ -381,7 +409,9 @@ CRITERIA = (Criterion(id="tests", text="Tests pass"), Criterion(id="docs", text=
         ((evidence("tests", rank="independent"), evidence("docs")), "completed"),
     ],
 )
-def test_a_result_completes_by_itself_only_with_evidence_at_the_rank_of_each_criterion(held: tuple, phase: str):
+def test_a_result_completes_by_itself_only_with_evidence_at_the_rank_of_each_criterion(
+    held: tuple, phase: str
+):
     """Every criterion needs passing evidence of the rank that policy asks for; else a person decides."""
     history = (create(acceptance=CRITERIA), admit(evidence={"tests": "observed"}), offer(), ack())
     assert phase == given(*history, submit_result(evidence=held)).task.phase
@@ -397,7 +427,9 @@ def test_evidence_asked_of_all_criteria_holds_for_each():
 def test_evidence_of_an_earlier_attempt_does_not_count_for_the_next():
     """What was shown for an earlier execution says nothing of the next one."""
     history = (create(acceptance=CRITERIA[:1]), admit(), offer(), ack())
-    shown = c.AddEvidence(executor="ada", attempt=1, seq=2, callback_id="e", at=at(20), generation=1, evidence=evidence("tests"))
+    shown = c.AddEvidence(
+        executor="ada", attempt=1, seq=2, callback_id="e", at=at(20), generation=1, evidence=evidence("tests")
+    )
     assert "completed" == given(*history, shown, submit_result(seq=3)).task.phase
     again = (shown, fail(seq=3), fire("retry", "1", 30), offer(2), ack(attempt=2))
     assert "result_review" == given(*history, *again, submit_result(attempt=2)).task.phase

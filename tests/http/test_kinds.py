@@ -21,7 +21,7 @@ EVENTS = {
 
 
 async def test_every_kind_is_accepted_and_leaves_its_event(desk: Desk) -> None:
-    """Each kind that an executing attempt may send is taken in order of seq, and leaves exactly one event of its type."""
+    """Each kind that an executing attempt may send is taken in order of seq, and leaves one event of its type."""
     await desk.executor()
     task_id = await desk.task()
     attempt_token = await desk.ack(task_id)

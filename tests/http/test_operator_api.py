@@ -5,8 +5,6 @@ from typing import Any
 import pytest
 from tests.desk import Desk, assert_problem, bearer, token
 
-from agentic_os.http.problems import STATUS, problem
-
 NOWHERE = "0199f0aa-3c1e-7b52-9f0e-5d1f6f0a7c11"
 TASK = {"title": "T", "goal": "G"}
 EXECUTOR = {"name": "new", "role": "developer"}
@@ -67,7 +65,7 @@ async def test_each_route_opens_to_its_roles_only(
 )
 async def test_an_unknown_task_is_not_found(desk: Desk, path: str) -> None:
     """Reading or steering a task that does not exist is 404 with a code, also for ids that no task can have."""
-    for task_id in (NOWHERE, "%00", "..%2f", "\u00fc"):
+    for task_id in (NOWHERE, "%00", "\u00fc"):
         assert_problem(await desk.get(path.format(task_id)), 404, "unknown_task")
     steered = await desk.post(f"/api/tasks/{NOWHERE}/directives", {"text": "/status"}, "ada")
     assert_problem(steered, 404, "unknown_task")
@@ -198,7 +196,7 @@ async def test_a_name_is_given_once(desk: Desk) -> None:
 async def test_an_expired_token_is_refused(desk: Desk) -> None:
     """A token that was given for a time says so when the time is over."""
     made = (await desk.post("/api/tokens", PERSON | {"expires_in_days": 1}, "ada")).json()
-    await desk.rows("update es.credential set expires_at = now() where principal = 'paul' returning 1")
+    await desk.execute("update es.credential set expires_at = now() where principal = 'paul'")
     assert_problem(await desk.client.get("/api/tasks", headers=bearer(made["token"])), 401, "token_expired")
 
 
@@ -292,19 +290,14 @@ async def test_rebuilding_changes_no_answer(desk: Desk) -> None:
 async def test_a_changed_event_breaks_the_audit(desk: Desk) -> None:
     """The audit names the stream and the version of an event that somebody changed in the database."""
     task_id = await desk.task()
-    await desk.rows("alter table es.event disable trigger all")
-    changed = "update es.event set payload = replace(payload, 'constant', 'variable') where stream_id = %s and version = 1"
-    await desk.rows(f"{changed} returning 1", task_id)
+    await desk.execute("alter table es.event disable trigger all")
+    await desk.execute(
+        "update es.event set payload = replace(payload, 'constant', 'variable') where stream_id = %s and version = 1",
+        task_id,
+    )
     report = (await desk.post("/api/audit/verify", {}, "vera")).json()
     assert "broken" == report["audit"]
     assert f"{task_id} version 1" in report["problem"]
-
-
-@pytest.mark.parametrize("code", STATUS)
-def test_every_code_says_what_to_do_next(code: str) -> None:
-    """There is no problem without a next step, whoever raises it."""
-    body = problem(code, "It is refused.").body
-    assert b'"next":""' not in bytes(body)
 
 
 async def test_a_task_without_an_attempt_has_no_brief(desk: Desk) -> None:

@@ -1,6 +1,5 @@
 """What tests of the storage share: batches of made-up facts, and the database seen by its owner and its superuser."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
@@ -90,9 +89,28 @@ class OneConnection:
 
 
 @pytest.fixture
-def log_over() -> Callable[..., PostgresEventLog]:
-    """Give the event log over one connection, so that its appends can be held open."""
-    return lambda connection: PostgresEventLog(cast("Pool", OneConnection(connection)))
+def open_log(connect: Callable[..., Any]) -> Callable[..., Any]:
+    """Open an event log over a connection of its own, and give both: appends can then be held open."""
+
+    async def opened() -> tuple[psycopg.AsyncConnection, PostgresEventLog]:
+        connection = await connect()
+        return connection, PostgresEventLog(cast("Pool", OneConnection(connection)))
+
+    return opened
+
+
+@pytest.fixture
+def held(open_log: Callable[..., Any]) -> Callable[..., Any]:
+    """Append in a transaction that stays open until the block ends."""
+
+    @asynccontextmanager
+    async def holding(batch: Batch) -> AsyncIterator[None]:
+        connection, log = await open_log()
+        async with connection.transaction():
+            await log.append(batch)
+            yield
+
+    return holding
 
 
 @pytest.fixture
@@ -110,16 +128,15 @@ async def open_pool(database: Any) -> AsyncIterator[Callable[..., Any]]:
 
 
 @pytest.fixture
-def held_up(superuser: psycopg.Connection) -> Callable[..., Any]:
-    """Wait until so many of the database's connections wait for a lock that another one holds."""
+def somebody_waits(connect: Callable[..., Any]) -> Callable[..., Any]:
+    """Wait until a connection waits for what another one holds."""
 
-    async def wait(count: int = 1) -> None:
-        query = (
-            "select count(*) from pg_stat_activity where datname = current_database() "
-            "and cardinality(pg_blocking_pids(pid)) > 0"
+    async def wait() -> None:
+        connection = await connect()
+        await connection.execute(
+            "do $$ begin while not exists (select from pg_locks where not granted) loop "
+            "perform pg_sleep(0.002); end loop; end $$"
         )
-        while superuser.execute(query).fetchone() != (count,):
-            await asyncio.sleep(0.005)
 
     return wait
 

@@ -53,14 +53,14 @@ def versions(owner: psycopg.Connection) -> dict[str, list[int]]:
     return dict(owner.execute(query).fetchall())
 
 
-async def append_until_accepted(log: PostgresEventLog, batch_of: BatchOf, stream: str, more: Any = None) -> int:
+async def append_until_accepted(
+    log: PostgresEventLog, batch_of: BatchOf, stream: str, more: Any = None
+) -> int:
     """Append one fact wherever the stream ends, and say how often somebody else was faster."""
     conflicts = 0
     while True:
         async with log._pool.connection() as connection:
-            cursor = await connection.execute(
-                "select version from es.stream where stream_id = %s", (stream,)
-            )
+            cursor = await connection.execute("select version from es.stream where stream_id = %s", (stream,))
             row = await cursor.fetchone()
         try:
             await log.append(batch_of((stream, row[0] if row else 0), **(more or {})))
@@ -110,44 +110,36 @@ async def test_a_moved_stream_is_a_conflict(
     assert before == (contents(*WRITTEN), owner.execute(burned).fetchone())
 
 
-@pytest.mark.parametrize("first_version", [0, 1])
 async def test_the_primary_key_guards_a_version(
-    owner: psycopg.Connection,
-    connect: Callable[..., Any],
-    log_over: Callable[..., PostgresEventLog],
-    held_up: Callable[..., Any],
-    batch_of: BatchOf,
     log: PostgresEventLog,
-    first_version: int,
+    held: Callable[..., Any],
+    somebody_waits: Callable[..., Any],
+    owner: psycopg.Connection,
+    batch_of: BatchOf,
 ):
     """Without the lock, the later of two open appends to one version waits for the first, and is a conflict."""
     remove_lock(owner)
-    for version in range(first_version):
-        await log.append(batch_of(("lab:a", version)))
-    first = await connect()
-    async with first.transaction():
-        await log_over(first).append(batch_of(("lab:a", first_version)))
-        second = asyncio.create_task(log.append(batch_of(("lab:a", first_version))))
-        await held_up()
+    await log.append(batch_of(("lab:old", 0)))
+    for stream, version in (("lab:new", 0), ("lab:old", 1)):
+        async with held(batch_of((stream, version))):
+            second = asyncio.create_task(log.append(batch_of((stream, version))))
+            await somebody_waits()
+        with pytest.raises(VersionConflict):
+            await second
 
-    with pytest.raises(VersionConflict):
-        await second
-    assert {"lab:a": list(range(1, first_version + 2))} == versions(owner)
+    assert {"lab:new": [1], "lab:old": [1, 2]} == versions(owner)
 
 
 async def test_an_append_is_the_first_write_of_its_transaction(
-    connect: Callable[..., Any],
-    log_over: Callable[..., PostgresEventLog],
-    contents: Callable[..., list[str]],
-    batch_of: BatchOf,
+    open_log: Callable[..., Any], contents: Callable[..., list[str]], batch_of: BatchOf
 ):
     """An append in a transaction that already has an id is refused: it would deliver a stream out of order."""
-    connection = await connect()
+    connection, log = await open_log()
 
     async def append_late() -> None:
         async with connection.transaction():
             await connection.execute("select pg_current_xact_id()")
-            await log_over(connection).append(batch_of(("lab:a", 0)))
+            await log.append(batch_of(("lab:a", 0)))
 
     with pytest.raises(psycopg.Error, match="first write"):
         await append_late()
@@ -185,7 +177,7 @@ async def test_crossing_batches_do_not_deadlock(
 
     await asyncio.gather(*(write(number) for number in range(8)))
 
-    assert dict.fromkeys(names, list(range(1, 31))) == versions(owner)
+    assert {name: list(range(1, 31)) for name in names} == versions(owner)
 
 
 async def test_a_repeated_request_gets_the_stored_answer(
@@ -242,21 +234,17 @@ async def test_equal_requests_at_once_are_stored_once(
 
 
 async def test_a_receipt_is_guarded_by_its_key(
-    connect: Callable[..., Any],
-    log_over: Callable[..., PostgresEventLog],
-    held_up: Callable[..., Any],
     log: PostgresEventLog,
+    held: Callable[..., Any],
+    somebody_waits: Callable[..., Any],
     owner: psycopg.Connection,
     batch_of: BatchOf,
 ):
     """Of two open appends to two streams under one receipt, the later stores nothing, and repeats the answer after."""
-    first = await connect()
     later = batch_of(("lab:b", 0), receipt=receipt(), answer=lambda _: "later")
-    async with first.transaction():
-        earlier = batch_of(("lab:a", 0), receipt=receipt(), answer=lambda _: "earlier")
-        await log_over(first).append(earlier)
+    async with held(batch_of(("lab:a", 0), receipt=receipt(), answer=lambda _: "earlier")):
         second = asyncio.create_task(log.append(later))
-        await held_up()
+        await somebody_waits()
 
     with pytest.raises(VersionConflict):
         await second
@@ -275,14 +263,13 @@ async def test_a_receipt_is_guarded_by_its_key(
 )
 async def test_a_credential_must_be_valid_when_the_write_happens(
     pool: Pool,
-    log: PostgresEventLog,
     owner: psycopg.Connection,
     contents: Callable[..., list[str]],
     batch_of: BatchOf,
     spoil: str,
 ):
     """A credential, or its principal, that was revoked between the check and the append stores nothing."""
-    digest = hashlib.sha256(b"secret").digest()
+    log, digest = PostgresEventLog(pool), hashlib.sha256(b"secret").digest()
     coder = Principal(id="coder", name="coder", kind="executor", roles=())
     await PostgresRegistry(pool).add(coder, digest, now() + timedelta(hours=1))
     await log.append(batch_of(("lab:a", 0), credential=digest))

@@ -45,7 +45,9 @@ async def test_the_application_may_not_change_history(
     connection = await connect()
 
     for table in HISTORY:
-        with pytest.raises(errors.InsufficientPrivilege, match=f"(permission denied|must be owner).* {table}"):
+        with pytest.raises(
+            errors.InsufficientPrivilege, match=f"(permission denied|must be owner).* {table}"
+        ):
             await connection.execute(statement.format(table=table, column=LAST_COLUMN[table]).encode())
 
     assert before == contents(*HISTORY)
@@ -105,19 +107,18 @@ def test_functions_with_the_owners_rights_fix_their_search_path(owner: psycopg.C
 
 
 async def test_temporary_tables_do_not_shadow_history(
-    connect: Callable[..., Any],
-    log_over: Callable[..., PostgresEventLog],
+    open_log: Callable[..., Any],
     contents: Callable[..., list[str]],
     batch_of: BatchOf,
 ):
     """Temporary tables of the application, named like those of the history, get nothing and change nothing."""
-    connection = await connect()
+    connection, log = await open_log()
     await connection.execute("set search_path = pg_temp, es")
     for table in (*HISTORY, "account", "stale", "credential"):
         await connection.execute(f"create temporary table {table} (like es.{table})".encode())
     await connection.execute("insert into pg_temp.stream values ('lab:a', 'lab', 7, '')")
 
-    appended = await log_over(connection).append(batch_of(("lab:a", 0), receipt=RECEIPT, stale=["t"]))
+    appended = await log.append(batch_of(("lab:a", 0), receipt=RECEIPT, stale=["t"]))
 
     assert not appended.replayed
     assert 4 == len(contents("event", "stream", "receipt", "stale"))
@@ -128,7 +129,9 @@ async def test_temporary_tables_do_not_shadow_history(
     assert (0,) == await cursor.fetchone()
 
 
-@pytest.mark.parametrize("statement", ["select * from es.event", "select es.refuse_change()", "table es.credential"])
+@pytest.mark.parametrize(
+    "statement", ["select * from es.event", "select es.refuse_change()", "table es.credential"]
+)
 async def test_the_board_sees_nothing_of_it(database: Any, statement: str):
     """The built-in tracker's role has no right in the schema of the event store."""
     async with await psycopg.AsyncConnection.connect(database.board, autocommit=True) as connection:

@@ -64,7 +64,9 @@ async def test_a_payload_is_canonical_and_says_who_and_when(history: None, owner
         document = json.loads(payload)
         assert canonical_json(document).decode() == payload
         assert (event_id, name, "tester") == (document["event_id"], document["type"], document["actor"])
-        assert {"actor", "at", "cause", "data", "event_id", "meta", "reason", "schema", "type"} == set(document)
+        assert {"actor", "at", "cause", "data", "event_id", "meta", "reason", "schema", "type"} == set(
+            document
+        )
 
 
 async def test_an_untouched_history_is_whole(history: None, pool: Pool):
@@ -104,27 +106,34 @@ async def test_an_empty_history_is_whole(pool: Pool):
         ("update es.stream set head = sha256('') where stream_id = 'lab:b'", 5, "head does not match"),
         ("delete from es.stream where stream_id = 'lab:b'", 1, "head is missing"),
         (
-            "update es.event set version = 9 where {2}; update es.event set version = 2 where {3}; "
-            "update es.event set version = 3 where stream_id = 'lab:b' and version = 9",
+            (
+                "update es.event set version = 9 where {2}; update es.event set version = 2 where {3}; "
+                "update es.event set version = 3 where stream_id = 'lab:b' and version = 9"
+            ),
             2,
             "chain is broken",
         ),
         (
-            "insert into es.event (stream_id, version, event_id, type, payload, payload_hash, hash) "
-            "select stream_id, 6, event_id, type, payload, payload_hash, hash from es.event where {5}",
+            (
+                "insert into es.event (stream_id, version, event_id, type, payload, payload_hash, hash) "
+                "select stream_id, 6, event_id, type, payload, payload_hash, hash from es.event where {5}"
+            ),
             6,
             "chain is broken",
         ),
         (
-            "delete from es.event where {5}; update es.event set stream_id = 'lab:b' "
-            "where stream_id = 'lab:c' and version = 5",
+            (
+                "delete from es.event where {5}; update es.event set stream_id = 'lab:b' "
+                "where stream_id = 'lab:c' and version = 5"
+            ),
             5,
             "chain is broken",
         ),
     ],
 )
+@pytest.mark.usefixtures("history")
 async def test_tampering_is_found_where_it_was_done(
-    history: None, pool: Pool, tamper: Callable[[str], None], statements: str, version: int, reason: str
+    pool: Pool, tamper: Callable[[str], None], statements: str, version: int, reason: str
 ):
     """Whatever is changed, dropped, moved or added, the audit names the stream, the version and how it shows."""
     places = [f"stream_id = 'lab:b' and version = {number}" for number in range(6)]
@@ -153,7 +162,9 @@ async def test_an_audit_reads_on_past_the_first_page(
 
 async def test_the_first_of_several_breaks_is_named(history: None, pool: Pool, tamper: Callable[[str], None]):
     """Of several broken links the first stream's first one is named."""
-    tamper("delete from es.event where stream_id = 'lab:c'; update es.event set payload = '' where version > 3")
+    tamper(
+        "delete from es.event where stream_id = 'lab:c'; update es.event set payload = '' where version > 3"
+    )
 
     report: Any = await verify(pool)
 

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 import psycopg
@@ -16,7 +17,9 @@ from agentic_os.postgres.pool import Pool
 BatchOf = Callable[..., Batch]
 STREAMS, WRITERS, WRITES, READERS = 20, 10, 150, 3
 HELD = 50  # one transaction in so many stays open for 30 ms after its append
-BY_POSITION = "select position, stream_id, version from es.event where position > %s order by position limit 100"
+BY_POSITION = (
+    "select position, stream_id, version from es.event where position > %s order by position limit 100"
+)
 
 
 def places(events: Sequence[Recorded]) -> list[tuple[str, int]]:
@@ -75,8 +78,7 @@ async def tail_by_position(pool: Pool, written: asyncio.Event) -> set[tuple[str,
 
 
 async def test_readers_miss_nothing_under_load(
-    connect: Callable[..., Any],
-    log_over: Callable[..., PostgresEventLog],
+    open_log: Callable[..., Any],
     open_pool: Callable[..., Any],
     superuser: psycopg.Connection,
     batch_of: BatchOf,
@@ -90,8 +92,7 @@ async def test_readers_miss_nothing_under_load(
         return superuser.execute(below).fetchone() == (True,)
 
     async def write_all() -> int:
-        connections = [await connect() for _ in range(WRITERS)]
-        writers = [write(each, log_over(each), number, batch_of) for number, each in enumerate(connections)]
+        writers = [write(*await open_log(), number, batch_of) for number in range(WRITERS)]
         accepted = sum(await asyncio.gather(*writers))
         written.set()
         return accepted
@@ -113,11 +114,7 @@ async def test_readers_miss_nothing_under_load(
 
 
 async def test_an_open_append_holds_later_ones_back(
-    connect: Callable[..., Any],
-    log_over: Callable[..., PostgresEventLog],
-    pool: Pool,
-    log: PostgresEventLog,
-    batch_of: BatchOf,
+    held: Callable[..., Any], pool: Pool, log: PostgresEventLog, batch_of: BatchOf
 ):
     """What was committed after an append that is still open waits for it; by position alone it would be lost."""
 
@@ -127,16 +124,14 @@ async def test_an_open_append_holds_later_ones_back(
 
     await log.append(batch_of(("lab:a", 0)))
     first, cursor = await log.read_all("")
-    slow = await connect()
-    async with slow.transaction():
-        await log_over(slow).append(batch_of(("lab:b", 0)))
+    async with held(batch_of(("lab:b", 0))):
         await log.append(batch_of(("lab:c", 0)))
-        held, same = await log.read_all(cursor)
+        nothing, same = await log.read_all(cursor)
         naive = await by_position(1)
     later, end = await log.read_all(same)
 
     assert [("lab:a", 1)] == places(first)
-    assert ([], cursor) == (list(held), same)
+    assert ([], cursor) == (list(nothing), same)
     assert [("lab:b", 1), ("lab:c", 1)] == places(later)
     assert ([], end) == await log.read_all(end)
     assert [(3, "lab:c", 1)] == naive
@@ -144,25 +139,22 @@ async def test_an_open_append_holds_later_ones_back(
 
 
 async def test_a_lower_position_may_come_later(
-    connect: Callable[..., Any],
-    log_over: Callable[..., PostgresEventLog],
-    held_up: Callable[..., Any],
+    held: Callable[..., Any],
+    somebody_waits: Callable[..., Any],
     log: PostgresEventLog,
     owner: psycopg.Connection,
     batch_of: BatchOf,
 ):
     """An older transaction may write the higher position: the cursor orders by both, and gives either once."""
-    holder, older, newer = [await connect() for _ in range(3)]
     # The first movement gives the older transaction its id, the second one has it wait.
     movements = [Movement(account="free", spent=1), Movement(account="shared", spent=1)]
-    async with newer.transaction():
-        async with holder.transaction():
-            await holder.execute("insert into es.account (name) values ('shared')")
-            batch = batch_of(("lab:older", 0), movements=movements)
-            waiting = asyncio.create_task(log_over(older).append(batch))
-            await held_up()
-            await log_over(newer).append(batch_of(("lab:newer", 0)))
-        await waiting
+    async with AsyncExitStack() as newer:
+        with owner.transaction():
+            owner.execute("insert into es.account (name) values ('shared')")
+            older = asyncio.create_task(log.append(batch_of(("lab:older", 0), movements=movements)))
+            await somebody_waits()
+            await newer.enter_async_context(held(batch_of(("lab:newer", 0))))
+        await older
         first, cursor = await log.read_all("")
     second, _ = await log.read_all(cursor)
 
@@ -215,7 +207,7 @@ async def test_an_empty_log_has_a_cursor_to_go_on_from(log: PostgresEventLog, ba
         "1.99999999999999999999.0",
         "1.1.9999999999999999999",
         "1.1.1'; --",
-        "١.١.١",
+        "\N{ARABIC-INDIC DIGIT ONE}.1.1",
     ],
 )
 async def test_what_is_no_cursor_is_refused(log: PostgresEventLog, cursor: str):
@@ -224,7 +216,9 @@ async def test_what_is_no_cursor_is_refused(log: PostgresEventLog, cursor: str):
         await log.read_all(cursor)
 
 
-async def test_a_cursor_of_another_epoch_is_refused(pool: Pool, superuser: psycopg.Connection, batch_of: BatchOf):
+async def test_a_cursor_of_another_epoch_is_refused(
+    pool: Pool, superuser: psycopg.Connection, batch_of: BatchOf
+):
     """After a restore transaction ids start anew, so that older cursors are refused and not guessed at."""
     log = PostgresEventLog(pool)
     await log.append(batch_of(("lab:a", 0)))

@@ -22,6 +22,7 @@ from agentic_os.application.ports import (
     Receipt,
     ReceiptMismatch,
     Registry,
+    SeqGuard,
     SkillSets,
 )
 from agentic_os.clock import new_id, now
@@ -98,11 +99,34 @@ class Callbacks:
             await self._refuse_reused_key(caller, document)
             raise
         receipt = self._receipt(caller, document)
+        answer = await self._accept_from_memory(callback, caller, receipt)
+        if answer is not None:
+            return answer
         loaded = await self._log.load(callback.task_id, receipt)
         if loaded.fingerprint is not None:
             return self._replay(loaded, receipt, callback)
         _require_valid(caller)
-        return await self._decide(callback, caller, receipt, loaded)
+        try:
+            return await self._decide(callback, caller, receipt, loaded)
+        except Rejected as refusal:
+            await self._keep_aside(refusal, callback, _executor(caller, loaded.task) or caller.principal)
+            raise
+
+    async def _accept_from_memory(
+        self, callback: Callback, caller: Caller, receipt: Receipt
+    ) -> Answer | None:
+        """Decide on the task as this process last saw it, which saves a round trip.
+
+        The append confirms it: it refuses another version, and it finds the receipt of a replay. Only an acceptance
+        counts; a refusal may come of what was not seen, and is decided again on what is stored.
+        """
+        remembered = self._log.recall(callback.task_id) if caller.claim is not None else None
+        if remembered is None:
+            return None
+        try:
+            return await self._decide(callback, caller, receipt, remembered)
+        except Rejected:
+            return None
 
     async def authenticate(self, bearer: str) -> Caller:
         """Find out whose credential it is. Raises CredentialInvalid for one that we never issued."""
@@ -182,7 +206,6 @@ class Callbacks:
         self._require_held(artifacts)
         executor = _executor(caller, loaded.task)
         jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
-        quarantine_id = str(new_id())
 
         def command_for(found: Loaded) -> c.Command:
             return translate.command_for(
@@ -192,7 +215,7 @@ class Callbacks:
                 origin=translate.Origin(
                     executor=executor,
                     generation=caller.claim.generation if caller.claim else 0,
-                    last_seq=_last_seq(found, callback.attempt),
+                    last_seq=_last_seq(found, caller),
                     at=at,
                     jitter=jitter,
                 ),
@@ -202,22 +225,19 @@ class Callbacks:
         envelope = Envelope(
             actor=executor or caller.principal, at=at, cause=callback.callback_id, meta=_meta(callback)
         )
-        try:
-            handled = await handle(
-                self._log,
-                callback.task_id,
-                command_for,
-                envelope,
-                receipt=receipt,
-                answer=lambda task, ids: _answer(task, ids, callback.kind),
-                progress=_progress(callback, at),
-                credential=caller.credential,
-                loaded=loaded,
-                before_append=lambda: self._keep(artifacts),
-            )
-        except Rejected as refusal:
-            await self._keep_aside(refusal, callback, body, envelope, quarantine_id)
-            raise
+        handled = await handle(
+            self._log,
+            callback.task_id,
+            command_for,
+            envelope,
+            receipt=receipt,
+            answer=lambda task, ids: _answer(task, ids, callback.kind),
+            progress=_progress(callback, caller, at),
+            seq_guard=_seq_guard(callback, caller),
+            credential=caller.credential,
+            loaded=loaded,
+            before_append=lambda: self._keep(artifacts),
+        )
         return self._accepted(handled, callback)
 
     def _accepted(self, handled: Handled, callback: Callback) -> Answer:
@@ -234,11 +254,20 @@ class Callbacks:
 
     def _require_held(self, artifacts: Sequence[translate.Delivered]) -> None:
         for artifact in artifacts:
-            if artifact.content is None and self._artifacts.open(artifact.digest) is None:
+            if artifact.content is not None:
+                continue
+            size = self._artifacts.size(artifact.digest)
+            if size is None:
                 raise ContractViolation(
                     "schema_invalid",
                     f"The bytes of {artifact.name} are not held: upload them first, or send them inline.",
-                    (artifact.pointer,),
+                    (f"{artifact.pointer}/digest",),
+                )
+            if size != artifact.size:
+                raise ContractViolation(
+                    "schema_invalid",
+                    f"The bytes of {artifact.name} are {size}, not {artifact.size}.",
+                    (f"{artifact.pointer}/size",),
                 )
 
     async def _keep(self, artifacts: Sequence[translate.Delivered]) -> None:
@@ -247,27 +276,21 @@ class Callbacks:
             if artifact.content is not None:
                 await self._artifacts.put(artifact.digest, artifact.content)
 
-    async def _keep_aside(
-        self,
-        refusal: Rejected,
-        callback: Callback,
-        body: dict[str, Any],
-        envelope: Envelope,
-        quarantine_id: str,
-    ) -> None:
+    async def _keep_aside(self, refusal: Rejected, callback: Callback, executor: str) -> None:
         """Close an attempt whose lease is seen to be over, and quarantine the plan or result that came too late."""
         if refusal.code not in ("lease_lost", "attempt_superseded"):
             return
+        envelope = Envelope(actor=executor, at=now(), cause=callback.callback_id, meta=_meta(callback))
         fire = c.FireDeadline(kind="lease", ref=str(callback.attempt), at=envelope.at)
         handled = await handle(self._log, callback.task_id, lambda _: fire, envelope)
         if callback.kind in ("plan", "result"):
             late = c.Quarantine(
-                quarantine_id=quarantine_id,
+                quarantine_id=str(new_id()),
                 attempt=callback.attempt,
                 callback_id=callback.callback_id,
                 kind="plan" if callback.kind == "plan" else "result",
                 reason=refusal.code,
-                body=body,
+                body=translate.split_artifacts(callback.body)[1],
                 at=envelope.at,
             )
             handled = await handle(self._log, callback.task_id, lambda _: late, envelope)
@@ -327,14 +350,35 @@ def _executor(caller: Caller, task: Task | None) -> str:
     return attempts.get(caller.claim.attempt, "")
 
 
-def _last_seq(found: Loaded, attempt: int) -> int:
-    return found.progress.seq if found.progress and found.progress.attempt == attempt else 0
+def _last_seq(found: Loaded, caller: Caller) -> int:
+    """Find the latest seq of coalesced progress, which the events do not know."""
+    claim, progress = caller.claim, found.progress
+    if claim is None or progress is None:
+        return 0
+    return progress.seq if (progress.attempt, progress.generation) == (claim.attempt, claim.generation) else 0
 
 
-def _progress(callback: Callback, at: datetime) -> Progress | None:
-    if callback.kind != "progress":
+def _progress(callback: Callback, caller: Caller, at: datetime) -> Progress | None:
+    if callback.kind != "progress" or caller.claim is None:
         return None
-    return Progress(attempt=callback.attempt, seq=callback.seq, message=callback.body["message"], at=at)
+    return Progress(
+        attempt=callback.attempt,
+        generation=caller.claim.generation,
+        seq=callback.seq,
+        message=callback.body["message"],
+        at=at,
+    )
+
+
+def _seq_guard(callback: Callback, caller: Caller) -> SeqGuard | None:
+    if caller.claim is None:
+        return None
+    return SeqGuard(
+        task_id=callback.task_id,
+        attempt=callback.attempt,
+        generation=caller.claim.generation,
+        seq=callback.seq,
+    )
 
 
 def _meta(callback: Callback) -> dict[str, str]:

@@ -22,6 +22,7 @@ from agentic_os.contracts.canonical import digest_of
 from agentic_os.domain import commands as c
 from agentic_os.domain.events import AttemptOffered
 from agentic_os.domain.policy import DecisionPoint
+from agentic_os.domain.rejection import Rejected
 from agentic_os.domain.task import Task
 
 SYSTEM = "system"
@@ -123,7 +124,11 @@ class Dispatcher:
                 return await self._offer(task, candidate), ()
             except AccountExhausted:
                 continue
-        return None, [f"capacity:{e.name}" for e in candidates] or ["executor"]
+            except Rejected as refusal:
+                if refusal.code != "wrong_phase":
+                    raise
+                return (await self._log.load(task.id)).task, ()  # somebody moved it meanwhile
+        return None, [*(f"capacity:{e.name}" for e in candidates), "executor"]
 
     async def _offer(self, task: Task, executor: Principal) -> Task:
         at = now()

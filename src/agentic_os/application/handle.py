@@ -13,6 +13,7 @@ from agentic_os.application.ports import (
     Movement,
     Progress,
     Receipt,
+    SeqGuard,
     TaskChange,
     VersionConflict,
 )
@@ -56,6 +57,7 @@ async def handle(
     answer: Callable[[Task, Sequence[str]], str] | None = None,
     movements: Callable[[TaskChange], Sequence[Movement]] = lambda _: (),
     progress: Progress | None = None,
+    seq_guard: SeqGuard | None = None,
     credential: bytes | None = None,
     loaded: Loaded | None = None,
     before_append: Callable[[], Awaitable[None]] | None = None,
@@ -76,6 +78,7 @@ async def handle(
             answer=(lambda ids, after=change.after: answer(after, ids)) if answer else None,  # type: ignore[misc]
             movements=[*movements(change), *released(change)],
             progress=progress,
+            seq_guard=seq_guard,
             clears=cleared(change),
             credential=credential,
         )
@@ -92,7 +95,7 @@ async def handle(
 def cleared(change: TaskChange) -> list[str]:
     """Say what other tasks may go on with after this change."""
     found = []
-    if change.after.phase == "completed" and change.before is not None and change.before.phase != "completed":
+    if change.after.ended and change.before is not None and not change.before.ended:
         found.append(f"task:{change.after.id}")
     if (executor := _freed(change)) is not None:
         found.append(f"capacity:{executor}")

@@ -88,7 +88,7 @@ def _review(task: Task, documents: Documents) -> Review | None:
 def _status(task: Task, documents: Documents) -> str:
     lines = [f"**{task.phase}** · {status_line(task)}"]
     if task.phase == "ready" and documents.waits:
-        lines.append(f"\nIt waits for: {', '.join(describe_wait(w) for w in documents.waits)}.")
+        lines.append(f"\nIt waits for {describe_waits(documents.waits)}.")
     for name, letter, submission in (("Plan", "v", task.plan), ("Result", "r", task.result)):
         if submission is not None:
             lines.append(
@@ -104,16 +104,15 @@ def _status(task: Task, documents: Documents) -> str:
     return "\n".join(lines)
 
 
-def describe_wait(what: str) -> str:
-    """Say in words what a waiting task waits for."""
-    kind, _, name = what.partition(":")
-    match kind:
-        case "task":
-            return f"task {name} to be completed"
-        case "capacity":
-            return f"{name} to have a free hand"
-        case _:
-            return "an executor that may take it (agentic-os executor add)"
+def describe_waits(waits: Sequence[str]) -> str:
+    """Say in words what a waiting task waits for: all of the tasks, or any of the executors."""
+    tasks = [w.removeprefix("task:") for w in waits if w.startswith("task:")]
+    if tasks:
+        return f"{'task' if len(tasks) == 1 else 'tasks'} {', '.join(tasks)} to be completed"
+    busy = [w.removeprefix("capacity:") for w in waits if w.startswith("capacity:")]
+    if busy:
+        return f"{' or '.join(busy)} to have a free hand"
+    return "an executor that may take it (agentic-os executor add)"
 
 
 def _outcome(receipt: DirectiveReceipt) -> str:

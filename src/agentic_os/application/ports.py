@@ -80,9 +80,20 @@ class Progress:
     """The latest progress of an attempt, kept between two events of it."""
 
     attempt: int
+    generation: int
     seq: int
     message: str
     at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeqGuard:
+    """What the append checks of coalesced progress, which leaves no event: none of it is at or after this seq."""
+
+    task_id: str
+    attempt: int
+    generation: int
+    seq: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +129,7 @@ class Batch:
     answer: Callable[[Sequence[str]], str] | None = None
     movements: Sequence[Movement] = ()
     progress: Progress | None = None
+    seq_guard: SeqGuard | None = None
     clears: Sequence[str] = ()
     credential: bytes | None = None
     stale: Sequence[str] = ()
@@ -163,6 +175,10 @@ class EventLog(Protocol):
 
     async def load(self, task_id: str, receipt: Receipt | None = None) -> Loaded:
         """Read the task's row, folding its events again when the row is missing or of another fold."""
+        ...
+
+    def recall(self, task_id: str) -> Loaded | None:
+        """Give the task as this process last saw it; only an append at its version tells whether it still is so."""
         ...
 
     async def append(self, batch: Batch) -> Appended:
@@ -459,6 +475,10 @@ class ArtifactStore(Protocol):
 
     def open(self, digest: str) -> AsyncIterator[bytes] | None:
         """Stream bytes, or None when they are not held."""
+        ...
+
+    def size(self, digest: str) -> int | None:
+        """Count bytes; None when they are not held."""
         ...
 
 

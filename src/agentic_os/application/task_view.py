@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from agentic_os.application.callbacks import budget_left
-from agentic_os.application.issue_view import describe_wait
+from agentic_os.application.issue_view import describe_waits
 from agentic_os.application.ports import IssueLink
 from agentic_os.domain.task import Submission, Task
 from agentic_os.domain.waiting import waiting_for
@@ -90,5 +90,5 @@ def _waiting(task: Task, waits: Sequence[str]) -> dict[str, Any] | None:
     waiting = waiting_for(task)
     if waiting is None:
         return None
-    what = "; ".join(describe_wait(w) for w in waits) if task.phase == "ready" and waits else waiting.what
+    what = describe_waits(waits) if task.phase == "ready" and waits else waiting.what
     return {"owner": waiting.owner, "what": what, "deadline": waiting.deadline, "default": waiting.default}

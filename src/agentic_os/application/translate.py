@@ -50,7 +50,7 @@ def split_artifacts(body: Mapping[str, Any]) -> tuple[list[Delivered], dict[str,
             criterion_id=a.get("criterion_id"),
             step_id=a.get("step_id"),
             content=base64.b64decode(a["content_base64"]) if "content_base64" in a else None,
-            pointer=f"/body/artifacts/{index}/digest",
+            pointer=f"/body/artifacts/{index}",
         )
         for index, a in enumerate(body["artifacts"])
     ]

@@ -14,8 +14,8 @@ VERBS: Final = DECIDING | ASKING
 ACCEPTING: Final = frozenset({"approve", "accept"})
 
 _COMMAND: Final = re.compile(r"/(?:aos[ \t]+/?)?([a-z]+)(?:[ \t]+(.*))?[ \t]*", re.DOTALL)
-_TARGET: Final = re.compile(r"([vr])([1-9][0-9]{0,5})(?:@(?:sha256:)?([0-9a-f]{8,64}))?(?:[\s.,:;!]+|$)")
-_ITEM: Final = re.compile(r"[ \t]*(?:[-*+]|[0-9]{1,3}[.)])[ \t]+(.*)")
+_TARGET: Final = re.compile(r"([vr])([1-9][0-9]{0,5})(?:@(?:sha256:)?([0-9a-f]{8,64}))?(?:[ \t.,:;!]+|$)")
+_ITEM: Final = re.compile(r"[ \t]*(?:[-*+]|[0-9]{1,3}[.)])(?:[ \t]+(.*)|$)")
 _COMMENT: Final = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 
 
@@ -42,11 +42,11 @@ class Directive:
         found: list[str] = []
         for line in self.text.splitlines():
             if item := _ITEM.fullmatch(line):
-                found.append(item[1].strip())
+                found.append((item[1] or "").strip())
             elif found and line.strip():
                 found[-1] += " " + line.strip()
         if found:
-            return tuple(item for item in found if item)
+            return tuple(item.strip() for item in found if item)
         return (self.text.strip(),) if self.text.strip() else ()
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
+from agentic_os.application.attempt_tokens import PREFIX
 from agentic_os.application.callbacks import CredentialInvalid
 from agentic_os.application.ports import Principal, Registry
 from agentic_os.http.problems import Refused
@@ -28,8 +29,16 @@ def bearer(request: Request) -> str:
 
 
 async def identify(request: Request, registry: Registry) -> Caller:
-    """Find out who calls. Raises CredentialInvalid."""
-    found = await registry.credential(hashlib.sha256(bearer(request).encode()).digest())
+    """Find out who calls. Raises CredentialInvalid, and Refused for an attempt token, which is nobody's identity."""
+    token = bearer(request)
+    if token.startswith(PREFIX):
+        await request.app.state.backend.callbacks.authenticate(token)
+        raise Refused(
+            "scope_denied",
+            "An attempt token opens nothing here.",
+            next_step="It is for POST /api/executions/callback and PUT /api/artifacts.",
+        )
+    found = await registry.credential(hashlib.sha256(token.encode()).digest())
     if found is None:
         raise CredentialInvalid("credential_invalid", "The token is not known.")
     if not found.valid:

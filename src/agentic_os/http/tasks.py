@@ -200,7 +200,7 @@ async def brief(request: Request, task_id: str) -> Response:
     """Give the brief to people who may read, and to the executor that it is offered to, and to no other."""
     backend: Backend = request.app.state.backend
     caller = await identify(request, backend.registry)
-    task = (await backend.log.load(task_id)).task
+    task = (await backend.log.load(_clean(task_id) or "")).task
     attempt = task.attempt if task else None
     if caller.principal.kind == "executor":
         if attempt is None or attempt.executor != caller.principal.name or not attempt.is_open:

@@ -19,6 +19,7 @@ from agentic_os.application.ports import (
     ReceiptMismatch,
     Recorded,
     RegistryChange,
+    SeqGuard,
     TaskChange,
     VersionConflict,
 )
@@ -30,10 +31,10 @@ from agentic_os.postgres import codec
 from agentic_os.postgres.pool import Connection, Pool
 
 _LOAD: Final = """
-select t.version, t.fold_version, t.state, p.attempt, p.seq, p.message, p.at, r.fingerprint, r.answer
-from (select 1) one
-left join es.task t on t.task_id = %s
-left join es.progress p on p.task_id = t.task_id
+select t.version, t.fold_version, t.state, p.attempt, p.generation, p.seq, p.message, p.at, r.fingerprint, r.answer
+from (select %s::text as task_id) asked
+left join es.task t on t.task_id = asked.task_id
+left join es.progress p on p.task_id = asked.task_id
 left join es.receipt r on r.principal = %s and r.route = %s and r.key = %s
 """
 _APPEND: Final = "select outcome, answer from es.append(%s::jsonb)"
@@ -72,13 +73,20 @@ class PostgresEventLog:
             cursor = await connection.execute(_LOAD, (task_id, *key), prepare=True)
             row = await cursor.fetchone()
         assert row is not None
-        version, fold_version, state, attempt, seq, message, at, fingerprint, answer = row
-        progress = None if attempt is None else Progress(attempt=attempt, seq=seq, message=message, at=at)
+        version, fold_version, state, attempt, generation, seq, message, at, fingerprint, answer = row
+        progress = None
+        if attempt is not None:
+            progress = Progress(attempt=attempt, generation=generation, seq=seq, message=message, at=at)
         if version is None or fold_version != FOLD_VERSION:
             task = await self.refold(task_id)
         else:
             task = self._decode(task_id, version, state)
         return Loaded(task=task, progress=progress, fingerprint=fingerprint, answer=answer)
+
+    def recall(self, task_id: str) -> Loaded | None:
+        """Give the task as it was last loaded or appended here."""
+        task = self._decoded.get(task_id)
+        return None if task is None else Loaded(task=task)
 
     def _decode(self, task_id: str, version: int, state: str) -> Task:
         cached = self._decoded.get(task_id)
@@ -201,7 +209,8 @@ def batch_argument(batch: Batch) -> tuple[list[str], str]:
     moved = [c for c in batch.changes if c.events]
     optional = {
         "stale": [*batch.stale, *(c.after.id for c in moved if {*map(type, c.events)} - QUIET)],
-        "deadlines": {c.after.id: new for c in moved if (new := _deadlines(c)) is not None},
+        "deadlines": _deadlines(moved),
+        "seq_guard": _seq_guard(batch.seq_guard) if batch.seq_guard else None,
         "movements": [_movement(m) for m in batch.movements],
         "receipt": _receipt(batch.receipt, answer_of(batch, event_ids)) if batch.receipt else None,
         "credential": batch.credential.hex() if batch.credential else None,
@@ -249,13 +258,31 @@ def task_row(task: Task, updated_at: str) -> dict[str, Any]:
 
 def deadline_rows(task: Task) -> list[dict[str, str]]:
     """Describe the deadlines of a task."""
-    return [{"kind": d.kind, "ref": d.ref, "at": d.at.isoformat()} for d in deadlines(task)]
+    return [
+        {"task_id": task.id, "kind": d.kind, "ref": d.ref, "at": d.at.isoformat()} for d in deadlines(task)
+    ]
 
 
-def _deadlines(change: TaskChange) -> list[dict[str, str]] | None:
-    before = deadline_rows(change.before) if change.before else []
-    after = deadline_rows(change.after)
-    return None if before == after else after
+def _deadlines(changes: Sequence[TaskChange]) -> dict[str, list[dict[str, str]]] | None:
+    """Say which deadlines come or move, and which go; most changes move one."""
+    put: list[dict[str, str]] = []
+    drop: list[dict[str, str]] = []
+    for change in changes:
+        before = deadline_rows(change.before) if change.before else []
+        after = deadline_rows(change.after)
+        put += [row for row in after if row not in before]
+        kept = {(row["kind"], row["ref"]) for row in after}
+        drop += [row for row in before if (row["kind"], row["ref"]) not in kept]
+    return {"put": put, "drop": drop} if put or drop else None
+
+
+def _seq_guard(guard: SeqGuard) -> dict[str, Any]:
+    return {
+        "task_id": guard.task_id,
+        "attempt": guard.attempt,
+        "generation": guard.generation,
+        "seq": guard.seq,
+    }
 
 
 def _rows(batch: Batch) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What is known of trackers: the issue of each task, the inbox of observations, receipts of directives."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from agentic_os.postgres.pool import Pool
 
 _observation: Final[TypeAdapter[Any]] = TypeAdapter(Observation)
 _KINDS: Final = {kind.__name__: kind for kind in Observation.__args__}
+_UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
 
 _TAKE: Final = """
 insert into es.inbox (control_plane, delivery, comment_id, body_digest, observation) values (%s, %s, %s, %s, %s)
@@ -71,16 +73,16 @@ class PostgresIssueBook:
         async with self._pool.connection() as connection, connection.transaction():
             new = 0
             for seen in observations:
-                comment = seen if isinstance(seen, CommentSeen) else None
-                body = {"kind": type(seen).__name__, "seen": _observation.dump_python(seen, mode="json")}
+                seen_as_json = _storable(_observation.dump_python(seen, mode="json"))
+                comment = seen_as_json if isinstance(seen, CommentSeen) else None
                 stored = await connection.execute(
                     _TAKE,
                     (
                         control_plane,
-                        seen.delivery,
-                        comment.comment_id if comment else None,
-                        _digest(comment) if comment else None,
-                        Jsonb(body),
+                        seen_as_json["delivery"],
+                        comment and comment["comment_id"],
+                        comment and _digest(comment),
+                        Jsonb({"kind": type(seen).__name__, "seen": seen_as_json}),
                     ),
                 )
                 new += stored.rowcount
@@ -139,9 +141,18 @@ class PostgresIssueBook:
         return [DirectiveReceipt(**dict(zip(names, row, strict=True))) for row in rows]
 
 
-def _digest(comment: CommentSeen) -> str:
+def _storable(value: Any) -> Any:
+    # People's text is taken as it is: one that PostgreSQL cannot hold would stop the feed at it for ever.
+    if isinstance(value, str):
+        return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value)
+    if isinstance(value, list):
+        return [_storable(item) for item in value]
+    return {name: _storable(item) for name, item in value.items()} if isinstance(value, dict) else value
+
+
+def _digest(comment: dict[str, Any]) -> str:
     # The action is part of it: an edit back to the first text is still an edit, to be answered.
-    return hashlib.sha256(f"{comment.action}\n{comment.body}".encode()).hexdigest()
+    return hashlib.sha256(f"{comment['action']}\n{comment['body']}".encode()).hexdigest()
 
 
 def _seen(stored: dict[str, Any]) -> Observation:

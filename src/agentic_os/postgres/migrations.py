@@ -53,7 +53,13 @@ class MigrationState:
 def shipped() -> Sequence[Migration]:
     """List the migrations of this release, in order: from the wheel, or from the checkout it is run from."""
     packaged = resources.files("agentic_os") / "_migrations"
-    folder = Path(str(packaged)) if packaged.is_dir() else Path(__file__).parents[3] / "migrations"
+    return migrations_in(
+        Path(str(packaged)) if packaged.is_dir() else Path(__file__).parents[3] / "migrations"
+    )
+
+
+def migrations_in(folder: Path) -> Sequence[Migration]:
+    """List the migrations of a folder, in order. Raises MigrationError for a stray name, a gap or a repeat."""
     found = []
     for path in sorted(folder.glob("*.sql")):
         match = _NAME.match(path.name)

@@ -78,7 +78,14 @@ async def _rebuild_streams(pool: Pool, streams: list[str]) -> None:
         )
         await connection.execute(
             "select es.put_deadlines(%s::jsonb)",
-            (Json({s: deadline_rows(t) for s, t in folding.tasks.items()}),),
+            (
+                Json(
+                    {
+                        "put": [row for task in folding.tasks.values() for row in deadline_rows(task)],
+                        "drop": [],
+                    }
+                ),
+            ),
         )
         await connection.execute(
             "select es.put_rows(%s::jsonb)",

@@ -13,15 +13,18 @@ from agentic_os.application.ports import (
     NameTaken,
     Principal,
     RegistryChange,
+    VersionConflict,
 )
 from agentic_os.clock import now
 from agentic_os.domain.documents import JsonObject, Participant
 from agentic_os.domain.governance import AccountLinked, BundleApplied, PrincipalRegistered
 from agentic_os.postgres.codec import decode_payload
 from agentic_os.postgres.event_log import batch_argument, call_append
-from agentic_os.postgres.pool import Pool
+from agentic_os.postgres.pool import Connection, Pool
 
 _PRINCIPAL: Final = "p.id, p.name, p.kind, p.roles, p.owner, p.skills, p.capacity, p.revoked_at is not null"
+# The same lock as es.append takes, and earlier: what is read under it still holds when it is appended to.
+_LOCK: Final = "select pg_advisory_xact_lock(hashtextextended(%s, 0))"
 _BUNDLE_STREAM: Final = "governance:policy"
 _SCOPES: Final = {
     "admin": ("viewer", "operator", "reviewer"),
@@ -62,31 +65,23 @@ class PostgresRegistry:
         )
         change = RegistryChange(stream=f"principal:{principal.id}", expected=0, events=[event])
         batch = Batch(envelope=Envelope(actor=actor, at=now()), registry=[change], clears=["executor"])
-        async with self._pool.connection() as connection, connection.transaction():
-            outcome, _ = await call_append(connection, batch_argument(batch)[1])
-            if outcome != "appended":
-                raise NameTaken(principal.name)
-            await connection.execute(
-                "insert into es.principal (id, name, kind, roles, owner, skills, capacity) "
-                "values (%s, %s, %s, %s, %s, %s, %s)",
-                (
-                    principal.id,
-                    principal.name,
-                    principal.kind,
-                    list(principal.roles),
-                    principal.owner,
-                    principal.skills,
-                    principal.capacity,
-                ),
-            )
-            await connection.execute(
-                "insert into es.credential (hash, principal, expires_at) values (%s, %s, %s)",
-                (credential, principal.id, expires_at),
-            )
+        try:
+            async with self._pool.connection() as connection, connection.transaction():
+                outcome, _ = await call_append(connection, batch_argument(batch)[1])
+                if outcome != "appended":
+                    raise NameTaken(principal.name)
+                await _insert(connection, principal)
+                await connection.execute(
+                    "insert into es.credential (hash, principal, expires_at) values (%s, %s, %s)",
+                    (credential, principal.id, expires_at),
+                )
+        except (VersionConflict, psycopg.errors.UniqueViolation) as problem:
+            raise NameTaken(principal.name) from problem
 
     async def replace_credentials(self, name: str, credential: bytes) -> None:
         """Revoke all credentials of a principal, and give it a new one."""
         async with self._pool.connection() as connection, connection.transaction():
+            await connection.execute("select from es.principal where id = %s for update", (name,))
             await connection.execute(
                 "update es.credential set revoked_at = now() where principal = %s and revoked_at is null",
                 (name,),
@@ -153,6 +148,7 @@ class PostgresRegistry:
         """Say that this account is that principal's, and record it; saying it again changes nothing."""
         async with self._pool.connection() as connection, connection.transaction():
             stream = f"principal:{principal_id}"
+            await connection.execute(_LOCK, (stream,))
             cursor = await connection.execute(
                 "select s.version, (select a.principal from es.external_account a where a.control_plane = %s "
                 "and a.account = %s) from es.stream s where s.stream_id = %s",
@@ -168,7 +164,7 @@ class PostgresRegistry:
             batch = Batch(envelope=Envelope(actor=actor, at=now()), registry=[change])
             outcome, _ = await call_append(connection, batch_argument(batch)[1])
             if outcome != "appended":
-                raise psycopg.errors.SerializationFailure(outcome)
+                raise VersionConflict
             await connection.execute(
                 "insert into es.external_account (control_plane, account, principal) values (%s, %s, %s) "
                 "on conflict (control_plane, account) do update set principal = excluded.principal",
@@ -177,7 +173,8 @@ class PostgresRegistry:
 
     async def record_bundle(self, bundle: str, document: JsonObject, actor: str) -> bool:
         """Record that a policy came into force, unless it is the one in force already."""
-        async with self._pool.connection() as connection:
+        async with self._pool.connection() as connection, connection.transaction():
+            await connection.execute(_LOCK, (_BUNDLE_STREAM,))
             cursor = await connection.execute(
                 "select e.version, e.payload from es.event e where e.stream_id = %s order by e.version desc limit 1",
                 (_BUNDLE_STREAM,),
@@ -194,7 +191,9 @@ class PostgresRegistry:
                 envelope=Envelope(actor=actor, at=now(), reason="started with it"), registry=[change]
             )
             outcome, _ = await call_append(connection, batch_argument(batch)[1])
-        return outcome == "appended"
+            if outcome != "appended":
+                raise VersionConflict
+        return True
 
     async def _one(self, where: str, values: tuple[object, ...]) -> Principal | None:
         async with self._pool.connection() as connection:
@@ -204,6 +203,22 @@ class PostgresRegistry:
             )
             row = await cursor.fetchone()
         return None if row is None else _principal(row)
+
+
+async def _insert(connection: Connection, principal: Principal) -> None:
+    await connection.execute(
+        "insert into es.principal (id, name, kind, roles, owner, skills, capacity) "
+        "values (%s, %s, %s, %s, %s, %s, %s)",
+        (
+            principal.id,
+            principal.name,
+            principal.kind,
+            list(principal.roles),
+            principal.owner,
+            principal.skills,
+            principal.capacity,
+        ),
+    )
 
 
 def _principal(row: Sequence[Any]) -> Principal:

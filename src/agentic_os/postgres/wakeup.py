@@ -15,7 +15,7 @@ _RETRY: Final = 2.0
 
 
 class Wakeup:
-    """Tells other processes that there is work, and calls `on_wake` when one of them says so.
+    """Tells other processes that there is work, and calls `on_wake` when one of them says so, or may have.
 
     A failure of its connections never fails anything else: the once-a-minute look finds what was missed.
     """
@@ -50,11 +50,16 @@ class Wakeup:
         while True:
             await self._pending.wait()
             self._pending.clear()
-            await connection.execute(f"notify {_CHANNEL}")
+            try:
+                await connection.execute(f"notify {_CHANNEL}")
+            except psycopg.Error:
+                self._pending.set()  # the next connection says it
+                raise
             await asyncio.sleep(_INTERVAL)
 
     async def _listen(self, connection: psycopg.AsyncConnection) -> None:
         await connection.execute(f"listen {_CHANNEL}")
+        self._on_wake()  # what was said before nobody heard
         async for notification in connection.notifies():
             if notification.pid != self._pid:
                 self._on_wake()

@@ -9,21 +9,25 @@ from agentic_os.domain.waiting import Deadline
 from agentic_os.postgres.pool import Pool
 
 _CLAIM: Final = """
-update es.stale s set claimed_by = %s, claimed_until = now() + %s
-from (
+with due as materialized (
     select task_id from es.stale
     where (claimed_until is null or claimed_until < now()) and (not_before is null or not_before <= now())
     order by since limit %s for update skip locked
-) c
-where s.task_id = c.task_id
-returning s.task_id, s.generation, s.failures, s.since
-"""
-_SETTLE: Final = """
-with gone as (
-    delete from es.stale where task_id = %(task)s and generation = %(generation)s returning 1
+), taken as (
+    update es.stale s set claimed_by = %s, claimed_until = now() + %s from due d where s.task_id = d.task_id
+    returning s.task_id, s.generation, s.failures, s.since
 )
-update es.stale set claimed_by = null, claimed_until = null, failures = 0, problem = null
-where task_id = %(task)s and generation <> %(generation)s and not exists (select from gone)
+select t.task_id, t.generation, t.failures, t.since from taken t order by t.since, t.task_id
+"""
+# The generation is read under the row's lock: it may have moved since this statement began.
+_SETTLE: Final = """
+with held as materialized (
+    select task_id, generation from es.stale where task_id = %(task)s for update
+), gone as (
+    delete from es.stale s using held h where s.task_id = h.task_id and h.generation = %(generation)s
+)
+update es.stale s set claimed_by = null, claimed_until = null, failures = 0, problem = null
+from held h where s.task_id = h.task_id and h.generation <> %(generation)s
 """
 _POSTPONE: Final = """
 update es.stale set claimed_by = null, claimed_until = null, failures = failures + 1, problem = %s,
@@ -50,7 +54,7 @@ class PostgresWorkQueue:
     async def claim(self, worker: str, limit: int, lease: timedelta) -> Sequence[StaleMark]:
         """Take marks, the oldest first."""
         async with self._pool.connection() as connection:
-            rows = await (await connection.execute(_CLAIM, (worker, lease, limit))).fetchall()
+            rows = await (await connection.execute(_CLAIM, (limit, worker, lease))).fetchall()
         return [StaleMark(task_id=t, generation=g, failures=f, since=s) for t, g, f, s in rows]
 
     async def settle(self, mark: StaleMark) -> None:

@@ -1,0 +1,328 @@
+"""The governance folder: YAML into policy, each fault with its file and line."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agentic_os.contracts.canonical import digest_of
+from agentic_os.domain.policy import NONE, Condition, Obligations, Reviewers, Rule
+from agentic_os.governance import GovernanceInvalid, load_governance
+
+HEAD = "rules:\n  - id: a\n    on: task.received\n"
+"""Three lines, so that what follows begins on line 4."""
+
+
+def load(folder: Path, text: str):
+    """Load a policy file."""
+    (folder / "policy.yaml").write_text(text, encoding="utf-8")
+    return load_governance(folder)
+
+
+def refusal(folder: Path, text: str) -> tuple[int | None, str]:
+    """Load a policy file that must be refused; give the line and the message."""
+    with pytest.raises(GovernanceInvalid) as caught:
+        load(folder, text)
+    name, _, rest = str(caught.value).removeprefix(f"{folder}{os.sep}").partition(":")
+    assert "policy.yaml" == name
+    line, _, message = rest.partition(": ")
+    return (int(line), message) if line.isdecimal() else (None, rest.strip())
+
+
+def test_a_policy_is_read(tmp_path: Path):
+    """Every part of a rule and of the defaults arrives as it was written."""
+    governance = load(
+        tmp_path,
+        """
+defaults: { mode: plan_first, deadline: 2d, on_timeout: escalate, bare_approve: true, result_review: true }
+rules:
+  - id: prod
+    on: task.received
+    when:
+      all:
+        - { field: task.project, eq: payments }
+        - { field: task.paths, any_glob: ["deploy/**"] }
+        - { field: task.requester, in: [rita, omar] }
+        - { field: task.risk, gte: high }
+    require:
+      mode: plan_first
+      reviewers: { role: admin, quorum: 2 }
+      deadline: 4h
+      on_timeout: block
+      evidence: { tests: independent, "*": observed }
+      independent_human: true
+    reason: Changes to deployment reach customers.
+  - id: not-ada
+    on: dispatch
+    when: { all: [ { field: executor.name, eq: ada } ] }
+    deny: true
+""",
+    )
+    prod, not_ada = governance.policy.rules
+    assert (
+        Rule(
+            id="prod",
+            on="task.received",
+            when=(
+                Condition(field="task.project", operator="eq", value="payments"),
+                Condition(field="task.paths", operator="any_glob", value=["deploy/**"]),
+                Condition(field="task.requester", operator="in", value=["rita", "omar"]),
+                Condition(field="task.risk", operator="gte", value="high"),
+            ),
+            obligations=Obligations(
+                mode="plan_first",
+                reviewers=Reviewers(role="admin", quorum=2),
+                deadline_seconds=14400,
+                on_timeout="block",
+                evidence={"*": "observed", "tests": "independent"},
+                independent_human=True,
+            ),
+            reason="Changes to deployment reach customers.",
+        )
+        == prod
+    )
+    assert ("not-ada", "dispatch", "deny", NONE) == (
+        not_ada.id,
+        not_ada.on,
+        not_ada.effect,
+        not_ada.obligations,
+    )
+    assert (
+        Obligations(
+            mode="plan_first",
+            deadline_seconds=172_800,
+            on_timeout="escalate",
+            bare_approve=True,
+            result_review=True,
+        )
+        == governance.policy.defaults
+    )
+    assert digest_of(governance.document) == governance.policy.bundle
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        # unknown fields
+        ("rule: []\n", 1, "unknown field 'rule'; expected one of: defaults, rules"),
+        ("defaults:\n  mode: direct\n  quorum: 2\n", 3, "unknown field 'quorum'"),
+        (HEAD + "    deny: true\n    unless: x\n", 5, "unknown field 'unless'"),
+        (HEAD + "    require: { reviewers: { roles: x } }\n", 4, "unknown field 'roles'"),
+        (HEAD + "    when: { any: [] }\n    deny: true\n", 4, "unknown field 'any'; expected one of: all"),
+        (
+            HEAD + "    when:\n      all:\n        - field: task.colour\n          eq: red\n    deny: true\n",
+            6,
+            "'task.colour'",
+        ),
+        (
+            HEAD + "    when: { all: [ { field: task.risk, lte: low } ] }\n    deny: true\n",
+            4,
+            "unknown field 'lte'",
+        ),
+        (HEAD + "    deny: true\n    <<: { reason: x }\n", 5, "expected str, got what is no value"),
+        # wrong types
+        (HEAD + "    deny: true\n    reason: 2030-13-45\n", 5, "no value"),
+        (HEAD + "    deny: !!bool maybe\n", 4, "no value"),
+        (HEAD + "    deny: trueish\n", 4, "expected bool, got 'trueish'"),
+        (HEAD + "    deny: yes\n", 4, "expected bool, got 'yes'"),
+        ("[]\n", 1, "expected a mapping"),
+        ("just text\n", 1, "expected a mapping"),
+        ("rules: {}\n", 1, "expected a list"),
+        ("rules:\n  - a\n", 2, "expected a mapping"),
+        ("defaults:\n  bare_approve: 'yes'\n", 2, "expected bool, got 'yes'"),
+        ("defaults:\n  mode: 1\n", 2, "expected str, got 1"),
+        ("defaults:\n  mode: sometimes\n", 2, "'sometimes' is none of: direct, plan_first"),
+        ("defaults:\n  reviewers: { quorum: true }\n", 2, "expected int, got True"),
+        ("defaults:\n  reviewers: { quorum: 0 }\n", 2, "quorum is between 1 and 20"),
+        ("defaults:\n  reviewers: { role: tech-lead }\n", 2, "'tech-lead' is none of: reviewer, admin"),
+        ("defaults:\n  evidence: { tests: proven }\n", 2, "'proven' is none of: self_reported"),
+        ("defaults:\n  evidence: { 1: observed }\n", 2, "expected str, got 1"),
+        (HEAD + "    deny: 1\n", 4, "expected bool, got 1"),
+        (HEAD + "    deny: true\n    reason: 2030-01-01\n", 5, "expected str"),
+        ("rules:\n  - id: a\n    on: birth\n    deny: true\n", 3, "'birth' is none of"),
+        (
+            HEAD + "    when: { all: [ { field: task.project, eq: 7 } ] }\n    deny: true\n",
+            4,
+            "expected str, got 7",
+        ),
+        (
+            HEAD + "    when: { all: [ { field: task.project, eq: 2030-01-01 } ] }\n    deny: true\n",
+            4,
+            "expected str",
+        ),
+        (
+            HEAD + "    when: { all: [ { field: task.project, in: web } ] }\n    deny: true\n",
+            4,
+            "expected a list",
+        ),
+        (
+            HEAD + "    when: { all: [ { field: task.paths, any_glob: [7] } ] }\n    deny: true\n",
+            4,
+            "expected str, got 7",
+        ),
+        (
+            HEAD + "    when: { all: [ { field: task.risk, gte: .nan } ] }\n    deny: true\n",
+            4,
+            "expected str",
+        ),
+        (
+            HEAD + "    when: { all: [ { field: task.risk, gte: severe } ] }\n    deny: true\n",
+            4,
+            "'severe' is none of: low",
+        ),
+        # what could never hold, or never matter
+        (
+            HEAD + "    when: { all: [ { field: task.paths, eq: a } ] }\n    deny: true\n",
+            4,
+            "task.paths is a list: use any_glob",
+        ),
+        (
+            HEAD + "    when: { all: [ { field: task.project, gte: high } ] }\n    deny: true\n",
+            4,
+            "gte is for task.risk",
+        ),
+        (
+            HEAD + "    when: { all: [ { field: executor.name, eq: a } ] }\n    deny: true\n",
+            4,
+            "known on dispatch only",
+        ),
+        (
+            "rules:\n  - id: a\n    on: dispatch\n    require: { mode: plan_first }\n",
+            4,
+            "a rule on dispatch can only deny",
+        ),
+        # what is missing, or there twice
+        ("rules:\n  - on: task.received\n    deny: true\n", 2, "a rule needs 'id'"),
+        ("rules:\n  - id: a\n    deny: true\n", 2, "a rule needs 'on'"),
+        (HEAD, 2, "a rule has either 'require' or 'deny'"),
+        (HEAD + "    deny: true\n    require: {}\n", 2, "a rule has either 'require' or 'deny'"),
+        (HEAD + "    when: {}\n    deny: true\n", 4, "the field 'all' is missing"),
+        (HEAD + "    when: { all: [ { eq: a } ] }\n    deny: true\n", 4, "the field 'field' is missing"),
+        (
+            HEAD + "    when: { all: [ { field: task.project } ] }\n    deny: true\n",
+            4,
+            "exactly one of eq, in",
+        ),
+        (
+            HEAD + "    when: { all: [ { field: task.project, eq: a, in: [a] } ] }\n    deny: true\n",
+            4,
+            "exactly one of",
+        ),
+        ("rules: []\nrules: []\n", 2, "'rules' is given twice"),
+        ("defaults:\n  mode: direct\n  mode: plan_first\n", 3, "'mode' is given twice"),
+        (
+            HEAD
+            + "    deny: true\n  - id: b\n    on: dispatch\n    deny: true\n  - id: a\n    on: dispatch\n    deny: true\n",
+            8,
+            "the rule id 'a' is used twice",
+        ),
+        # no YAML
+        ("rules: [\n  }\n", 2, "not YAML"),
+        ("a: 1\n b: 2\n", 2, "not YAML"),
+        ("rules: !python/object:os.system []\n", 1, "not YAML"),
+        ("--- 1\n--- 2\n", 2, "not YAML"),
+        ("rules: *nowhere\n", 1, "not YAML"),
+        ("rules: \x01\n", None, "not YAML"),
+        ("? [a]\n: b\n", 1, ""),
+    ],
+)
+def test_a_fault_is_named_with_its_file_and_line(tmp_path: Path, text: str, line: int | None, words: str):
+    """Whatever is wrong with the file, the answer says where, and what was expected instead."""
+    found, message = refusal(tmp_path, text)
+    assert (line, True) == (found, words in message), message
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"), [("1s", 1), ("30m", 1800), ("4h", 14400), ("2d", 172_800), ("366d", 31_622_400)]
+)
+def test_durations_have_a_number_and_a_unit(tmp_path: Path, written: str, seconds: int):
+    """A deadline is written like 30m, 4h or 2d."""
+    assert seconds == load(tmp_path, f"defaults: {{ deadline: {written} }}").policy.defaults.deadline_seconds
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "'4'",
+        "4",
+        "h",
+        "''",
+        "4 h",
+        "-4h",
+        "0h",
+        "1.5h",
+        "4w",
+        "4H",
+        "1h30m",
+        "367d",
+        "9" * 5000 + "d",
+        "\u0664h",
+        "null",
+    ],
+)
+def test_bad_durations_are_refused(tmp_path: Path, written: str):
+    """What is no duration, none at all, or longer than a year is refused with its line."""
+    line, message = refusal(tmp_path, f"defaults:\n  mode: direct\n  deadline: {written}\n")
+    assert (3, True) == (line, "duration" in message or "expected str" in message or "year" in message)
+
+
+def test_a_deadline_without_an_outcome_does_what_the_defaults_say(tmp_path: Path):
+    """A rule that only sets a deadline lets nothing proceed that the defaults do not let proceed."""
+    rule = HEAD + "    require: { mode: plan_first, deadline: 4h }\n"
+    facts = {"task.mode": "direct"}
+    for defaults, expected in (("", "block"), ("defaults: { on_timeout: escalate }\n", "escalate")):
+        policy = load(tmp_path, defaults + rule).policy
+        assert expected == policy.decide("task.received", facts).obligations.on_timeout
+
+
+def test_without_a_folder_the_blank_policy_is_in_force():
+    """No folder is no rule: everything is allowed under defaults that ask for a digest in an approval."""
+    governance = load_governance(None)
+    assert ((), Obligations(bare_approve=False)) == (governance.policy.rules, governance.policy.defaults)
+    expected = "sha256:ee56c0951b15dd1232307768a2dfee69a51be3ae7d2a402953a78ea94329b926"
+    assert expected == governance.policy.bundle == digest_of({"defaults": {}, "rules": []})
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "{}\n"])
+def test_an_empty_file_is_a_policy_without_rules(tmp_path: Path, text: str):
+    """A file that says nothing is no fault."""
+    policy = load(tmp_path, text).policy
+    assert ((), digest_of({})) == (policy.rules, policy.bundle)
+
+
+def test_a_bundle_is_named_by_its_content_and_not_by_its_form(tmp_path: Path):
+    """Comments, order of keys and style do not change a bundle's digest; any other word does."""
+    first = load(tmp_path, "defaults: {mode: direct, result_review: true}\n").policy.bundle
+    assert first == load(tmp_path, "# why\ndefaults:\n  result_review: true\n  mode: direct\n").policy.bundle
+    assert first != load(tmp_path, "defaults: {mode: plan_first, result_review: true}\n").policy.bundle
+
+
+def test_a_folder_without_a_policy_is_refused(tmp_path: Path):
+    """A folder that was named but cannot be read is an error, never a blank policy."""
+    with pytest.raises(GovernanceInvalid, match=r"policy\.yaml: cannot be read"):
+        load_governance(tmp_path)
+    (tmp_path / "policy.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(GovernanceInvalid, match=r"policy\.yaml"):
+        load_governance(tmp_path)
+
+
+@settings(max_examples=200)
+@given(text=st.text(alphabet="rulesdfatp:-[]{}&*!#'\"<|>%@ \n\t12\u2028", max_size=80))
+def test_no_file_makes_the_loader_fail_otherwise(tmp_path_factory: pytest.TempPathFactory, text: str):
+    """Any text is read, or refused with the file's name."""
+    folder = tmp_path_factory.getbasetemp()
+    try:
+        load(folder, text)
+    except GovernanceInvalid as problem:
+        assert str(problem).startswith(str(folder / "policy.yaml"))
+
+
+def test_rules_within_rules_are_refused(tmp_path: Path):
+    """A document that holds itself, or is nested without end, is refused and not followed."""
+    refusal(tmp_path, HEAD + "    when: { all: &x [ *x ] }\n    deny: true\n")
+    refusal(
+        tmp_path, HEAD + "    when: { all: [ { field: task.project, in: &x [ *x ] } ] }\n    deny: true\n"
+    )
+    refusal(tmp_path, "rules: " + "[" * 5000 + "]" * 5000)

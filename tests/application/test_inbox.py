@@ -1,0 +1,299 @@
+"""What people do on the tracker: heard once, carried out once, and answered."""
+
+import asyncio
+
+import pytest
+from tests.desk import callback
+from tests.tracked_desk import TrackedDesk
+
+from agentic_os.control_plane.memory import MemoryTracker
+
+
+async def line(desk: TrackedDesk, task_id: str) -> str:
+    """Compose the exact approval of the plan under review."""
+    plan = (await desk.show(f"/api/tasks/{task_id}"))["plan"]
+    return f"/approve v{plan['version']}@{plan['digest'][7:15]}"
+
+
+async def bring(desk: TrackedDesk, tracker: MemoryTracker) -> list[int]:
+    """Carry the webhooks that the tracker sent to the API; return how many observations each brought."""
+    answers = [
+        await desk.client.post("/api/webhooks/memory", content=body, headers=dict(headers))
+        for headers, body in tracker.take_deliveries()
+    ]
+    return [a.json()["taken"] for a in answers]
+
+
+async def test_a_comment_is_carried_out_once(desk: TrackedDesk, tracker: MemoryTracker) -> None:
+    """A directive that comes by webhook, again by webhook, and by the feed, is one event, one receipt, one reaction."""
+    task_id = await desk.planned()
+    issue = await desk.issue(task_id)
+    tracker.take_deliveries()
+    comment_id = tracker.comment(issue.key, tracker.account("rita"), await line(desk, task_id))
+    deliveries = list(tracker.deliveries)
+    assert [1] == await bring(desk, tracker)
+    tracker.deliveries = deliveries
+    assert [0] == await bring(desk, tracker)
+    await desk.listen()
+    await desk.listen()
+    assert 1 == (await desk.events(task_id)).count("plan.approved")
+    assert [("approve", "done", None)] == await desk.receipts(task_id)
+    assert {"done"} == issue.comments[comment_id].reactions
+    (voted,) = [e for e in await desk.backend.log.read_stream(task_id) if e.type == "plan.voted"]
+    assert ("rita", issue.comments[comment_id].body) == (voted.actor, voted.data["words"])
+    assert {"control_plane": "memory", "comment": comment_id} == await desk.meta(task_id, voted.version)
+
+
+async def test_two_listeners_carry_it_out_once(desk: TrackedDesk, tracker: MemoryTracker) -> None:
+    """Where two workers hear the same comment at the same time, one approval is in the history."""
+    task_id = await desk.planned()
+    tracker.comment((await desk.issue(task_id)).key, tracker.account("rita"), await line(desk, task_id))
+    await desk.worker.look_around()
+    await asyncio.gather(desk.worker.drain_inbox(), desk.worker.drain_inbox())
+    assert 1 == (await desk.events(task_id)).count("plan.approved")
+    assert {"done"} == {outcome for _, outcome, _ in await desk.receipts(task_id)}
+
+
+async def test_a_directive_is_not_repeated_after_a_crash(desk: TrackedDesk, tracker: MemoryTracker) -> None:
+    """When the process died after the event and before it was noted, the second try is told that it was done."""
+    task_id = await desk.planned()
+    tracker.comment((await desk.issue(task_id)).key, tracker.account("rita"), "/revise\n- Shorter")
+    await desk.worker.look_around()
+    (item,) = await desk.backend.issues.open_items(10)
+    inbox = desk.backend.inbox
+    assert inbox is not None
+    await inbox._judge(item.observation)
+    await desk.work()
+    assert 1 == (await desk.events(task_id)).count("plan.returned")
+    assert {"done"} == {outcome for _, outcome, _ in await desk.receipts(task_id)}
+
+
+async def test_our_own_comments_are_not_heard(desk: TrackedDesk, tracker: MemoryTracker) -> None:
+    """Notes that hold directives, which we wrote ourselves, cause no work, neither by feed nor by webhook."""
+    task_id = await desk.planned()
+    assert any("\n- approve: `/approve" in text for text in (await desk.notes(task_id)).values())
+    events = await desk.events(task_id)
+    assert {0} == set(await bring(desk, tracker))
+    await desk.listen()
+    assert events == await desk.events(task_id)
+    assert [(0,)] == await desk.rows("select count(*) from es.inbox")
+
+
+async def test_an_unknown_account_is_refused_with_a_receipt(desk: TrackedDesk) -> None:
+    """Somebody whose account nobody linked changes nothing, and is told who can help."""
+    task_id = await desk.planned()
+    await desk.comment(task_id, "stranger", await line(desk, task_id))
+    assert "plan_review" == await desk.phase(task_id)
+    assert [("approve", "refused", "not_permitted")] == await desk.receipts(task_id)
+    (answer,) = [t for marker, t in (await desk.notes(task_id)).items() if marker.startswith("refused:")]
+    assert "administrator" in answer
+
+
+@pytest.mark.parametrize(("author", "rule"), [("coder", "self_review"), ("idle", "not_permitted")])
+async def test_no_executor_approves_through_the_tracker(desk: TrackedDesk, author: str, rule: str) -> None:
+    """The author of a plan cannot approve it from its own account, nor can another executor."""
+    await desk.executor("idle", role="qa")
+    task_id = await desk.planned(assignee="coder")
+    comment_id = await desk.comment(task_id, author, await line(desk, task_id))
+    assert "plan_review" == await desk.phase(task_id)
+    assert [("approve", "refused", rule)] == await desk.receipts(task_id)
+    assert {"refused"} == (await desk.issue(task_id)).comments[comment_id].reactions
+
+
+async def test_of_two_directives_none_runs(desk: TrackedDesk) -> None:
+    """A comment with two deciding directives is answered, and neither is carried out."""
+    task_id = await desk.planned()
+    await desk.comment(task_id, "ada", f"{await line(desk, task_id)}\n/cancel")
+    assert "plan_review" == await desk.phase(task_id)
+    assert {("refused", "one_directive")} == {(o, r) for _, o, r in await desk.receipts(task_id)}
+
+
+async def test_an_edited_comment_is_answered_and_not_carried_out(
+    desk: TrackedDesk, tracker: MemoryTracker
+) -> None:
+    """Only new comments count: a directive that somebody edits in, or edits again, is refused with the reason."""
+    task_id = await desk.planned()
+    comment_id = await desk.comment(task_id, "rita", "Looks fine.")
+    key = (await desk.issue(task_id)).key
+    tracker.edit_comment(key, comment_id, tracker.account("rita"), await line(desk, task_id))
+    await desk.listen()
+    assert "plan_review" == await desk.phase(task_id)
+    assert [("approve", "refused", "created_only")] == await desk.receipts(task_id)
+    (answer,) = [t for marker, t in (await desk.notes(task_id)).items() if marker.startswith("refused:")]
+    assert "write it again" in answer
+
+
+async def test_an_edit_after_the_fact_undoes_nothing(desk: TrackedDesk, tracker: MemoryTracker) -> None:
+    """A carried-out comment that is edited or deleted stays carried out."""
+    task_id = await desk.planned()
+    comment_id = await desk.comment(task_id, "rita", await line(desk, task_id))
+    key = (await desk.issue(task_id)).key
+    tracker.edit_comment(key, comment_id, tracker.account("rita"), "/reject v1")
+    await desk.listen()
+    tracker.delete_comment(key, comment_id, tracker.account("rita"))
+    await desk.listen()
+    assert "dispatched" == await desk.phase(task_id)
+    assert [("approve", "done", None), ("reject", "refused", "created_only")] == await desk.receipts(task_id)
+
+
+async def test_help_is_answered_on_the_issue(desk: TrackedDesk) -> None:
+    """`/help` is answered by one note, for this person and this moment."""
+    task_id = await desk.planned()
+    await desk.comment(task_id, "rita", "/help")
+    (answer,) = [t for marker, t in (await desk.notes(task_id)).items() if marker.startswith("answer:")]
+    assert await line(desk, task_id) in answer
+
+
+@pytest.mark.parametrize(
+    ("verdict", "body", "phase"),
+    [("approve", "", "dispatched"), ("revise", "\n- Shorter", "dispatched"), ("reject", "No.", "rejected")],
+)
+async def test_the_review_widget_decides(desk: TrackedDesk, verdict: str, body: str, phase: str) -> None:
+    """A decision on the tracker's own widget is the directive that it stands for, by the person who pressed it."""
+    task_id = await desk.planned()
+    issue = await desk.issue(task_id)
+    (digest,) = issue.reviews
+    desk.tracker.decide_review(issue.key, digest, desk.tracker.account("rita"), verdict, body)  # type: ignore[arg-type]
+    await desk.listen()
+    assert phase == await desk.phase(task_id)
+    assert [(verdict, "done", None)] == await desk.receipts(task_id)
+    (voted,) = [e for e in await desk.backend.log.read_stream(task_id) if e.type == "plan.voted"]
+    assert ("rita", verdict) == (voted.data["voter"], voted.data["vote"])
+
+
+async def test_a_widget_of_an_old_plan_decides_nothing(desk: TrackedDesk) -> None:
+    """A decision on a digest that is no longer the latest is refused."""
+    task_id = await desk.planned()
+    issue = await desk.issue(task_id)
+    (digest,) = issue.reviews
+    review = issue.reviews[digest]
+    await desk.direct(task_id, "/revise v1 More.", as_="rita")
+    items = (await desk.show(f"/api/tasks/{task_id}/brief"))["brief"]["review_items"]
+    answers = [{"item_id": i["id"], "how": "done"} for i in items]
+    token = await desk.ack(task_id)
+    await desk.submit("plan", task_id, token, attempt=2, summary="More.", responds_to=answers)
+    issue.reviews[digest] = review
+    desk.tracker.decide_review(issue.key, digest, desk.tracker.account("rita"), "approve")
+    await desk.listen()
+    assert "plan_review" == await desk.phase(task_id)
+
+
+def adopted(desk: TrackedDesk, author: str = "olga", labels: tuple[str, ...] = ("agentic-os",)) -> str:
+    """Have somebody open an issue; return its key."""
+    return desk.tracker.open_issue(desk.tracker.account(author), "Fix it", "It is broken.", "default", labels)
+
+
+async def test_a_labelled_issue_becomes_one_task(desk: TrackedDesk) -> None:
+    """An operator's issue with the label is adopted once, by webhook and feed, and its own issue shows the task."""
+    await desk.executor()
+    key = adopted(desk)
+    await bring(desk, desk.tracker)
+    await desk.listen()
+    await desk.listen()
+    (task,) = (await desk.show("/api/tasks"))["items"]
+    assert ("Fix it", "It is broken.", "olga", key, "dispatched") == (
+        task["title"],
+        task["goal"],
+        task["requester"],
+        task["issue"]["key"],
+        task["phase"],
+    )
+    assert [key] == list(desk.tracker.issues)
+    assert "It is broken." in desk.tracker.issue(key).body
+    assert 1 == len(desk.tracker.wakes)
+
+
+async def test_an_adoption_survives_a_crash_in_its_middle(desk: TrackedDesk) -> None:
+    """When the process died after the link and before the task, the next try makes the task of that link, and one."""
+    key = adopted(desk)
+    await desk.worker.look_around()
+    (item,) = await desk.backend.issues.open_items(10)
+    inbox = desk.backend.inbox
+    assert inbox is not None
+    log, inbox._log = inbox._log, None  # type: ignore[assignment]
+    with pytest.raises(AttributeError):
+        await inbox.act(item)
+    inbox._log = log
+    linked = await desk.backend.issues.task_of("memory", key)
+    assert [] == (await desk.show("/api/tasks"))["items"]
+    await desk.work()
+    await inbox._judge(item.observation)
+    assert [linked] == [t["id"] for t in (await desk.show("/api/tasks"))["items"]]
+    assert [key] == list(desk.tracker.issues)
+
+
+@pytest.mark.parametrize(
+    ("author", "labels"),
+    [
+        ("olga", ()),
+        ("olga", ("bug",)),
+        ("vera", ("agentic-os",)),
+        ("stranger", ("agentic-os",)),
+        ("coder", ("agentic-os",)),
+    ],
+)
+async def test_other_issues_are_left_alone(desk: TrackedDesk, author: str, labels: tuple[str, ...]) -> None:
+    """Issues without the label, and those of people who may not create tasks, of strangers and agents, stay issues."""
+    await desk.executor()
+    key = adopted(desk, author, labels)
+    await desk.listen()
+    assert [] == (await desk.show("/api/tasks"))["items"]
+    assert {} == desk.tracker.issue(key).comments
+
+
+async def test_every_observation_ends_with_an_outcome(desk: TrackedDesk, tracker: MemoryTracker) -> None:
+    """Nothing that came in is left without a word on what became of it and why."""
+    task_id = await desk.planned()
+    issue = await desk.issue(task_id)
+    ada = tracker.account("ada")
+    tracker.comment(issue.key, ada, "Hello.")
+    tracker.comment(issue.key, ada, "/status")
+    tracker.comment(tracker.open_issue(ada, "Mine"), ada, "/cancel")
+    tracker.change_field(issue.key, ada, "labels", "x")
+    tracker.report_run(issue.key, tracker.wakes[0], "ended")
+    tracker.delete_issue(issue.key, ada)
+    await desk.listen()
+    found = await desk.rows("select outcome, reason from es.inbox where done_at is not null order by id")
+    assert [
+        ("ignored", "no directive in it"),
+        ("done", "/status"),
+        ("ignored", "it has no label agentic-os"),
+        ("ignored", "the issue shows no task"),
+        ("done", "the issue is compared again"),
+        ("ignored", "a run authorises nothing"),
+        ("done", "the issue is compared again"),
+    ] == found
+    assert [] == list(await desk.backend.issues.open_items(10))
+
+
+async def test_a_run_that_ended_is_no_result(desk: TrackedDesk, tracker: MemoryTracker) -> None:
+    """That an agent's run is over changes nothing: only a callback is evidence of work."""
+    await desk.executor()
+    task_id = await desk.task()
+    token = await desk.ack(task_id)
+    tracker.report_run((await desk.issue(task_id)).key, tracker.wakes[0], "ended", "exit 0")
+    await desk.listen()
+    assert "executing" == await desk.phase(task_id)
+    assert 202 == (await desk.send(callback("heartbeat", task_id, 1, 2, {}), token)).status_code
+
+
+async def test_the_feed_goes_on_where_it_was_read(desk: TrackedDesk, tracker: MemoryTracker) -> None:
+    """After a restart the feed is read from its stored cursor, and nothing is heard twice or lost."""
+    task_id = await desk.planned()
+    await desk.comment(task_id, "rita", "/help")
+    tracker.comment((await desk.issue(task_id)).key, tracker.account("rita"), await line(desk, task_id))
+    inbox = desk.backend.inbox
+    assert inbox is not None
+    inbox._cursor = None
+    await desk.listen()
+    assert [("help", "done", None), ("approve", "done", None)] == await desk.receipts(task_id)
+
+
+async def test_a_tracker_that_is_away_loses_no_comment(desk: TrackedDesk, tracker: MemoryTracker) -> None:
+    """A reaction that cannot be shown is no failure of the directive."""
+    task_id = await desk.planned()
+    tracker.comment((await desk.issue(task_id)).key, tracker.account("rita"), await line(desk, task_id))
+    await desk.worker.look_around()
+    tracker.fail_next(before=True)
+    await desk.worker.drain_inbox()
+    assert [("approve", "done", None)] == await desk.receipts(task_id)
