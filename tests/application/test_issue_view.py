@@ -21,7 +21,7 @@ from agentic_os.application.directives import available, status_line
 from agentic_os.application.issue_view import (
     Documents,
     IssueView,
-    describe_wait,
+    describe_waits,
     issue_view,
     outcome_of,
     plan_markdown,
@@ -164,12 +164,19 @@ def test_a_directive_cannot_break_the_table_of_directives(text: str):
     assert len(rows[0]) < 400
 
 
-def test_a_ready_task_says_what_it_waits_for():
-    """What holds the dispatch up is told in words."""
-    view = view_of(given(*PHASES["ready"]).task, waits=["task:t-2", "capacity:ada", "executor"])
-    expected = "task t-2 to be completed, ada to have a free hand, an executor that may take it"
-    assert f"It waits for: {expected} (agentic-os executor add)." in view.status
-    assert "ada to have a free hand" == describe_wait("capacity:ada")
+@pytest.mark.parametrize(
+    ("waits", "expected"),
+    [
+        (["task:t-2"], "task t-2 to be completed"),
+        (["task:t-2", "task:t-3"], "tasks t-2, t-3 to be completed"),
+        (["capacity:ada", "capacity:bob"], "ada or bob to have a free hand"),
+        (["executor"], "an executor that may take it (agentic-os executor add)"),
+    ],
+)
+def test_a_ready_task_says_what_it_waits_for(waits: list[str], expected: str):
+    """What holds the dispatch up is told in words: all of the tasks, or any of the executors."""
+    assert f"It waits for {expected}." in view_of(given(*PHASES["ready"]).task, waits=waits).status
+    assert expected == describe_waits(waits)
 
 
 @pytest.mark.parametrize("phase", PHASES)

@@ -207,6 +207,7 @@ def submit_result(content: str = "c", outcome: Any = "success", **who: Any) -> c
 
 def cast(
     vote: Any = "approve",
+    *,
     subject: Any = "plan",
     version: int | None = 1,
     content: str | None = "a",

@@ -79,7 +79,7 @@ async def test_a_mark_that_was_renewed_is_free_again(work: PostgresWorkQueue):
 
 
 async def test_a_mark_that_is_being_renewed_is_free_again(
-    work: PostgresWorkQueue, connect: Callable[..., Any], held_up: Callable[..., Any]
+    work: PostgresWorkQueue, connect: Callable[..., Any], somebody_waits: Callable[..., Any]
 ):
     """The same when the renewal commits in the very moment of settling, which then waits for it."""
     await work.mark(["t"])
@@ -88,7 +88,7 @@ async def test_a_mark_that_is_being_renewed_is_free_again(
     async with connection.transaction():
         await connection.execute("update es.stale set generation = generation + 1")
         settling = asyncio.create_task(work.settle(mark))
-        await held_up()
+        await somebody_waits()
     await settling
 
     assert ["t"] == ids(await work.claim("another", 1, LEASE))

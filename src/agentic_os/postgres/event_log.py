@@ -301,6 +301,7 @@ def _rows(batch: Batch) -> dict[str, Any]:
             {
                 "task_id": task_id,
                 "attempt": p.attempt,
+                "generation": p.generation,
                 "seq": p.seq,
                 "message": p.message,
                 "at": p.at.isoformat(),
