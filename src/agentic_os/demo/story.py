@@ -197,7 +197,7 @@ def _register(folder: Path, api: httpx.Client, board: httpx.Client, workspace: P
     home = Home(folder)
     home.write_secret(f"{name}.credential", made["credential"])
     wake = {
-        "wake": "command",
+        "kind": "command",
         "command": [sys.executable, "-m", "agentic_os.demo.executor", str(repository)],
         "workspace": str(workspace),
         "environment": {"AGENTIC_OS_URL": str(api.base_url)},
