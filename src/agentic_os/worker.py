@@ -76,11 +76,21 @@ class Worker:
             self._backend.signals.work.set()
 
     async def drain_deadlines(self) -> datetime | None:
-        """Fire every deadline that has come, the oldest first; return the next one."""
-        while due := await self._backend.work.due(now(), 200):
+        """Fire every deadline that has come, the oldest first; return the next one.
+
+        A deadline that stays, or that cannot be fired, is left until the next look, so that it holds up no other.
+        """
+        tried: set[DueDeadline] = set()
+        while due := [d for d in await self._backend.work.due(now(), 200 + len(tried)) if d not in tried]:
             for each in due:
-                await self._fire(each)
-        return (await self._backend.work.outlook()).deadline
+                tried.add(each)
+                try:
+                    await self._fire(each)
+                except Exception:
+                    log.exception("deadline cannot be fired", task=each.task_id, kind=each.deadline.kind)
+        outlook = await self._backend.work.outlook()
+        stuck = outlook.deadline is not None and outlook.deadline <= now()
+        return now() + self._resync if stuck else outlook.deadline
 
     async def _fire(self, due: DueDeadline) -> None:
         deadline = due.deadline
@@ -101,9 +111,8 @@ class Worker:
             except Exception:
                 log.exception("pass failed", drain="deadlines")
                 earliest = now() + timedelta(seconds=_FAULT_PAUSE)
-            if earliest is not None:
-                signals.expect(earliest)
-                signals.deadline.clear()
+            if earliest is not None and (signals.earliest is None or earliest < signals.earliest):
+                signals.earliest = earliest  # noted, not announced: it is this loop that sleeps until it
             await self._sleep(signals.deadline, earliest)
 
     async def _sleep(self, event: asyncio.Event, until: datetime | None) -> None:
