@@ -104,16 +104,13 @@ class Worker:
         signals = self._backend.signals
         while True:
             # Whatever is committed from here on sets the event again, so nothing falls between look and sleep.
-            signals.deadline.clear()
-            signals.earliest = None
+            signals.look()
             try:
                 earliest = await self.drain_deadlines()
             except Exception:
                 log.exception("pass failed", drain="deadlines")
                 earliest = now() + timedelta(seconds=_FAULT_PAUSE)
-            if earliest is not None and (signals.earliest is None or earliest < signals.earliest):
-                signals.earliest = earliest  # noted, not announced: it is this loop that sleeps until it
-            await self._sleep(signals.deadline, earliest)
+            await self._sleep(signals.deadline, signals.found(earliest))
 
     async def _sleep(self, event: asyncio.Event, until: datetime | None) -> None:
         remaining = None if until is None else max((until - now()).total_seconds(), 0.0)

@@ -15,7 +15,7 @@ class Signals:
         self.work = asyncio.Event()
         self.inbox = asyncio.Event()
         self.deadline = asyncio.Event()
-        self.earliest: datetime | None = None
+        self._earliest: datetime | None = None
         self.announce: Callable[[], None] = lambda: None
 
     def committed(self, task: Task) -> None:
@@ -27,9 +27,20 @@ class Signals:
 
     def expect(self, at: datetime) -> None:
         """Hear of a deadline; only an earlier one than any known wakes the one who sleeps until it."""
-        if self.earliest is None or at < self.earliest:
-            self.earliest = at
+        if self._earliest is None or at < self._earliest:
+            self._earliest = at
             self.deadline.set()
+
+    def look(self) -> None:
+        """Forget what was known of deadlines: somebody looks, and whatever is committed from here on is heard."""
+        self.deadline.clear()
+        self._earliest = None
+
+    def found(self, at: datetime | None) -> datetime | None:
+        """Take in what the look found, and say until when to sleep; what was heard meanwhile stays."""
+        if at is not None and (self._earliest is None or at < self._earliest):
+            self._earliest = at
+        return self._earliest
 
     def received(self) -> None:
         """Hear that something was put into the inbox."""
