@@ -23,9 +23,7 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "agentic_os.cli", *map(str, arguments)]
 
 
-def run(
-    *arguments: object, user: int | None = None, cwd: Path | None = None
-) -> subprocess.CompletedProcess[str]:
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, with nothing of the tests' own environment."""
     return subprocess.run(
         command(*arguments),
@@ -33,8 +31,6 @@ def run(
         text=True,
         check=False,
         env=ENVIRONMENT,
-        user=user,
-        cwd=cwd,
         timeout=PATIENCE,
     )
 
@@ -57,8 +53,8 @@ class StackProcess:
 
     def listen(self) -> None:
         """Take in what it says until it ends."""
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
             self.lines.append(line)
             if READY in line:
                 self.ready.set()
@@ -75,7 +71,13 @@ def running_stack(home: Path, *options: object) -> Iterator[StackProcess]:
     """Run `up` on free ports until the end of the context, ready to serve."""
     arguments = command("up", "--home", home, "--port", 0, "--board-port", 0, *options)
     process = subprocess.Popen(
-        arguments, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd="/"
+        arguments,
+        cwd="/",
+        env=ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     stack = StackProcess(home, process)
     listener = threading.Thread(target=stack.listen)
@@ -89,8 +91,8 @@ def running_stack(home: Path, *options: object) -> Iterator[StackProcess]:
             process.terminate()
             process.wait(PATIENCE)
         listener.join()
-        assert process.stderr is not None
-        process.stderr.close()
+        assert process.stdout is not None
+        process.stdout.close()
 
 
 def processes_of(*folders: Path) -> dict[int, str]:

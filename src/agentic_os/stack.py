@@ -133,7 +133,12 @@ def _governance_folder(choices: Choices) -> Path | None:
     if choices.governance is not None:
         return choices.governance
     default = choices.home.path / "governance"
-    return default if default.is_dir() else None
+    try:
+        return default if default.is_dir() else None
+    except OSError as problem:
+        raise HomeUnusable(
+            f"{choices.home.path} cannot be entered ({problem.strerror}): choose another folder with --home."
+        ) from problem
 
 
 def _listen(port: int, option: str) -> socket.socket:

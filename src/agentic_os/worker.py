@@ -11,7 +11,8 @@ import structlog
 
 from agentic_os.application.backend import Backend
 from agentic_os.application.handle import handle
-from agentic_os.application.ports import DueDeadline, Envelope
+from agentic_os.application.inbox import Inbox
+from agentic_os.application.ports import DueDeadline, Envelope, InboxItem, StoreUnavailable, VersionConflict
 from agentic_os.application.reconciler import CLAIM_LEASE
 from agentic_os.clock import new_id, now
 from agentic_os.control_plane import ControlPlaneError
@@ -72,8 +73,18 @@ class Worker:
         inbox = self._backend.inbox
         while inbox is not None and (items := await self._backend.issues.open_items(100)):
             for item in items:
-                await inbox.act(item)
+                await self._act(inbox, item)
             self._backend.signals.work.set()
+
+    async def _act(self, inbox: Inbox, item: InboxItem) -> None:
+        """Act on one observation; one that we cannot act on is set aside, so that those behind it are heard."""
+        try:
+            await inbox.act(item)
+        except (StoreUnavailable, VersionConflict, ControlPlaneError):
+            raise
+        except Exception as problem:
+            log.exception("observation cannot be acted on", item=item.id)
+            await self._backend.issues.finish(item, "failed", f"{type(problem).__name__}: {problem}")
 
     async def drain_deadlines(self) -> datetime | None:
         """Fire every deadline that has come, the oldest first; return the next one.

@@ -43,16 +43,6 @@ WORDS = st.lists(
 ).map("".join)
 
 
-CONFUSED = pytest.mark.xfail(
-    reason="markers and line ends inside a text are taken for those of the brief itself"
-)
-
-
-def hostile(*confusing: str) -> list[Any]:
-    """List the hostile texts; those named here are known to confuse."""
-    return [pytest.param(text, marks=[CONFUSED] if text in confusing else []) for text in HOSTILE]
-
-
 @pytest.fixture(scope="module")
 def reader() -> ModuleType:
     """Load the skill's own reader, which knows nothing of the backend's code."""
@@ -188,7 +178,7 @@ def test_what_people_wrote_around_a_section_stays(before: str, after: str, goal:
     assert f"{before}\n{new}\n{after}" == with_section(f"{before}\n{old}\n{after}", new)
 
 
-@pytest.mark.parametrize("text", hostile(END, HEAD, FAKE, OPENED))
+@pytest.mark.parametrize("text", HOSTILE)
 def test_markers_in_the_texts_leave_no_remains(text: str):
     """A section that holds markers is replaced as a whole, and the goal above it stays."""
     old, new = section_of(brief_of(task_of(text, text))), section_of(brief_of(task_of(text, text), 2))
@@ -223,13 +213,13 @@ def test_the_reader_of_the_skill_finds_the_brief(reader: ModuleType):
     assert read_back(reader, "A goal.\n\n```\ncode\n```", "A criterion")
 
 
-@pytest.mark.parametrize("text", hostile(SEPARATED))
+@pytest.mark.parametrize("text", HOSTILE)
 def test_no_criterion_hides_the_brief_from_its_reader(reader: ModuleType, text: str):
     """Fences and markers inside the criteria neither end the brief nor begin another."""
     assert read_back(reader, "Goal", text, f"a\n{text}\nb")
 
 
-@pytest.mark.parametrize("text", hostile(HEAD, OPENED, SEPARATED))
+@pytest.mark.parametrize("text", HOSTILE)
 def test_no_goal_hides_the_brief_from_its_reader(reader: ModuleType, text: str):
     """Fences and markers inside the goal neither end the brief nor begin another."""
     assert read_back(reader, f"Goal {text}\n{text}\nmore")
@@ -241,7 +231,6 @@ def forged() -> str:
     return section_of(fake).removesuffix(END)
 
 
-@CONFUSED
 def test_no_goal_forges_a_brief(reader: ModuleType):
     """A goal that begins a sealed brief of its own is not what the reader finds."""
     assert read_back(reader, f"Goal\n\n{forged()}\n")

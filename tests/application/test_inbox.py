@@ -1,6 +1,7 @@
 """What people do on the tracker: heard once, carried out once, and answered."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from tests.desk import callback
@@ -297,3 +298,24 @@ async def test_a_tracker_that_is_away_loses_no_comment(desk: TrackedDesk, tracke
     tracker.fail_next(before=True)
     await desk.worker.drain_inbox()
     assert [("approve", "done", None)] == await desk.receipts(task_id)
+
+
+async def test_an_observation_that_breaks_us_is_set_aside(
+    desk: TrackedDesk, tracker: MemoryTracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault of ours at one comment is logged and kept with it, and the comments behind it are heard."""
+    task_id = await desk.planned()
+    execute = desk.backend.directives.execute
+
+    async def broken(task: str, text: str, *arguments: Any) -> Any:
+        if text == "/help":
+            raise RuntimeError("broken")
+        return await execute(task, text, *arguments)
+
+    monkeypatch.setattr(desk.backend.directives, "execute", broken)
+    await desk.comment(task_id, "rita", "/help")
+    await desk.comment(task_id, "rita", await line(desk, task_id))
+    assert "dispatched" == await desk.phase(task_id)
+    assert [("failed", "RuntimeError: broken"), ("done", "/approve")] == await desk.rows(
+        "select outcome, reason from es.inbox order by id"
+    )

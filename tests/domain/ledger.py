@@ -105,4 +105,5 @@ class Ledger:
         if isinstance(event, e.TaskAllowed):
             self.planned = event.obligations.mode == "plan_first"
         if isinstance(event, ENDS):
+            assert self.open is None, "the task ended and its attempt may still write"
             self.ended = True

@@ -336,7 +336,8 @@ def test_reworks_end_with_a_person():
 
 def test_a_plan_attempt_cannot_hand_in_a_result():
     """Nothing counts as executed before the plan is approved."""
-    given(*PHASES["planning"]).when(submit_result()).refused("plan_unapproved")
+    refusal = given(*PHASES["planning"]).when(submit_result()).refused("plan_unapproved")
+    assert "Send a plan." == refusal.next
 
 
 def test_a_result_without_an_authorisation_is_refused():

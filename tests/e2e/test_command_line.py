@@ -53,7 +53,7 @@ def test_the_command_is_installed() -> None:
 def test_without_a_server_the_message_says_how_to_start_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where no stack is known, none answers, or no token is known, the exit code is 4 and the message says what to do."""
+    """Where no stack or token is known, or none answers, the exit code is 4 and the message says what to do."""
     for name in ("URL", "TOKEN", "HOME"):
         monkeypatch.delenv(f"AGENTIC_OS_{name}", raising=False)
     assert 4 == main(["task", "list", "--home", str(tmp_path)])
@@ -61,6 +61,9 @@ def test_without_a_server_the_message_says_how_to_start_one(
     monkeypatch.setenv("AGENTIC_OS_URL", "http://127.0.0.1:1")
     assert 4 == main(["task", "list", "--home", str(tmp_path)])
     assert "AGENTIC_OS_TOKEN" in capsys.readouterr().err
+    (tmp_path / "admin.token").mkdir()
+    assert 4 == main(["task", "list", "--home", str(tmp_path)])
+    assert "cannot be read" in capsys.readouterr().err
     monkeypatch.setenv("AGENTIC_OS_TOKEN", "t")
     assert 4 == main(["task", "list", "--home", str(tmp_path)])
     assert "does not answer" in capsys.readouterr().err

@@ -1,19 +1,22 @@
 """`agentic-os up`: started, used, stopped, killed and started again, as a process of its own."""
 
 import json
-import os
 import signal
 import socket
 import stat
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from tests.stack_process import (
+    ENVIRONMENT,
     StackProcess,
     children_of,
+    command,
     folders_of,
     processes_of,
     run,
@@ -22,9 +25,18 @@ from tests.stack_process import (
 )
 
 from agentic_os.cli import main
+from agentic_os.postgres.embedded import discard
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
-NOBODY = 65534
+_AS_ORDINARY_USER = """
+import os, sys
+from agentic_os.cli import main
+if os.geteuid() == 0:  # only after the imports, since nobody may not be able to read this checkout
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 class CommandLine:
@@ -48,17 +60,18 @@ class CommandLine:
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Choose a home, and forget what this shell's settings say."""
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Choose a home, and forget what this shell's settings say; its database may lie elsewhere, and goes with it."""
     for name in ("URL", "TOKEN", "HOME", "GOVERNANCE"):
         monkeypatch.delenv(f"AGENTIC_OS_{name}", raising=False)
-    return tmp_path / "home"
+    yield tmp_path / "home"
+    discard(tmp_path / "home")
 
 
 def test_a_stack_serves_its_commands_and_stops_cleanly(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """From the first start to SIGTERM: secrets are private, commands work, a second start is refused, nothing is left."""
+    """From start to SIGTERM: secrets are private, commands work, a second start is refused, and nothing is left."""
     with running_stack(home) as stack:
         _assert_announced(stack)
         commands = CommandLine(home, capsys)
@@ -105,15 +118,9 @@ def _assert_administration_works(commands: CommandLine) -> tuple[str, str]:
 
 
 def _assert_tasks_work(commands: CommandLine) -> None:
-    task = commands.json(
-        "task", "new", "Say hello", "--accept", "said=It is said.", "--assignee", "coder", "--key", "k"
-    )
-    assert (
-        task["id"]
-        == commands.json(
-            "task", "new", "Say hello", "--accept", "said=It is said.", "--assignee", "coder", "--key", "k"
-        )["id"]
-    )
+    new = ("task", "new", "Say hello", "--accept", "said=It is said.", "--assignee", "coder", "--key", "k")
+    task = commands.json(*new)
+    assert task["id"] == commands.json(*new)["id"]
     assert task["id"] in commands.run("task", "list")
     assert "Say hello" in commands.run("task", "show", task["id"])
     assert "task.created" in commands.run("task", "log", task["id"])
@@ -171,6 +178,24 @@ def test_a_killed_stack_starts_again(home: Path, capsys: pytest.CaptureFixture[s
     assert {} == processes_of(*folders)
 
 
+def test_a_stop_is_heard_during_the_start(home: Path) -> None:
+    """SIGTERM at the first word of a start ends it as cleanly as later on."""
+    process = subprocess.Popen(
+        command("up", "--home", home, "--port", 0, "--board-port", 0),
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=10)
+    assert (0, True) == (process.returncode, said.endswith("stopped\n")), first + said
+    folders = folders_of(home)
+    assert {} == processes_of(*folders)
+
+
 def test_a_taken_port_is_named(home: Path) -> None:
     """A port that somebody else has ends the start with the option to change, for both ports."""
     with socket.socket() as taken:
@@ -206,20 +231,18 @@ def test_a_home_that_is_no_folder_is_named(tmp_path: Path) -> None:
 
 def test_a_home_that_may_not_be_written_is_named(tmp_path: Path) -> None:
     """An ordinary user who may not write the home is told so, and what to do."""
-    closed = tmp_path / "closed"
-    closed.mkdir()
-    user = None
-    if os.geteuid() == 0:
-        user = NOBODY
-        for folder in (closed, *closed.parents):
-            folder.chmod(folder.stat().st_mode | 0o055)
-        if run("--version", user=user).returncode != 0:
-            pytest.skip("an ordinary user cannot read this checkout")
-    else:
-        closed.chmod(0o555)
-    refused = run("up", "--home", closed / "home", "--port", 0, "--board-port", 0, user=user)
+    tmp_path.chmod(0o555)
+    arguments = ["up", "--home", str(tmp_path / "home"), "--port", "0", "--board-port", "0"]
+    refused = subprocess.run(
+        [sys.executable, "-c", _AS_ORDINARY_USER, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=ENVIRONMENT,
+    )
+    tmp_path.chmod(0o700)
     assert 2 == refused.returncode, refused.stderr
-    assert str(closed) in refused.stderr
+    assert str(tmp_path / "home") in refused.stderr
     assert "--home" in refused.stderr
     assert "Traceback" not in refused.stderr
 

@@ -75,16 +75,14 @@ async def test_bytes_under_another_digest_are_refused(desk: Desk, executing: tup
     assert_problem(refused, 422, "schema_invalid", "/body/artifacts/0/digest")
 
 
-@pytest.mark.parametrize("size", [0, len(CONTENT) - 1, len(CONTENT) + 1, 2**53 - 1])
-async def test_a_claimed_size_must_be_that_of_the_bytes(
-    desk: Desk, executing: tuple[str, str], size: int
-) -> None:
+async def test_a_claimed_size_must_be_that_of_the_bytes(desk: Desk, executing: tuple[str, str]) -> None:
     """A result that names uploaded bytes with a wrong size is refused with its pointer."""
     task_id, attempt_token = executing
     await put(desk, CONTENT, attempt_token)
     before = await desk.stored()
-    answer = await desk.send(callback("result", task_id, 1, 2, delivery(size=size)), attempt_token)
-    assert_problem(answer, 422, "schema_invalid", "/body/artifacts/0/size")
+    for size in (0, len(CONTENT) - 1, len(CONTENT) + 1, 2**53 - 1):
+        answer = await desk.send(callback("result", task_id, 1, 2, delivery(size=size)), attempt_token)
+        assert_problem(answer, 422, "schema_invalid", "/body/artifacts/0/size")
     assert before == await desk.stored()
 
 
@@ -98,11 +96,11 @@ async def test_no_upload_without_the_token_of_an_open_attempt(desk: Desk, execut
     assert_problem(await put(desk, CONTENT, attempt_token), 409, "attempt_superseded")
 
 
-@pytest.mark.parametrize("name", ["sha256:abc", digest(b"").upper(), "md5:" + "0" * 32, "sha256:" + "g" * 64])
-async def test_a_malformed_digest_is_refused(desk: Desk, executing: tuple[str, str], name: str) -> None:
+async def test_a_malformed_digest_is_refused(desk: Desk, executing: tuple[str, str]) -> None:
     """A digest is sha256: and 64 hexadecimal digits, on both ways."""
-    assert_problem(await put(desk, CONTENT, executing[1], name), 422, "schema_invalid")
-    assert_problem(await desk.get(f"/api/artifacts/{name}"), 422, "schema_invalid")
+    for name in ("sha256:abc", digest(b"").upper(), "md5:" + "0" * 32, "sha256:" + "g" * 64):
+        assert_problem(await put(desk, CONTENT, executing[1], name), 422, "schema_invalid")
+        assert_problem(await desk.get(f"/api/artifacts/{name}"), 422, "schema_invalid")
 
 
 async def test_unknown_bytes_are_not_found(desk: Desk) -> None:

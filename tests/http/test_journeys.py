@@ -5,7 +5,6 @@ import json
 from typing import Any
 
 import httpx
-import pytest
 from tests.desk import BODIES, NO_SKILLS, Desk, bearer, callback, digest, token
 
 from agentic_os.contracts.canonical import canonical_json, document_digest
@@ -316,9 +315,10 @@ async def test_a_registered_executor_and_person_can_work_at_once(desk: Desk) -> 
     assert 200 == skills.status_code
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/api/contracts/callback/v1"])
-async def test_health_and_contract_need_no_credential(desk: Desk, path: str) -> None:
-    """Whoever asks is told that the server lives, that it is ready, and what the contract is."""
-    answer = await desk.client.get(path)
-    assert 200 == answer.status_code
-    assert isinstance(json.loads(answer.content), dict)
+async def test_health_and_contract_need_no_credential(desk: Desk) -> None:
+    """Whoever asks is told that the server lives, that it is ready, what the contract is, and how the API works."""
+    for path in ("/healthz", "/readyz", "/api/contracts/callback/v1", "/openapi.json"):
+        answer = await desk.client.get(path)
+        assert 200 == answer.status_code
+        assert isinstance(json.loads(answer.content), dict)
+    assert 200 == (await desk.client.get("/docs")).status_code

@@ -4,7 +4,6 @@ import asyncio
 from typing import Any
 
 import httpx
-import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.openapi import from_dict
@@ -72,9 +71,3 @@ async def _send(case: schemathesis.Case, desk: Desk, task_id: str) -> httpx.Resp
     if isinstance(request.get("data"), bytes):
         request["content"] = request.pop("data")
     return await desk.client.request(**request, headers=bearer(token("ada")))
-
-
-@pytest.mark.parametrize("path", ["/docs", "/openapi.json"])
-async def test_the_documentation_is_served(desk: Desk, path: str) -> None:
-    """Whoever integrates finds the documentation where the problems point to."""
-    assert 200 == (await desk.client.get(path)).status_code

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from tests.desk import Desk, assert_problem, bearer, token
+from tests.desk import PEOPLE, Desk, assert_problem, bearer, token
 
 NOWHERE = "0199f0aa-3c1e-7b52-9f0e-5d1f6f0a7c11"
 TASK = {"title": "T", "goal": "G"}
@@ -29,44 +29,38 @@ ROUTES: list[tuple[str, str, Any, set[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "body", "allowed"), ROUTES, ids=[f"{r[0]} {r[1]}" for r in ROUTES]
-)
-async def test_each_route_opens_to_its_roles_only(
-    desk: Desk, method: str, path: str, body: Any, allowed: set[str]
-) -> None:
+async def test_each_route_opens_to_its_roles_only(desk: Desk, subtests: pytest.Subtests) -> None:
     """Nobody without a credential gets in, no executor and no attempt token, and of the people only those named."""
     await desk.executor()
     await desk.executor("idle")
     task_id = await desk.task(assignee="coder")
     attempt_token = await desk.ack(task_id)
-    url = path.format(task=task_id)
-    before = await desk.stored()
-    for credential, status, code in (
-        (None, 401, "credential_invalid"),
-        ("garbage", 401, "credential_invalid"),
-        (attempt_token, 403, "scope_denied"),
-        (token("idle"), 403, "scope_denied"),
-        *((token(name), 403, "scope_denied") for name in {"ada", "olga", "rita", "vera"} - allowed),
-    ):
-        headers = bearer(credential) if credential else {}
-        answer = await desk.client.request(method, url, json=body, headers=headers)
-        assert_problem(answer, status, code)
-    assert before == await desk.stored()
-    for number, name in enumerate(sorted(allowed)):
-        named = {**body, "name": f"{body['name']}-{number}"} if body and "name" in body else body
-        answer = await desk.client.request(method, url, json=named, headers=bearer(token(name)))
-        assert answer.is_success, answer.text
+    for method, path, body, allowed in ROUTES:
+        with subtests.test(f"{method} {path}"):
+            url = path.format(task=task_id)
+            before = await desk.stored()
+            for credential, status, code in (
+                (None, 401, "credential_invalid"),
+                ("garbage", 401, "credential_invalid"),
+                (attempt_token, 403, "scope_denied"),
+                (token("idle"), 403, "scope_denied"),
+                *((token(name), 403, "scope_denied") for name in PEOPLE.keys() - allowed),
+            ):
+                headers = bearer(credential) if credential else {}
+                answer = await desk.client.request(method, url, json=body, headers=headers)
+                assert_problem(answer, status, code)
+            assert before == await desk.stored()
+            for name in allowed:
+                named = {**body, "name": f"{body['name']}-{name}"} if body and "name" in body else body
+                answer = await desk.client.request(method, url, json=named, headers=bearer(token(name)))
+                assert answer.is_success, answer.text
 
 
-@pytest.mark.parametrize(
-    "path",
-    ["/api/tasks/{}", "/api/tasks/{}/events", "/api/tasks/{}/brief", "/api/tasks/{}/artifacts"],
-)
-async def test_an_unknown_task_is_not_found(desk: Desk, path: str) -> None:
+async def test_an_unknown_task_is_not_found(desk: Desk) -> None:
     """Reading or steering a task that does not exist is 404 with a code, also for ids that no task can have."""
-    for task_id in (NOWHERE, "%00", "\u00fc"):
-        assert_problem(await desk.get(path.format(task_id)), 404, "unknown_task")
+    for path in ("/api/tasks/{}", "/api/tasks/{}/events", "/api/tasks/{}/brief", "/api/tasks/{}/artifacts"):
+        for task_id in (NOWHERE, "%00", "\u00fc"):
+            assert_problem(await desk.get(path.format(task_id)), 404, "unknown_task")
     steered = await desk.post(f"/api/tasks/{NOWHERE}/directives", {"text": "/status"}, "ada")
     assert_problem(steered, 404, "unknown_task")
 
@@ -80,25 +74,26 @@ async def test_unknown_routes_and_methods_are_problems_too(desk: Desk) -> None:
     assert "POST" in answer.headers["allow"]
 
 
-@pytest.mark.parametrize(
-    ("path", "pointer"),
-    [
-        ("/api/tasks?limit=0", "/limit"),
-        ("/api/tasks?limit=501", "/limit"),
-        ("/api/tasks?limit=many", "/limit"),
-        ("/api/tasks?cursor=garbage", "/cursor"),
-        ("/api/tasks?cursor=eA==", "/cursor"),
-        ("/api/tasks?cursor=\u00fc", "/cursor"),
-        ("/api/tasks?cursor=MjAyNi0xMy0wMSB4", "/cursor"),
-        ("/api/tasks?text=" + "x" * 201, "/text"),
-        ("/api/quarantine?limit=-1", "/limit"),
-        ("/api/tasks/{}/events?after=-1", "/after"),
-        ("/api/tasks/{}/events?after=9999999999", "/after"),
-    ],
-)
-async def test_bad_query_parameters_are_named(desk: Desk, path: str, pointer: str) -> None:
+QUERIES = [
+    ("/api/tasks?limit=0", "/limit"),
+    ("/api/tasks?limit=501", "/limit"),
+    ("/api/tasks?limit=many", "/limit"),
+    ("/api/tasks?cursor=garbage", "/cursor"),
+    ("/api/tasks?cursor=eA==", "/cursor"),
+    ("/api/tasks?cursor=\u00fc", "/cursor"),
+    ("/api/tasks?cursor=MjAyNi0xMy0wMSB4", "/cursor"),
+    ("/api/tasks?text=" + "x" * 201, "/text"),
+    ("/api/quarantine?limit=-1", "/limit"),
+    ("/api/tasks/{}/events?after=-1", "/after"),
+    ("/api/tasks/{}/events?after=9999999999", "/after"),
+]
+
+
+async def test_bad_query_parameters_are_named(desk: Desk, subtests: pytest.Subtests) -> None:
     """A query that cannot be read is refused with the parameter's name."""
-    assert_problem(await desk.get(path.format(NOWHERE)), 422, "schema_invalid", pointer)
+    for path, pointer in QUERIES:
+        with subtests.test(path):
+            assert_problem(await desk.get(path.format(NOWHERE)), 422, "schema_invalid", pointer)
 
 
 async def test_tasks_are_listed_newest_first_in_pages(desk: Desk) -> None:
@@ -128,35 +123,35 @@ async def test_tasks_are_listed_newest_first_in_pages(desk: Desk) -> None:
         assert expected == len((await desk.show("/api/tasks", params=query))["items"]), query
 
 
-@pytest.mark.parametrize(
-    ("change", "pointer"),
-    [
-        ({"title": ""}, "/title"),
-        ({"title": "a\nb"}, "/title"),
-        ({"title": None}, "/title"),
-        ({"surplus": 1}, "/surplus"),
-        ({"mode": "autonomous"}, "/mode"),
-        ({"risk": "none"}, "/risk"),
-        ({"acceptance": [{"id": "a", "text": "t"}, {"id": "a", "text": "u"}]}, "/acceptance"),
-        ({"acceptance": [{"id": "a b", "text": "t"}]}, "/acceptance/0/id"),
-        ({"acceptance": [{"id": "a", "text": "t", "rank": "certain"}]}, "/acceptance/0/rank"),
-        ({"assignee": "nobody"}, "/assignee"),
-        ({"assignee": "ada"}, "/assignee"),
-        ({"depends_on": [NOWHERE]}, "/depends_on/0"),
-        ({"budget": {"attempts": False}}, "/budget/attempts"),
-        ({"budget": {"tokens": -1}}, "/budget/tokens"),
-        ({"budget": {"tokens": 2**53}}, "/budget/tokens"),
-        ({"due": "2026-11-20T12:00:00"}, "/due"),
-        ({"due": "soon"}, "/due"),
-        ({"goal": "a\0b"}, "/goal"),
-        ({"goal": "x" * 200_001}, "/goal"),
-    ],
-    ids=str,
-)
-async def test_a_faulty_task_is_refused(desk: Desk, change: dict[str, Any], pointer: str) -> None:
+FAULTY: list[tuple[dict[str, Any], str]] = [
+    ({"title": ""}, "/title"),
+    ({"title": "a\nb"}, "/title"),
+    ({"title": None}, "/title"),
+    ({"surplus": 1}, "/surplus"),
+    ({"mode": "autonomous"}, "/mode"),
+    ({"risk": "none"}, "/risk"),
+    ({"acceptance": [{"id": "a", "text": "t"}, {"id": "a", "text": "u"}]}, "/acceptance"),
+    ({"acceptance": [{"id": "a b", "text": "t"}]}, "/acceptance/0/id"),
+    ({"acceptance": [{"id": "a", "text": "t", "rank": "certain"}]}, "/acceptance/0/rank"),
+    ({"assignee": "nobody"}, "/assignee"),
+    ({"assignee": "ada"}, "/assignee"),
+    ({"depends_on": [NOWHERE]}, "/depends_on/0"),
+    ({"budget": {"attempts": False}}, "/budget/attempts"),
+    ({"budget": {"tokens": -1}}, "/budget/tokens"),
+    ({"budget": {"tokens": 2**53}}, "/budget/tokens"),
+    ({"due": "2026-11-20T12:00:00"}, "/due"),
+    ({"due": "soon"}, "/due"),
+    ({"goal": "a\0b"}, "/goal"),
+    ({"goal": "x" * 200_001}, "/goal"),
+]
+
+
+async def test_a_faulty_task_is_refused(desk: Desk, subtests: pytest.Subtests) -> None:
     """Each fault of a request for a task is named by its pointer, and nothing is created."""
-    answer = await desk.post("/api/tasks", TASK | change, "olga")
-    assert_problem(answer, 422, "schema_invalid", pointer)
+    for change, pointer in FAULTY:
+        with subtests.test(pointer):
+            answer = await desk.post("/api/tasks", TASK | change, "olga")
+            assert_problem(answer, 422, "schema_invalid", pointer)
     assert [] == (await desk.show("/api/tasks"))["items"]
 
 
@@ -223,38 +218,40 @@ async def test_an_approval_names_what_is_under_review(desk: Desk) -> None:
     assert "done" == (await desk.direct(task_id, right, as_="rita"))["outcome"]
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "rule"),
-    [
-        ("olga", "/approve v1@{digest}", "not_permitted"),
-        ("rita", "/cancel", "not_permitted"),
-        ("ada", "/adopt it", "unknown_directive"),
-        ("ada", "/approve r1@{digest}", "wrong_target"),
-        ("ada", "/revise v1@{digest}", "items_required"),
-        ("ada", "/reassign @nobody", "unknown_executor"),
-        ("ada", "/retry", "wrong_phase"),
-        ("ada", "/reject v1\n/cancel", "one_directive"),
-    ],
-)
-async def test_a_refused_directive_is_receipted(desk: Desk, name: str, text: str, rule: str) -> None:
+REFUSED = [
+    ("olga", "/approve v1@{digest}", "not_permitted"),
+    ("rita", "/cancel", "not_permitted"),
+    ("ada", "/adopt it", "unknown_directive"),
+    ("ada", "/approve r1@{digest}", "wrong_target"),
+    ("ada", "/revise v1@{digest}", "items_required"),
+    ("ada", "/reassign @nobody", "unknown_executor"),
+    ("ada", "/retry", "wrong_phase"),
+    ("ada", "/reject v1\n/cancel", "one_directive"),
+]
+
+
+async def test_a_refused_directive_is_receipted(desk: Desk, subtests: pytest.Subtests) -> None:
     """Whoever may steer gets a receipt that names the rule which refused, and the task stays as it was."""
     task_id = await desk.planned()
     digest = (await desk.show(f"/api/tasks/{task_id}"))["plan"]["digest"][7:15]
     before = await desk.events(task_id)
-    receipt = await desk.direct(task_id, text.format(digest=digest), as_=name)
-    assert ("refused", rule) == (receipt["outcome"], receipt["rule"])
-    assert receipt["message"]
-    assert before == await desk.events(task_id)
+    for name, text, rule in REFUSED:
+        with subtests.test(text):
+            receipt = await desk.direct(task_id, text.format(digest=digest), as_=name)
+            assert ("refused", rule) == (receipt["outcome"], receipt["rule"])
+            assert receipt["message"]
+            assert before == await desk.events(task_id)
 
 
-@pytest.mark.parametrize(
-    "text", ["Looks good to me.", "> /cancel", "```\n/cancel\n```", " /cancel", "<!--\n/cancel\n-->"]
-)
-async def test_a_text_without_a_directive_is_refused(desk: Desk, text: str) -> None:
+CHAT = ["Looks good to me.", "> /cancel", "```\n/cancel\n```", " /cancel", "<!--\n/cancel\n-->"]
+
+
+async def test_a_text_without_a_directive_is_refused(desk: Desk) -> None:
     """Where a text holds no directive at column 0, outside quotes, code and HTML comments, nothing is carried out."""
     task_id = await desk.task()
-    answer = await desk.post(f"/api/tasks/{task_id}/directives", {"text": text}, "ada")
-    assert_problem(answer, 422, "schema_invalid", "/text")
+    for text in CHAT:
+        answer = await desk.post(f"/api/tasks/{task_id}/directives", {"text": text}, "ada")
+        assert_problem(answer, 422, "schema_invalid", "/text")
     assert "ready" == await desk.phase(task_id)
 
 

@@ -11,9 +11,10 @@ from tests.desk import Desk, assert_problem, callback, token
 
 @dataclass
 class Scene:
-    """Attempt 1 of `coder`, with one accepted heartbeat; and attempt 1 of another task, by the same executor."""
+    """An executor's first attempt, with one accepted heartbeat; and its first attempt of another task."""
 
     desk: Desk
+    credential: str
     task_id: str
     attempt_token: str
     other_token: str
@@ -33,22 +34,22 @@ class Scene:
 
     async def rotate(self) -> None:
         """Acknowledge again, as an executor does whose process died."""
-        await self.desk.ack(self.task_id)
+        await self.desk.ack(self.task_id, self.credential)
 
     async def revoke(self) -> None:
         """Give the executor another credential."""
-        await self.desk.backend.registry.replace_credentials("coder", hashlib.sha256(b"new").digest())
+        name = self.credential.removeprefix(token(""))
+        await self.desk.backend.registry.replace_credentials(name, hashlib.sha256(name.encode()).digest())
 
 
-@pytest.fixture
-async def scene(desk: Desk) -> Scene:
-    """Set the scene."""
-    await desk.executor()
-    task_id, other_id = await desk.task(), await desk.task(title="Another")
-    attempt_token, other_token = await desk.ack(task_id), await desk.ack(other_id)
-    accepted = callback("heartbeat", task_id, 1, 2, {})
-    assert 202 == (await desk.send(accepted, attempt_token)).status_code
-    return Scene(desk, task_id, attempt_token, other_token, accepted)
+async def set_scene(desk: Desk, executor: str) -> Scene:
+    """Have an executor of this name at work on two tasks."""
+    credential = await desk.executor(executor)
+    tasks = [await desk.task(assignee=executor) for _ in range(2)]
+    tokens = [await desk.ack(task_id, credential) for task_id in tasks]
+    accepted = callback("heartbeat", tasks[0], 1, 2, {})
+    assert 202 == (await desk.send(accepted, tokens[0])).status_code
+    return Scene(desk, credential, tasks[0], *tokens, accepted)
 
 
 Given = tuple[Any, str]
@@ -72,7 +73,7 @@ async def _scope_and_faulty(s: Scene) -> Given:
 
 
 async def _kind_and_faulty(s: Scene) -> Given:
-    return s.next(seq=False), token("coder")
+    return s.next(seq=False), s.credential
 
 
 async def _ack_by_token_and_faulty(s: Scene) -> Given:
@@ -137,12 +138,12 @@ async def _rotated_and_stale(s: Scene) -> Given:
 
 async def _revoked_and_wrong_kind(s: Scene) -> Given:
     await s.revoke()
-    return s.next(), token("coder")
+    return s.next(), s.credential
 
 
 async def _revoked_and_unknown_task(s: Scene) -> Given:
     await s.revoke()
-    return callback("decline", "nowhere", 1, 1), token("coder")
+    return callback("decline", "nowhere", 1, 1), s.credential
 
 
 ORDER: list[tuple[Play, int, str]] = [
@@ -169,38 +170,31 @@ ORDER: list[tuple[Play, int, str]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("play", "status", "code"), ORDER, ids=[play.__name__.strip("_") for play, _, _ in ORDER]
-)
-async def test_the_earlier_check_answers(scene: Scene, play: Play, status: int, code: str) -> None:
+async def test_the_earlier_check_answers(desk: Desk, subtests: pytest.Subtests) -> None:
     """Of two faults the one that the contract checks first is answered, and no event follows from either."""
-    document, credential = await play(scene)
-    events = await scene.desk.events(scene.task_id)
-    assert_problem(await scene.desk.send(document, credential), status, code)
-    kept = (await scene.desk.events(scene.task_id))[len(events) :]
-    assert kept == (["callback.quarantined"] if play is _ended_and_wrong_kind else [])
+    for number, (play, status, code) in enumerate(ORDER):
+        with subtests.test(play.__name__):
+            scene = await set_scene(desk, f"coder-{number}")
+            document, credential = await play(scene)
+            events = await desk.events(scene.task_id)
+            assert_problem(await desk.send(document, credential), status, code)
+            kept = (await desk.events(scene.task_id))[len(events) :]
+            assert kept == (["callback.quarantined"] if play is _ended_and_wrong_kind else [])
 
 
-async def _ended(s: Scene) -> None:
-    await s.end()
-
-
-async def _rotated(s: Scene) -> None:
-    await s.rotate()
-
-
-@pytest.mark.parametrize("change", [_ended, _rotated], ids=["ended", "rotated"])
+@pytest.mark.parametrize("change", [Scene.end, Scene.rotate, Scene.revoke])
 async def test_a_replay_is_answered_before_the_token_is_judged(
-    scene: Scene, change: Callable[[Scene], Awaitable[None]]
+    desk: Desk, change: Callable[[Scene], Awaitable[None]]
 ) -> None:
     """What was accepted once gets its stored answer again, even after the token ended or was replaced."""
-    first = await scene.desk.send(scene.accepted, scene.attempt_token)
+    scene = await set_scene(desk, "coder")
+    first = await desk.send(scene.accepted, scene.attempt_token)
     await change(scene)
-    before = await scene.desk.stored()
-    again = await scene.desk.send(scene.accepted, scene.attempt_token)
+    before = await desk.stored()
+    again = await desk.send(scene.accepted, scene.attempt_token)
     assert (202, "true", first.json()) == (
         again.status_code,
         again.headers["idempotent-replayed"],
         again.json(),
     )
-    assert before == await scene.desk.stored()
+    assert before == await desk.stored()

@@ -20,6 +20,7 @@ from agentic_os.application.ports import (
     Principal,
     Receipt,
     ReceiptMismatch,
+    SeqGuard,
     VersionConflict,
 )
 from agentic_os.clock import now
@@ -368,3 +369,20 @@ async def test_what_is_cleared_marks_those_who_wait(
     marks = await work.claim("w", 10, timedelta(minutes=1))
     assert [("t", 1), ("u", 1), ("z", 1)] == sorted((mark.task_id, mark.generation) for mark in marks)
     assert 4 == len(contents("waiting"))
+
+
+async def test_a_callback_that_progress_overtook_is_a_conflict(
+    log: PostgresEventLog, owner: psycopg.Connection, batch_of: BatchOf
+):
+    """Progress leaves no event, so its place in the order is checked too, within one attempt and token."""
+    owner.execute("insert into es.progress values ('t', 2, 1, 5, 'half', now())")
+    guard = SeqGuard(task_id="t", attempt=2, generation=1, seq=5)
+
+    for overtaken in (guard, replace(guard, seq=4)):
+        with pytest.raises(VersionConflict):
+            await log.append(batch_of(("lab:a", 0), seq_guard=overtaken))
+
+    in_order = [replace(guard, seq=6), replace(guard, attempt=3), replace(guard, generation=2)]
+    for version, each in enumerate([*in_order, replace(guard, task_id="u")]):
+        await log.append(batch_of(("lab:a", version), seq_guard=each))
+    assert {"lab:a": [1, 2, 3, 4]} == versions(owner)

@@ -22,9 +22,11 @@ NO_SKILLS_DIGEST = "sha256:" + hashlib.sha256(b"").hexdigest()
 USAGE, REFUSED, CREDENTIAL, DRIFT, NETWORK, NOT_STARTED, OVER, DOCUMENT, BRIEF = range(2, 11)
 
 _BRIEF = re.compile(
-    r"<!-- agentic-os:brief v1 task=(?P<task>\S+) attempt=(?P<attempt>[0-9]+) "
-    r"digest=(?P<digest>sha256:[0-9a-f]{64}) -->(?P<content>.*)<!-- agentic-os:end -->",
-    re.DOTALL,
+    # Whole lines, and from the last heading to the end after it: what a goal quotes is not taken for the brief.
+    r"^<!-- agentic-os:brief v1 task=(?P<task>\S+) attempt=(?P<attempt>[0-9]+) "
+    r"digest=(?P<digest>sha256:[0-9a-f]{64}) -->\n"
+    r"(?P<content>(?:(?!<!-- agentic-os:brief v1 )[^\n]*\n)*?)<!-- agentic-os:end -->$",
+    re.MULTILINE,
 )
 _INSTANT = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):([0-5]\d)(?:\.\d+)?(?:[Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)"
@@ -129,12 +131,13 @@ def workspace_skills(workspace: Path) -> dict[str, str]:
 
 def read_brief(text: str) -> tuple[dict[str, Any], str]:
     """Find the brief in an issue's text, check it against its digest, and return both."""
-    found = _BRIEF.search(text)
-    if not found:
+    sections = list(_BRIEF.finditer(text.replace("\r\n", "\n")))
+    if not sections:
         raise Stop(
             BRIEF, "This text holds no brief (no line '<!-- agentic-os:brief v1 ... -->' with its end)."
         )
-    for line in found["content"].splitlines():
+    found = sections[-1]
+    for line in found["content"].split("\n"):
         if line.startswith("{") and _digest(line.encode()) == found["digest"]:
             brief = json.loads(line)
             if (brief.get("task_id"), brief.get("attempt")) != (found["task"], int(found["attempt"])):

@@ -10,7 +10,12 @@ from agentic_os.domain.task import Task
 CONTRACT: Final = "aos.execution/1"
 END: Final = "<!-- agentic-os:end -->"
 INLINE_LIMIT: Final = 48 * 1024
-_SECTION: Final = re.compile(r"<!-- agentic-os:brief v1 .*?<!-- agentic-os:end -->", re.DOTALL)
+_SECTION: Final = re.compile(
+    # Whole lines only, and from the last heading to the end after it: a heading that somebody wrote into a goal
+    # neither swallows ours nor passes for it.
+    r"^<!-- agentic-os:brief v1 [^\n]*-->\n(?:(?!<!-- agentic-os:brief v1 )[^\n]*\n)*?<!-- agentic-os:end -->$",
+    re.MULTILINE,
+)
 _NEXT: Final = {
     "plan": "Ack this brief, write a plan, submit it, and stop: execution is another attempt, after approval.",
     "execute": "Ack this brief, do the work within the approved plan or the goal, submit a result, and stop.",
@@ -75,9 +80,10 @@ def section(brief: Mapping[str, Any], digest: str, brief_url: str) -> str:
 
 
 def with_section(body: str, new: str) -> str:
-    """Put the section into a body, in place of an older one or at its end; all else stays as people wrote it."""
-    if _SECTION.search(body):
-        return _SECTION.sub(lambda _: new, body, count=1)
+    """Put the section into a body, in place of the last one or at its end; all else stays as people wrote it."""
+    sections = list(_SECTION.finditer(body))
+    if sections:
+        return body[: sections[-1].start()] + new + body[sections[-1].end() :]
     return f"{body.rstrip()}\n\n{new}".lstrip() if new else body
 
 

@@ -38,10 +38,8 @@ class Client:
     """A connection to the API as one principal."""
 
     def __init__(self, url: str, token: str) -> None:
-        self._http = httpx.Client(
-            base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=60.0, trust_env=False
-        )
         self.url = url
+        self._headers = {"Authorization": f"Bearer {token}"}
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> "Client":
@@ -57,11 +55,17 @@ class Client:
             )
         if settings.token is not None:
             return cls(url, settings.token.get_secret_value())
-        if not home.has("admin.token"):
+        try:
+            token = home.secret("admin.token") if home.has("admin.token") else None
+        except OSError as problem:
+            raise ServerUnavailable(
+                f"The token in {home.path} cannot be read ({problem.strerror}).\n  next: set AGENTIC_OS_TOKEN."
+            ) from problem
+        if token is None:
             raise ServerUnavailable(
                 f"No token is known: {home.path} has no admin.token.\n  next: set AGENTIC_OS_TOKEN."
             )
-        return cls(url, home.secret("admin.token"))
+        return cls(url, token)
 
     def get(self, path: str, **query: Any) -> Any:
         """GET a document."""
@@ -78,7 +82,10 @@ class Client:
 
     def _send(self, method: str, path: str, **options: Any) -> Any:
         try:
-            response = self._http.request(method, path, **options)
+            with httpx.Client(
+                base_url=self.url, headers=self._headers, timeout=60.0, trust_env=False
+            ) as connection:
+                response = connection.request(method, path, **options)
         except httpx.HTTPError as problem:
             raise ServerUnavailable(
                 f"{self.url} does not answer ({problem}).\n  next: start it with `agentic-os up`."

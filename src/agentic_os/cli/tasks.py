@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from typing import Any
 
 from agentic_os.cli.client import Client, add_connection
@@ -62,7 +63,7 @@ def _create(args: argparse.Namespace) -> int:
     for given in args.accept:
         name, found, text = given.partition("=")
         if not found:
-            print(f"--accept takes ID=TEXT, not {given!r}")
+            print(f"--accept takes ID=TEXT, not {given!r}", file=sys.stderr)
             return 2
         criteria.append({"id": name, "text": text})
     body = {
