@@ -125,7 +125,7 @@ class Dispatcher:
             except AccountExhausted:
                 continue
             except Rejected as refusal:
-                if refusal.code != "wrong_phase":
+                if refusal.code not in ("wrong_phase", "not_permitted"):
                     raise
                 return (await self._log.load(task.id)).task, ()  # somebody moved it meanwhile
         return None, [*(f"capacity:{e.name}" for e in candidates), "executor"]
