@@ -26,7 +26,7 @@ from agentic_os.domain.task import Submission, Task
 log = structlog.get_logger()
 
 RECEIPTS_SHOWN: Final = 5
-CLAIM_LEASE: Final = timedelta(minutes=2)
+CLAIM_LEASE: Final = timedelta(seconds=30)
 
 
 class Reconciler:
