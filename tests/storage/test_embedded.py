@@ -26,10 +26,12 @@ PROGRAM = """
 import os, sys
 from pathlib import Path
 import encodings.ascii, encodings.idna, psycopg  # what is imported late may be out of reach by then
-from agentic_os.postgres import embedded
+from agentic_os.postgres import embedded, embedded_binaries
 home, state, user = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 embedded.STATE = state
-if user != os.geteuid():
+if user != os.geteuid():  # the tests' own packages may lie in a folder that only root can enter
+    embedded_binaries._copy(embedded_binaries._installed_packages(), state / "packages")
+    sys.path.insert(0, str(state / "packages"))
     os.setgroups([]), os.setgid(user), os.setuid(user)
 with embedded.running_server(home, say=lambda sentence: print("said", sentence, file=sys.stderr)) as server:
     with psycopg.connect(server.superuser("postgres")) as connection:
