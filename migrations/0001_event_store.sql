@@ -28,7 +28,7 @@ create table es.event (
     payload_hash bytea not null,
     hash         bytea not null,
     primary key (stream_id, version)
-);
+) with (toast_tuple_target = 8160);
 create unique index event_order on es.event (txid, position);
 
 create table es.receipt (
@@ -86,7 +86,7 @@ create table es.task (
     state        text not null,
     created_at   timestamptz not null,
     updated_at   timestamptz not null
-) with (fillfactor = 50);
+) with (fillfactor = 50, toast_tuple_target = 8160);  -- a state of a few kilobytes is not worth compressing
 create index task_by_creation on es.task (created_at, task_id);
 
 create index task_by_executor on es.task (executor) where executor is not null;

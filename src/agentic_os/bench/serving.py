@@ -1,6 +1,7 @@
 """Serve one application in a process of its own, for the load generator; speaks through its standard streams."""
 
 import asyncio
+import gc
 import json
 import sys
 from pathlib import Path
@@ -50,6 +51,8 @@ async def _serve(app: FastAPI) -> None:
     serving = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110 - uvicorn offers no event for it
         await asyncio.sleep(0.01)
+    gc.collect()
+    gc.freeze()  # as the stack does once it serves
     print(server.servers[0].sockets[0].getsockname()[1], flush=True)  # noqa: T201 - the parent reads it
     await asyncio.to_thread(sys.stdin.readline)
     server.should_exit = True

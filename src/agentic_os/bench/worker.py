@@ -10,8 +10,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import psycopg
-
 from agentic_os.application.backend import Backend
 from agentic_os.application.ports import Principal
 from agentic_os.application.tasks import create_task
@@ -23,6 +21,7 @@ from agentic_os.domain.commands import CreateTask
 from agentic_os.governance import load_governance
 from agentic_os.hydration import load_definition
 from agentic_os.postgres.databases import Databases
+from agentic_os.postgres.pool import Pool
 from agentic_os.worker import Worker
 
 
@@ -67,7 +66,7 @@ async def worker(databases: Databases, folder: Path, samples: int) -> list[Row]:
         working = asyncio.create_task(Worker(backend, resync=timedelta(seconds=1)).run())
         delays = [await _delay(backend, plane) for _ in range(samples)]
         await asyncio.sleep(1.5)
-        queries = await _queries_a_look(databases)
+        queries = await _queries_a_look(backend.work._pool)  # type: ignore[attr-defined]  # noqa: SLF001 - to count
         working.cancel()
         with suppress(asyncio.CancelledError):
             await working
@@ -115,21 +114,8 @@ async def _delay(backend: Backend, plane: _Timed) -> float:
     return delay
 
 
-async def _queries_a_look(databases: Databases, seconds: float = 5.2) -> float:
-    """Count the application's transactions while nothing happens, with a look each second in place of each minute."""
-    async with await psycopg.AsyncConnection.connect(databases.owner, autocommit=True) as connection:
-        before = await _transactions(connection)
-        await asyncio.sleep(seconds)
-        after = await _transactions(connection)
-    # The two counting queries are transactions too; one of them lies between the two counts.
-    return max(after - before - 1, 0) / int(seconds)
-
-
-async def _transactions(connection: psycopg.AsyncConnection) -> int:
-    await connection.execute("select pg_stat_force_next_flush()")
-    cursor = await connection.execute(
-        "select pg_stat_get_db_xact_commit(oid) + pg_stat_get_db_xact_rollback(oid) from pg_database "
-        "where datname = current_database()"
-    )
-    row = await cursor.fetchone()
-    return int(row[0]) if row else 0
+async def _queries_a_look(pool: Pool, looks: int = 5) -> float:
+    """Count what the worker asks of the database while nothing happens, with a look each second."""
+    before = pool.lent
+    await asyncio.sleep(looks)
+    return (pool.lent - before) / looks

@@ -20,6 +20,8 @@ class Pool:
     """A pool whose failures are StoreUnavailable; nothing was stored unless the append answered."""
 
     def __init__(self, dsn: str, *, size: int = 10, pooled_elsewhere: bool = False) -> None:
+        self.lent = 0
+        """How often a connection was lent; each lending is one statement or one transaction."""
         options: dict[str, Any] = {"autocommit": True, "prepare_threshold": None if pooled_elsewhere else 5}
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             dsn,
@@ -48,6 +50,7 @@ class Pool:
         """Lend a connection. Raises StoreUnavailable when there is none, or it breaks."""
         try:
             async with self._pool.connection() as connection:
+                self.lent += 1
                 yield connection
         except (psycopg.OperationalError, PoolTimeout, PoolClosed) as problem:
             raise StoreUnavailable(str(problem)) from problem
