@@ -9,7 +9,7 @@ from typing import Any, cast
 from agentic_os.contracts.callback import Callback
 from agentic_os.contracts.canonical import document_digest
 from agentic_os.domain import commands as c
-from agentic_os.domain.documents import Artifact, Evidence, Rank, Runtime, Usage
+from agentic_os.domain.documents import Artifact, Evidence, Runtime, Usage, true_rank
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,16 +136,9 @@ def _submission(
 
 
 def _evidence(item: Mapping[str, Any], held: frozenset[str]) -> Evidence:
-    """Read a claim of evidence, and put it at the rank that its means allow.
-
-    An executor's own word is self-reported. It is observed only where it names bytes that we hold; and never
-    independent, since whoever did the work cannot be its independent witness.
-    """
-    observed = item["rank"] != "self_reported" and item.get("artifact") in held
-    rank: Rank = "observed" if observed else "self_reported"
     return Evidence(
         criterion_id=item["criterion_id"],
-        rank=rank,
+        rank=true_rank(item["rank"], holds_bytes=item.get("artifact") in held),
         claimed=item["rank"],
         status=item["status"],
         command=item.get("command"),

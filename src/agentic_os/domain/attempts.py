@@ -1,7 +1,7 @@
 """Attempts: offering, acknowledging, reporting, and the many ways in which one ends."""
 
 from datetime import datetime, timedelta
-from typing import Final, assert_never
+from typing import Any, Final, assert_never
 
 from agentic_os.domain import commands as c
 from agentic_os.domain import events as e
@@ -210,56 +210,32 @@ def started(command: c.FromExecutor, task: Task) -> Attempt:
 def report(command: c.Heartbeat | c.ReportProgress | c.AddEvidence | c.Record, task: Task) -> list[e.Event]:
     """Renew the lease, and keep what was reported. Mere progress within ten seconds of the last yields nothing."""
     attempt = started(command, task)
-    lease = _lease(attempt, command.at)
+    sent: dict[str, Any] = {
+        "attempt": attempt.number,
+        "seq": command.seq,
+        "callback_id": command.callback_id,
+        "lease_expires_at": _lease(attempt, command.at),
+    }
     match command:
         case c.Heartbeat(note=note):
-            return [
-                e.LeaseRenewed(
-                    attempt=attempt.number,
-                    seq=command.seq,
-                    callback_id=command.callback_id,
-                    lease_expires_at=lease,
-                    note=note,
-                )
-            ]
+            return [e.LeaseRenewed(**sent, note=note)]
         case c.ReportProgress():
             soon = attempt.progress_at is not None and command.at < attempt.progress_at + PROGRESS_INTERVAL
             # What books usage leaves its seq in the log, so that a repeat is known and not booked again.
             if soon and not booked(command):
                 return []
-            return [
-                e.ProgressReported(
-                    attempt=attempt.number,
-                    seq=command.seq,
-                    callback_id=command.callback_id,
-                    lease_expires_at=lease,
-                    message=command.message,
-                    step_id=command.step_id,
-                    permille=command.permille,
-                    at=command.at,
-                )
-            ]
+            reported = e.ProgressReported(
+                **sent,
+                message=command.message,
+                step_id=command.step_id,
+                permille=command.permille,
+                at=command.at,
+            )
+            return [reported]
         case c.AddEvidence(evidence=evidence):
-            return [
-                e.EvidenceAdded(
-                    attempt=attempt.number,
-                    seq=command.seq,
-                    callback_id=command.callback_id,
-                    lease_expires_at=lease,
-                    evidence=evidence,
-                )
-            ]
+            return [e.EvidenceAdded(**sent, evidence=evidence)]
         case c.Record(kind=kind, body=body):
-            return [
-                e.ReportRecorded(
-                    attempt=attempt.number,
-                    seq=command.seq,
-                    callback_id=command.callback_id,
-                    lease_expires_at=lease,
-                    kind=kind,
-                    body=body,
-                )
-            ]
+            return [e.ReportRecorded(**sent, kind=kind, body=body)]
         case _:
             assert_never(command)
 

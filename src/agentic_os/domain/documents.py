@@ -90,6 +90,15 @@ class Evidence:
     marker: str | None = None
 
 
+def true_rank(claimed: Rank, *, holds_bytes: bool) -> Rank:
+    """Put an executor's claim of evidence at the rank that its means allow.
+
+    Its own word is self-reported. It is observed only where it names bytes that we hold; and never independent,
+    since whoever did the work cannot be its independent witness.
+    """
+    return "observed" if claimed != "self_reported" and holds_bytes else "self_reported"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
     """Bytes that were delivered, by digest. The same name again is the next version. `size` in bytes."""
