@@ -5,12 +5,13 @@ from fastapi import FastAPI
 from agentic_os import __version__
 from agentic_os.application.backend import Backend
 from agentic_os.http import administration, artifacts, callbacks, tasks
+from agentic_os.http.door import Api
 from agentic_os.http.problems import install
 
 
 def create_app(backend: Backend) -> FastAPI:
     """Put the API together over a backend."""
-    app = FastAPI(
+    app = Api(
         title="agentic-os",
         version=__version__,
         summary="The backend that governs AI agents: agents execute, the backend decides.",

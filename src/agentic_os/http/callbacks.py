@@ -1,5 +1,7 @@
 """POST /api/executions/callback: the one door of executors."""
 
+from typing import Final
+
 from fastapi import APIRouter, Request, Response
 
 from agentic_os.application.backend import Backend
@@ -12,9 +14,11 @@ from agentic_os.http.problems import Refused
 
 router = APIRouter()
 
+PATH: Final = "/api/executions/callback"
+
 
 @router.post(
-    "/api/executions/callback",
+    PATH,
     status_code=202,
     summary="Report on an attempt",
     openapi_extra={
@@ -23,6 +27,11 @@ router = APIRouter()
 )
 async def callback(request: Request) -> Response:
     """Accept one callback of an executor, as the contract /api/contracts/callback/v1 describes it."""
+    return await answer(request)
+
+
+async def answer(request: Request) -> Response:
+    """Answer one callback. Raises what agentic_os.http.problems knows."""
     backend: Backend = request.app.state.backend
     token = bearer(request)
     raw = await read_body(request, MAX_CALLBACK_BYTES)

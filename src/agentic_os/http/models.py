@@ -114,14 +114,14 @@ class AccountIn(Strict):
 async def read_body(request: Request, limit: int = MAX_BODY) -> bytes:
     """Read a body of at most `limit` bytes. Raises Refused too_large as soon as it is longer."""
     declared = request.headers.get("content-length", "0")
-    body = bytearray()
     if declared.isdecimal() and int(declared) > limit:
         raise Refused("too_large", f"A body is at most {limit} bytes.")
+    body = b""
     async for chunk in request.stream():
-        body += chunk
+        body = body + chunk if body else chunk  # nearly always there is one, and then nothing is copied
         if len(body) > limit:
             raise Refused("too_large", f"A body is at most {limit} bytes.")
-    return bytes(body)
+    return body
 
 
 async def read_model(request: Request, model: type[Model]) -> Model:

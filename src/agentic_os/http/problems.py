@@ -1,6 +1,6 @@
 """Every refusal as application/problem+json: what went wrong, where, whether to try again, and what to do next."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -133,67 +133,77 @@ def problem(
 async def _note(request: Request, code: str) -> None:
     """Keep a refused credential in the security log; a database that is away must not hide the refusal."""
     if STATUS[code] == 401:  # noqa: PLR2004 - the status that means it
-        route = getattr(request.scope.get("route"), "path", "unknown")
+        route = getattr(request.scope.get("route"), "path", None) or request.scope.get("door", "unknown")
         with suppress(StoreUnavailable):
             await request.app.state.backend.note_refusal(route, code)
 
 
+async def _on_rejected(request: Request, e: Rejected) -> Response:
+    await _note(request, e.code)
+    return problem(e.code, e.message, pointers=e.pointers, next_step=e.next)
+
+
+async def _on_violation(_: Request, e: ContractViolation) -> Response:
+    return problem(e.code, e.message, pointers=e.pointers)
+
+
+async def _on_credential(request: Request, e: CredentialInvalid) -> Response:
+    await _note(request, e.code)
+    return problem(e.code, e.message)
+
+
+async def _on_refused(request: Request, e: Refused) -> Response:
+    await _note(request, e.code)
+    return problem(e.code, e.message, pointers=e.pointers, next_step=e.next, more=e.more)
+
+
+async def _on_http(_: Request, e: HTTPException) -> Response:
+    code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(e.status_code, "malformed")
+    return problem(code, str(e.detail), headers=e.headers)
+
+
+async def _on_validation(_: Request, e: RequestValidationError) -> Response:
+    faults = e.errors()
+    pointers = ["/" + "/".join(str(part) for part in fault["loc"][1:]) for fault in faults]
+    return problem("schema_invalid", "; ".join(f["msg"] for f in faults), pointers=pointers)
+
+
+async def _on_mismatch(_: Request, __: Exception) -> Response:
+    return problem("idempotency_mismatch", "This key was used before, with other content.")
+
+
+async def _on_contention(_: Request, __: Exception) -> Response:
+    return problem("gate_error", "The gate could not decide just now.")
+
+
+async def _on_fault(request: Request, e: Exception) -> Response:
+    log.error("request failed", path=request.url.path, exc_info=e)
+    return problem("internal", "The server failed; the fault is in its log.")
+
+
+_HANDLERS: Final[Mapping[type[Exception], Callable[[Request, Any], Awaitable[Response]]]] = {
+    Rejected: _on_rejected,
+    ContractViolation: _on_violation,
+    CredentialInvalid: _on_credential,
+    CredentialRevoked: _on_contention,
+    Refused: _on_refused,
+    HTTPException: _on_http,
+    RequestValidationError: _on_validation,
+    ReceiptMismatch: _on_mismatch,
+    VersionConflict: _on_contention,
+    AccountExhausted: _on_contention,
+    StoreUnavailable: _on_contention,
+    Exception: _on_fault,
+}
+
+
+async def answer_exception(request: Request, e: Exception) -> Response:
+    """Answer an exception with its problem, where the framework does not do it."""
+    handler = next(_HANDLERS[kind] for kind in type(e).__mro__ if kind in _HANDLERS)
+    return await handler(request, e)
+
+
 def install(app: FastAPI) -> None:
     """Answer every exception that has a meaning with its problem."""
-
-    async def on_rejected(request: Request, e: Exception) -> Response:
-        assert isinstance(e, Rejected)
-        await _note(request, e.code)
-        return problem(e.code, e.message, pointers=e.pointers, next_step=e.next)
-
-    async def on_violation(_: Request, e: Exception) -> Response:
-        assert isinstance(e, ContractViolation)
-        return problem(e.code, e.message, pointers=e.pointers)
-
-    async def on_credential(request: Request, e: Exception) -> Response:
-        assert isinstance(e, CredentialInvalid)
-        await _note(request, e.code)
-        return problem(e.code, e.message)
-
-    async def on_refused(request: Request, e: Exception) -> Response:
-        assert isinstance(e, Refused)
-        await _note(request, e.code)
-        return problem(e.code, e.message, pointers=e.pointers, next_step=e.next, more=e.more)
-
-    async def on_http(_: Request, e: Exception) -> Response:
-        assert isinstance(e, HTTPException)
-        code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(e.status_code, "malformed")
-        return problem(code, str(e.detail), headers=e.headers)
-
-    async def on_validation(_: Request, e: Exception) -> Response:
-        assert isinstance(e, RequestValidationError)
-        faults = e.errors()
-        pointers = ["/" + "/".join(str(part) for part in fault["loc"][1:]) for fault in faults]
-        return problem("schema_invalid", "; ".join(f["msg"] for f in faults), pointers=pointers)
-
-    async def on_mismatch(_: Request, __: Exception) -> Response:
-        return problem("idempotency_mismatch", "This key was used before, with other content.")
-
-    async def on_contention(_: Request, __: Exception) -> Response:
-        return problem("gate_error", "The gate could not decide just now.")
-
-    async def on_fault(request: Request, e: Exception) -> Response:
-        log.error("request failed", path=request.url.path, exc_info=e)
-        return problem("internal", "The server failed; the fault is in its log.")
-
-    handlers: dict[type[Exception], Any] = {
-        Rejected: on_rejected,
-        ContractViolation: on_violation,
-        CredentialInvalid: on_credential,
-        CredentialRevoked: on_contention,
-        Refused: on_refused,
-        HTTPException: on_http,
-        RequestValidationError: on_validation,
-        ReceiptMismatch: on_mismatch,
-        VersionConflict: on_contention,
-        AccountExhausted: on_contention,
-        StoreUnavailable: on_contention,
-        Exception: on_fault,
-    }
-    for kind, handler in handlers.items():
+    for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
