@@ -1,6 +1,6 @@
 """Where time and identity come from: the one module that reads the clock and draws random ids."""
 
-import secrets
+import os
 import time
 from datetime import UTC, datetime
 from uuid import UUID
@@ -14,6 +14,6 @@ def now() -> datetime:
 def new_id() -> UUID:
     """Draw a UUID of version 7: random, and ordered by the millisecond of its making."""
     milliseconds = time.time_ns() // 1_000_000
-    low = secrets.randbits(74)
-    value = milliseconds << 80 | 0x7 << 76 | (low >> 62) << 64 | 0b10 << 62 | low & (1 << 62) - 1
+    drawn = int.from_bytes(os.urandom(10), "big")
+    value = milliseconds << 80 | 0x7 << 76 | (drawn >> 68) << 64 | 0b10 << 62 | drawn & (1 << 62) - 1
     return UUID(int=value)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 PREFIX: Final = "aosa_"
+_REMEMBERED: Final = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,8 @@ class AttemptTokens:
     def __init__(self, key: bytes) -> None:
         self._key = hmac.digest(key, b"attempt token", hashlib.sha256)
         self._receipts = hmac.digest(key, b"receipt", hashlib.sha256)
+        # What we once found to be ours stays ours: an attempt sends the same token with each of its callbacks.
+        self._ours: dict[str, AttemptClaim] = {}
 
     def mint(self, task_id: str, attempt: int, generation: int) -> str:
         """Compute the token of one generation of an attempt."""
@@ -32,11 +35,18 @@ class AttemptTokens:
 
     def read(self, token: str) -> AttemptClaim | None:
         """Read a token; None when we did not make it."""
+        known = self._ours.get(token)
+        if known is not None:
+            return known
         subject, _, mac = token.removeprefix(PREFIX).rpartition(".")
         if not token.startswith(PREFIX) or not hmac.compare_digest(mac.encode(), self._mac(subject).encode()):
             return None
         task_id, attempt, generation = subject.rsplit(".", 2)
-        return AttemptClaim(task_id=task_id, attempt=int(attempt), generation=int(generation))
+        claim = AttemptClaim(task_id=task_id, attempt=int(attempt), generation=int(generation))
+        if len(self._ours) >= _REMEMBERED:
+            self._ours.pop(next(iter(self._ours)))
+        self._ours[token] = claim
+        return claim
 
     def fingerprint(self, canonical: bytes) -> bytes:
         """Fingerprint a request for its receipt, keyed, so that a stolen receipt table tells nothing of contents."""

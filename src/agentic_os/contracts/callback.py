@@ -17,6 +17,7 @@ MAX_CALLBACK_BYTES = 1024 * 1024
 MAX_INLINE_ARTIFACT_BYTES = 256 * 1024
 MAX_CHECKPOINT_STATE_BYTES = 64 * 1024
 MARKED_KINDS = frozenset({"plan", "result"})
+_IDENTIFIED = (("steps", "id"), ("responds_to", "item_id"), ("options", "id"), ("tasks", "ref"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,8 +134,9 @@ def _check_content(artifact: dict[str, Any], path: tuple[str | int, ...]) -> Non
 
 def _identifiers(body: dict[str, Any]) -> Iterator[tuple[tuple[str | int, ...], list[Any]]]:
     """Pair the ids of each list, which must differ, with the path of the list and of the id in an item."""
-    for name, key in {"steps": "id", "responds_to": "item_id", "options": "id", "tasks": "ref"}.items():
-        yield ("body", name, key), [item[key] for item in body.get(name, ())]
+    for name, key in _IDENTIFIED:
+        if name in body:
+            yield ("body", name, key), [item[key] for item in body[name]]
     for index, task in enumerate(body.get("tasks", ())):
         yield (
             ("body", "tasks", index, "acceptance", "id"),

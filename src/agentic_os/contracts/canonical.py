@@ -46,13 +46,13 @@ def _same_in_orjson(value: JsonValue) -> bool:
     if kind is int:
         return bool(-MAX_INTEGER <= value <= MAX_INTEGER)
     if kind is dict:
-        for key, member in value.items():  # noqa: SIM110 - no generator: this walk is the cost
-            if not (type(key) is str and key.isascii() and _same_in_orjson(member)):
+        for key, member in value.items():  # no generator, and texts at once: this walk is the cost
+            if not (type(key) is str and key.isascii() and (type(member) is str or _same_in_orjson(member))):
                 return False
         return True
     if kind is list:
         for member in value:  # noqa: SIM110 - the same
-            if not _same_in_orjson(member):
+            if not (type(member) is str or _same_in_orjson(member)):
                 return False
         return True
     return False

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Final, Literal, TypeAlias, assert_never
+from typing import Any, Final, Literal, TypeAlias, TypeVar, assert_never
 
 from agentic_os.domain import events as e
 from agentic_os.domain.documents import (
@@ -48,7 +48,7 @@ FOLD_VERSION: Final = 1
 """Raised whenever the shape or the meaning of the folded state changes, so that stored rows are folded again."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # without slots, see changed
 class Attempt:
     """One execution by one executor; `number` is the fence, `generation` counts its tokens, `seq` its callbacks."""
 
@@ -119,7 +119,7 @@ class Ruling:
     bundle: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # without slots, see changed
 class Task:
     """A task as its events have made it. `version` counts them."""
 
@@ -183,6 +183,16 @@ class Task:
         return frozenset(held)
 
 
+_Folded = TypeVar("_Folded", "Task", "Attempt")
+
+
+def changed(value: _Folded, **changes: Any) -> _Folded:
+    """Copy a task or an attempt with some fields changed: dataclasses.replace, at a tenth of its cost."""
+    copy = object.__new__(type(value))
+    copy.__dict__.update(value.__dict__, **changes)
+    return copy
+
+
 def fold(events: Iterable[e.Event], task: Task | None = None) -> Task | None:
     """Fold events onto a task."""
     for event in events:
@@ -197,7 +207,7 @@ def evolve(task: Task | None, event: e.Event) -> Task:
             msg = f"a task's stream begins with task.created, not with {event.type}"
             raise TypeError(msg)
         return _created(event)
-    return replace(_apply(task, event), version=task.version + 1)
+    return changed(_apply(task, event), version=task.version + 1)
 
 
 def _created(event: e.TaskCreated) -> Task:
@@ -252,7 +262,7 @@ def _apply(task: Task, event: e.Event) -> Task:
         ):
             return _resulted(task, event)
         case e.UsageBooked(usage=usage):
-            return replace(task, spent=task.spent.plus(usage))
+            return changed(task, spent=task.spent.plus(usage))
         case _:
             return _moved(task, event)
 
@@ -271,28 +281,28 @@ def _moved(
 ) -> Task:
     match event:
         case e.ReviewTimedOut(subject="plan"):
-            return replace(task, plan=_timed_out(task.plan))
+            return changed(task, plan=_timed_out(task.plan))
         case e.ReviewTimedOut():
-            return replace(task, result=_timed_out(task.result))
+            return changed(task, result=_timed_out(task.result))
         case e.AttemptSuperseded():
             return _closed(task, "superseded")
         case e.RetryReleased(fresh=fresh):
-            ready = replace(task, phase="ready", retry_at=None, waits="")
+            ready = changed(task, phase="ready", retry_at=None, waits="")
             return (
-                replace(ready, retries={}, excluded=(), revisions=0, reworks=0, replans=0) if fresh else ready
+                changed(ready, retries={}, excluded=(), revisions=0, reworks=0, replans=0) if fresh else ready
             )
         case e.TaskReassigned(assignee=assignee):
             under_review = task.phase in ("plan_review", "result_review", "received")
             phase: Phase = task.phase if under_review else "ready"
-            return replace(task, assignee=assignee, phase=phase, excluded=(), retry_at=None, waits="")
+            return changed(task, assignee=assignee, phase=phase, excluded=(), retry_at=None, waits="")
         case e.InputRequired(reason=reason):
-            return replace(task, phase="input_required", waits=reason, retry_at=None)
+            return changed(task, phase="input_required", waits=reason, retry_at=None)
         case e.TaskDeadLettered(reason=reason):
-            return replace(task, phase="dead_letter", waits=reason, retry_at=None)
+            return changed(task, phase="dead_letter", waits=reason, retry_at=None)
         case e.TaskFailed(reason=reason):
-            return replace(task, phase="failed", waits=reason, retry_at=None, authorisation=None)
+            return changed(task, phase="failed", waits=reason, retry_at=None, authorisation=None)
         case e.TaskCancelled():
-            return replace(
+            return changed(
                 task,
                 phase="cancelled",
                 retry_at=None,
@@ -301,7 +311,7 @@ def _moved(
                 result=_withdrawn(task.result),
             )
         case e.CallbackQuarantined(attempt=attempt, kind=kind):
-            return replace(task, quarantined=(*task.quarantined, (attempt, kind)))
+            return changed(task, quarantined=(*task.quarantined, (attempt, kind)))
         case _:
             assert_never(event)
 
@@ -316,7 +326,7 @@ def _ruled(task: Task, event: e.TaskAllowed | e.TaskDenied | e.DispatchDenied) -
     match event:
         case e.TaskAllowed(obligations=obligations):
             ranked = tuple(_ranked(c, obligations) for c in task.acceptance)
-            return replace(
+            return changed(
                 task,
                 phase="ready",
                 ruling=ruling,
@@ -325,9 +335,9 @@ def _ruled(task: Task, event: e.TaskAllowed | e.TaskDenied | e.DispatchDenied) -
                 acceptance=ranked,
             )
         case e.TaskDenied():
-            return replace(task, phase="rejected", ruling=ruling)
+            return changed(task, phase="rejected", ruling=ruling)
         case e.DispatchDenied():
-            return replace(task, ruling=ruling)
+            return changed(task, ruling=ruling)
 
 
 def _ranked(criterion: Criterion, obligations: Obligations) -> Criterion:
@@ -349,10 +359,10 @@ def _attempted(
         case e.AttemptDeclined():
             declined = _closed(task, "declined", event.seq, event.callback_id)
             excluded = task.attempt.executor if task.attempt else ""
-            return replace(declined, phase="ready", excluded=(*task.excluded, excluded))
+            return changed(declined, phase="ready", excluded=(*task.excluded, excluded))
         case e.AttemptFailed(failure="plan_infeasible"):
             failed = _closed(task, "failed", event.seq, event.callback_id)
-            return replace(failed, authorisation=None, replans=task.replans + 1)
+            return changed(failed, authorisation=None, replans=task.replans + 1)
         case e.AttemptFailed(failure=kind, retry_at=retry_at):
             return _awaiting_retry(_closed(task, "failed", event.seq, event.callback_id), kind, retry_at)
         case e.AttemptExpired(what=what, retry_at=retry_at):
@@ -375,13 +385,13 @@ def _offered(task: Task, event: e.AttemptOffered) -> Task:
         lease_seconds=event.lease_seconds,
     )
     evidence = {} if event.step == "execute" else task.evidence
-    return replace(task, phase="dispatched", attempt=attempt, past=past, evidence=evidence, waits="")
+    return changed(task, phase="dispatched", attempt=attempt, past=past, evidence=evidence, waits="")
 
 
 def _acked(task: Task, event: e.AttemptAcked) -> Task:
     if task.attempt is None:
         return task
-    attempt = replace(
+    attempt = changed(
         task.attempt,
         state="acked",
         seq=event.seq,
@@ -389,24 +399,24 @@ def _acked(task: Task, event: e.AttemptAcked) -> Task:
         lease_expires_at=event.lease_expires_at,
         generation=event.generation,
     )
-    return replace(task, attempt=attempt, phase="planning" if attempt.step == "plan" else "executing")
+    return changed(task, attempt=attempt, phase="planning" if attempt.step == "plan" else "executing")
 
 
 def _awaiting_retry(task: Task, kind: str, retry_at: datetime | None) -> Task:
     retries = {**task.retries, kind: task.retries.get(kind, 0) + 1}
-    return replace(task, phase="retry_wait" if retry_at else task.phase, retries=retries, retry_at=retry_at)
+    return changed(task, phase="retry_wait" if retry_at else task.phase, retries=retries, retry_at=retry_at)
 
 
 def _closed(task: Task, state: AttemptState, seq: int | None = None, callback: str | None = None) -> Task:
     if task.attempt is None or not task.attempt.is_open:
         return task
-    attempt = replace(
+    attempt = changed(
         task.attempt,
         state=state,
         seq=task.attempt.seq if seq is None else seq,
         last_callback=task.attempt.last_callback if callback is None else callback,
     )
-    return replace(task, attempt=attempt)
+    return changed(task, attempt=attempt)
 
 
 def _reported(
@@ -414,7 +424,7 @@ def _reported(
 ) -> Task:
     if task.attempt is None:
         return task
-    attempt = replace(
+    attempt = changed(
         task.attempt,
         state="running",
         seq=event.seq,
@@ -423,10 +433,10 @@ def _reported(
         progress_at=event.at if isinstance(event, e.ProgressReported) else task.attempt.progress_at,
     )
     if isinstance(event, e.EvidenceAdded):
-        return replace(
+        return changed(
             task, attempt=attempt, evidence={**task.evidence, event.evidence.criterion_id: event.evidence}
         )
-    return replace(task, attempt=attempt)
+    return changed(task, attempt=attempt)
 
 
 def _planned(
@@ -435,21 +445,21 @@ def _planned(
     match event:
         case e.PlanSubmitted():
             submitted = _closed(task, "submitted", event.seq, event.callback_id)
-            return replace(submitted, phase="plan_review", plan=_submission(task, event), items=())
+            return changed(submitted, phase="plan_review", plan=_submission(task, event), items=())
         case e.PlanVoted():
-            return replace(task, plan=_voted(task.plan, event))
+            return changed(task, plan=_voted(task.plan, event))
         case e.PlanApproved():
             authorisation = Authorisation(
                 digest=event.digest, version=event.version, bundle=event.bundle, approvers=event.approvers
             )
-            return replace(
+            return changed(
                 task, phase="ready", plan=_decided(task.plan, "approved"), authorisation=authorisation
             )
         case e.PlanReturned():
             plan = _decided(task.plan, "returned")
-            return replace(task, phase="ready", plan=plan, items=event.items, revisions=task.revisions + 1)
+            return changed(task, phase="ready", plan=plan, items=event.items, revisions=task.revisions + 1)
         case e.PlanRejected():
-            return replace(task, phase="rejected", plan=_decided(task.plan, "rejected"))
+            return changed(task, phase="rejected", plan=_decided(task.plan, "rejected"))
 
 
 def _resulted(
@@ -459,7 +469,7 @@ def _resulted(
     match event:
         case e.ResultSubmitted():
             submitted = _closed(task, "submitted", event.seq, event.callback_id)
-            return replace(
+            return changed(
                 submitted,
                 phase="result_review",
                 result=_submission(task, event),
@@ -468,16 +478,16 @@ def _resulted(
                 artifacts={**task.artifacts, **{a.name: a.version for a in event.artifacts}},
             )
         case e.ResultVoted():
-            return replace(task, result=_voted(task.result, event))
+            return changed(task, result=_voted(task.result, event))
         case e.ResultReturned():
             result = _decided(task.result, "returned")
-            return replace(task, phase="ready", result=result, items=event.items, reworks=task.reworks + 1)
+            return changed(task, phase="ready", result=result, items=event.items, reworks=task.reworks + 1)
         case e.ResultRejected():
-            return replace(
+            return changed(
                 task, phase="rejected", result=_decided(task.result, "rejected"), authorisation=None
             )
         case e.TaskCompleted():
-            return replace(
+            return changed(
                 task, phase="completed", result=_decided(task.result, "approved"), authorisation=None
             )
 

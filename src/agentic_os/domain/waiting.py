@@ -36,8 +36,9 @@ def deadlines(task: Task) -> tuple[Deadline, ...]:
         found.append(Deadline(kind="lease", ref=str(attempt.number), at=attempt.lease_expires_at))
     if task.phase == "retry_wait" and task.retry_at is not None:
         found.append(Deadline(kind="retry", ref=str(attempt.number if attempt else 0), at=task.retry_at))
-    for subject, submission in (("plan", task.plan), ("result", task.result)):
-        if submission and submission.review_deadline and task.phase == f"{subject}_review":
+    if task.phase in ("plan_review", "result_review"):
+        subject, submission = ("plan", task.plan) if task.phase == "plan_review" else ("result", task.result)
+        if submission and submission.review_deadline:
             found.append(
                 Deadline(kind="review", ref=f"{subject}:{submission.version}", at=submission.review_deadline)
             )
