@@ -1,5 +1,6 @@
 """The only place where implementations are chosen and joined; tests and production share it."""
 
+import gc
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -35,6 +36,7 @@ from agentic_os.postgres.work_queue import PostgresWorkQueue
 log = structlog.get_logger()
 
 CALLBACK_PATH: Final = "/api/executions/callback"
+_YOUNG: Final = (20_000, 20, 50)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +65,17 @@ async def open_backend(parts: Parts) -> AsyncIterator[Backend]:
         await pool.close()
         if parts.control_plane is not None:
             await parts.control_plane.aclose()
+
+
+def settle() -> None:
+    """Tell the collector, once all is joined, that what is there now lives as long as the process.
+
+    Looking at it again and again would be a sixth of each request; and what a request makes, it also lets go of,
+    so the young are looked at less often as well.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_YOUNG)
 
 
 def _join(parts: Parts, pool: Pool) -> Backend:

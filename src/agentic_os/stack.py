@@ -1,7 +1,6 @@
 """The whole stack in one process: the database, the API, the worker, and the control plane's own server beside them."""
 
 import asyncio
-import gc
 import hashlib
 import os
 import signal
@@ -19,7 +18,7 @@ from pydantic import SecretStr
 
 from agentic_os.application.backend import Backend
 from agentic_os.application.ports import Principal
-from agentic_os.bootstrap import Parts, open_backend
+from agentic_os.bootstrap import Parts, open_backend, settle
 from agentic_os.companion import CompanionFailed, running_companion
 from agentic_os.control_plane import Companion, CompanionSettings, ControlPlane, ControlPlaneError, Plugin
 from agentic_os.control_plane import Settings as PlaneSettings
@@ -207,9 +206,7 @@ class _Stack:
                 Endpoint(url=self._url, board_url=self._board_url if companion else None, pid=os.getpid())
             )
             exits.callback(home.withdraw)
-            # What lives as long as the process is no garbage; looking at it again and again is a sixth of each request.
-            gc.collect()
-            gc.freeze()
+            settle()
             self._say_where()
             await server.stopped.wait()
 
@@ -270,6 +267,7 @@ class _Stack:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             timeout_graceful_shutdown=_DRAIN,
             h11_max_incomplete_event_size=64 * 1024,
         )

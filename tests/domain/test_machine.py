@@ -115,7 +115,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert [] == decided or getattr(command, "digest", None) != OTHER, "a vote on something else counted"
         for event in decided:
             self.ledger.enter(event)
-            self.stored.append(encode_event(event, UUID(int=len(self.stored)), ENVELOPE))
+            self.stored.append(encode_event(event, str(UUID(int=len(self.stored))), ENVELOPE))
             assert event == decode_payload(self.stored[-1])
         self.task = fold(decided, self.task)
         assert [] == decide(command, self.task)

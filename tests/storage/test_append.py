@@ -375,14 +375,15 @@ async def test_a_callback_that_progress_overtook_is_a_conflict(
     log: PostgresEventLog, owner: psycopg.Connection, batch_of: BatchOf
 ):
     """Progress leaves no event, so its place in the order is checked too, within one attempt and token."""
-    owner.execute("insert into es.progress values ('t', 2, 1, 5, 'half', now())")
-    guard = SeqGuard(task_id="t", attempt=2, generation=1, seq=5)
+    owner.execute("insert into es.progress values ('lab:a', 2, 1, 5, 'half', now())")
+    guard = SeqGuard(attempt=2, generation=1, seq=5)
 
     for overtaken in (guard, replace(guard, seq=4)):
         with pytest.raises(VersionConflict):
             await log.append(batch_of(("lab:a", 0), seq_guard=overtaken))
 
     in_order = [replace(guard, seq=6), replace(guard, attempt=3), replace(guard, generation=2)]
-    for version, each in enumerate([*in_order, replace(guard, task_id="u")]):
+    for version, each in enumerate(in_order):
         await log.append(batch_of(("lab:a", version), seq_guard=each))
-    assert {"lab:a": [1, 2, 3, 4]} == versions(owner)
+    await log.append(batch_of(("lab:b", 0), seq_guard=guard))
+    assert {"lab:a": [1, 2, 3], "lab:b": [1]} == versions(owner)

@@ -17,7 +17,7 @@ from agentic_os.domain import commands as c
 from agentic_os.domain.documents import Artifact, Criterion, Evidence, Participant, Runtime, Usage
 from agentic_os.domain.policy import Obligations, Verdict
 from agentic_os.domain.task import Task
-from agentic_os.postgres import event_log
+from agentic_os.postgres import event_log, parts
 from agentic_os.postgres.event_log import PostgresEventLog
 from agentic_os.postgres.pool import Pool
 from agentic_os.postgres.rebuild import rebuild
@@ -412,7 +412,8 @@ async def test_a_new_release_folds_old_rows_again(
     told: None, pool: Pool, owner: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ):
     """Once the fold has a new number, every load folds again, and a rebuild stores all rows under it."""
-    monkeypatch.setattr(event_log, "FOLD_VERSION", 2)
+    for module in (event_log, parts):
+        monkeypatch.setattr(module, "FOLD_VERSION", 2)
     owner.execute("update es.task set state = '{}'")
     log = PostgresEventLog(pool)
     loaded = await log.load("task-planned")

@@ -374,7 +374,6 @@ def _seq_guard(callback: Callback, caller: Caller) -> SeqGuard | None:
     if caller.claim is None:
         return None
     return SeqGuard(
-        task_id=callback.task_id,
         attempt=callback.attempt,
         generation=caller.claim.generation,
         seq=callback.seq,

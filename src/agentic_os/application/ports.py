@@ -88,9 +88,8 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeqGuard:
-    """What the append checks of coalesced progress, which leaves no event: none of it is at or after this seq."""
+    """What the append checks of the task's coalesced progress, which leaves no event: none is at or after this seq."""
 
-    task_id: str
     attempt: int
     generation: int
     seq: int

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,11 +26,10 @@ class _Connection(asyncio.Protocol):
         self._sent = 0.0
         self.latencies: list[float] = []
         self.refused = 0
-        self._transport: asyncio.Transport | None = None
+        self._transport: asyncio.WriteTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.WriteTransport", transport)  # uvloop's are no subclass
         self._send()
 
     def _send(self) -> None:

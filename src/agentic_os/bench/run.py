@@ -1,7 +1,8 @@
 """Run the measurements, one after the other."""
 
-import asyncio
 from collections.abc import Callable, Iterator
+
+import uvloop
 
 from agentic_os.bench.callbacks import callbacks
 from agentic_os.bench.database import appends, bench_database, starts
@@ -20,9 +21,9 @@ def run_bench(*, quick: bool, say: Callable[[str], None]) -> Iterator[Row]:
         yield from appends(databases, seconds, repeats)
     with bench_database(lambda _: None) as (databases, home):
         say("callbacks, beside an empty POST ...")
-        yield from asyncio.run(callbacks(databases, home, seconds, repeats))
+        yield from uvloop.run(callbacks(databases, home, seconds, repeats))
         say("the worker ...")
-        yield from asyncio.run(worker(databases, home, 50 if quick else 300))
+        yield from uvloop.run(worker(databases, home, 50 if quick else 300))
     if not quick:
         say("the demo ...")
         outcome = run_demo(None, lambda _: None)

@@ -1,7 +1,6 @@
 """Serve one application in a process of its own, for the load generator; speaks through its standard streams."""
 
 import asyncio
-import gc
 import json
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ import uvicorn
 import uvloop
 from fastapi import FastAPI, Request, Response
 
-from agentic_os.bootstrap import Parts, open_backend
+from agentic_os.bootstrap import Parts, open_backend, settle
 from agentic_os.governance import load_governance
 from agentic_os.http.app import create_app
 from agentic_os.hydration import load_definition
@@ -47,12 +46,13 @@ def _empty() -> FastAPI:
 
 
 async def _serve(app: FastAPI) -> None:
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False))
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=0, log_config=None, access_log=False, proxy_headers=False)
+    )
     serving = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110 - uvicorn offers no event for it
         await asyncio.sleep(0.01)
-    gc.collect()
-    gc.freeze()  # as the stack does once it serves
+    settle()  # as the stack does once it serves
     print(server.servers[0].sockets[0].getsockname()[1], flush=True)  # noqa: T201 - the parent reads it
     await asyncio.to_thread(sys.stdin.readline)
     server.should_exit = True

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Final, get_args
-from uuid import UUID
 
 import orjson
 from pydantic import Field, TypeAdapter
@@ -32,12 +31,12 @@ class UnreadableEvent(Exception):
     """A stored event is not one that this release knows."""
 
 
-def encode_event(event: AnyEvent, event_id: UUID, envelope: Envelope) -> str:
+def encode_event(event: AnyEvent, event_id: str, envelope: Envelope) -> str:
     """Write the payload that is stored and hashed: canonical JSON of the event and of who, when and why."""
     data = _adapter(type(event)).dump_python(event, mode="json")
     del data["type"]
     payload = {
-        "event_id": str(event_id),
+        "event_id": event_id,
         "type": event.type,
         "schema": SCHEMA_VERSION,
         "actor": envelope.actor,
@@ -87,8 +86,8 @@ def recorded(stream: str, version: int, payload: str, digest: bytes) -> Recorded
 
 
 def encode_task(task: Task) -> str:
-    """Write the folded state; the same state is the same text, byte for byte."""
-    return _task.dump_json(task).decode()
+    """Write the folded state, without what is as it is by default; the same state is the same text, byte for byte."""
+    return _task.dump_json(task, exclude_defaults=True).decode()
 
 
 def decode_task(state: str) -> Task:

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import Final
 
 import orjson
-from psycopg.types.json import Json
+from psycopg.types.json import Jsonb
 
 from agentic_os.domain.events import CallbackQuarantined, ResultSubmitted
 from agentic_os.domain.task import Task, evolve
 from agentic_os.postgres import codec
-from agentic_os.postgres.event_log import artifact_rows, deadline_rows, quarantine_row, task_row
+from agentic_os.postgres.parts import artifact_rows, deadline_rows, quarantine_row, task_columns
 from agentic_os.postgres.pool import Pool
 
 _PAGE: Final = 100
@@ -72,22 +72,17 @@ async def _rebuild_streams(pool: Pool, streams: list[str]) -> None:
             folding.add(stream, payload)
         for table in ("artifact", "quarantine", "deadline", "task"):
             await connection.execute(f"delete from es.{table} where task_id = any(%s)", (streams,))  # noqa: S608 - constants
-        rows = [task_row(task, folding.updated[stream]) for stream, task in folding.tasks.items()]
+        tasks = [
+            {"task_id": task.id, "version": task.version, **task_columns(task, folding.updated[stream])}
+            for stream, task in folding.tasks.items()
+        ]
+        due = [row for task in folding.tasks.values() for row in deadline_rows(task)]
+        for table, rows in (("task", tasks), ("deadline", due)):
+            await connection.execute(
+                f"insert into es.{table} select * from jsonb_populate_recordset(null::es.{table}, %s)",  # noqa: S608
+                (Jsonb(rows),),
+            )
         await connection.execute(
-            "select es.put_task(r) from jsonb_array_elements(%s::jsonb) r", (Json(rows),)
-        )
-        await connection.execute(
-            "select es.put_deadlines(%s::jsonb)",
-            (
-                Json(
-                    {
-                        "put": [row for task in folding.tasks.values() for row in deadline_rows(task)],
-                        "drop": [],
-                    }
-                ),
-            ),
-        )
-        await connection.execute(
-            "select es.put_rows(%s::jsonb)",
-            (Json({"artifact": folding.artifacts, "quarantine": folding.quarantine}),),
+            "select es.put_rows(%s)",
+            (Jsonb({"artifact": folding.artifacts, "quarantine": folding.quarantine}),),
         )

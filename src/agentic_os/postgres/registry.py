@@ -18,8 +18,9 @@ from agentic_os.application.ports import (
 from agentic_os.clock import now
 from agentic_os.domain.documents import JsonObject, Participant
 from agentic_os.domain.governance import AccountLinked, BundleApplied, PrincipalRegistered
+from agentic_os.postgres.appender import append_together
 from agentic_os.postgres.codec import decode_payload
-from agentic_os.postgres.event_log import batch_argument, call_append
+from agentic_os.postgres.parts import parts_of
 from agentic_os.postgres.pool import Connection, Pool
 
 _PRINCIPAL: Final = "p.id, p.name, p.kind, p.roles, p.owner, p.skills, p.capacity, p.revoked_at is not null"
@@ -67,8 +68,8 @@ class PostgresRegistry:
         batch = Batch(envelope=Envelope(actor=actor, at=now()), registry=[change], clears=["executor"])
         try:
             async with self._pool.connection() as connection, connection.transaction():
-                outcome, _ = await call_append(connection, batch_argument(batch)[1])
-                if outcome != "appended":
+                outcome = await append_together(connection, parts_of(batch)[2])
+                if outcome.name != "appended":
                     raise NameTaken(principal.name)
                 await _insert(connection, principal)
                 await connection.execute(
@@ -162,8 +163,8 @@ class PostgresRegistry:
             event = AccountLinked(principal=principal_id, control_plane=control_plane, account=account)
             change = RegistryChange(stream=stream, expected=row[0], events=[event])
             batch = Batch(envelope=Envelope(actor=actor, at=now()), registry=[change])
-            outcome, _ = await call_append(connection, batch_argument(batch)[1])
-            if outcome != "appended":
+            outcome = await append_together(connection, parts_of(batch)[2])
+            if outcome.name != "appended":
                 raise VersionConflict
             await connection.execute(
                 "insert into es.external_account (control_plane, account, principal) values (%s, %s, %s) "
@@ -190,8 +191,8 @@ class PostgresRegistry:
             batch = Batch(
                 envelope=Envelope(actor=actor, at=now(), reason="started with it"), registry=[change]
             )
-            outcome, _ = await call_append(connection, batch_argument(batch)[1])
-            if outcome != "appended":
+            outcome = await append_together(connection, parts_of(batch)[2])
+            if outcome.name != "appended":
                 raise VersionConflict
         return True
 
