@@ -13,6 +13,7 @@ drop function es.put_task(jsonb);
 --   _attempt ...     a conflict when progress of that attempt and generation is at or after this seq
 --   _more            {movements: [{account, spent, reserved, limit}], deadlines: {put: [{task_id, kind, ref, at}],
 --                    drop: [{task_id, kind, ref}]}, rows: {artifact, quarantine, progress: [...]},
+--                    adopted: [id of what was kept aside and no longer is],
 --                    stale: [task id], clears: [what, on which waiting tasks may go on, see es.waiting]}
 --   _following       whether es.append_all calls, which has taken the locks
 -- The outcome is one of
@@ -127,6 +128,9 @@ declare
 begin
     if more ? 'rows' then
         perform es.put_rows(more -> 'rows');
+    end if;
+    if more ? 'adopted' then
+        delete from es.quarantine q where more -> 'adopted' ? q.id;
     end if;
     if more ? 'deadlines' then
         perform es.put_deadlines(more -> 'deadlines');

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.domain.kit import AUTHORISED, DIRECT, EXECUTING, IN_PLAN_REVIEW, admit, cast, create
 from tests.domain.kit import given as history
 
-from agentic_os.application.brief import CONTRACT, END, INLINE_LIMIT, compose, section, with_section
+from agentic_os.application.brief import CONTRACT, END, INLINE_LIMIT, Carried, compose, section, with_section
 from agentic_os.contracts.canonical import canonical_json, digest_of
 from agentic_os.domain.documents import Budget, Criterion
 from agentic_os.domain.task import Task
@@ -61,7 +61,7 @@ def task_of(goal: str = "Goal", *criteria: str, **changes: Any) -> Task:
 
 def brief_of(task: Task, attempt: int = 1, plan: dict[str, Any] | None = None) -> dict[str, Any]:
     """Compose the brief of an attempt."""
-    return compose(task, attempt, plan=plan, lease_seconds=900, callback_url=CALLBACK)
+    return compose(task, attempt, carried=Carried(plan=plan), lease_seconds=900, callback_url=CALLBACK)
 
 
 def section_of(brief: dict[str, Any]) -> str:

@@ -194,6 +194,7 @@ def test_help_lists_what_may_be_done_now_and_no_more(phase: str):
     everything = available(task, Participant(id="root", kind="person", roles=ALL_ROLES))
     lines = [line.split("`")[1] for line in everything.splitlines()]
     wanted = WANTED.get(phase, {"cancel", "reassign"} if phase in LIVE else set()) | {"help", "status"}
+    wanted |= {"hold"} if phase in LIVE else set()
     assert wanted == {parse(line)[0].verb for line in lines}
     accepting = [parse(line)[0] for line in lines if line.startswith(("/approve", "/accept"))]
     assert all(directive.digest for directive in accepting)

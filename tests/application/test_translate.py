@@ -29,6 +29,7 @@ COMMANDS = {
     "result_marked": c.SubmitResult,
     "evidence": c.AddEvidence,
     "failure": c.ReportFailure,
+    "escalation": c.Escalate,
 }
 DIGEST = "sha256:" + hashlib.sha256(b"hello").hexdigest()
 

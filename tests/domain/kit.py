@@ -11,9 +11,10 @@ from agentic_os.domain import commands as c
 from agentic_os.domain import events as e
 from agentic_os.domain.decide import decide
 from agentic_os.domain.documents import Participant, Runtime
+from agentic_os.domain.evolution import fold
 from agentic_os.domain.policy import Hook, Obligations, Reviewers, Verdict
 from agentic_os.domain.rejection import Rejected
-from agentic_os.domain.task import Task, fold
+from agentic_os.domain.task import Task
 
 START = datetime(2030, 1, 1, 12, tzinfo=UTC)
 ACK_SECONDS, LEASE_SECONDS, DEADLINE_SECONDS = 300, 900, 3600

@@ -11,6 +11,7 @@ WRITES = (
     | e.ProgressReported
     | e.EvidenceAdded
     | e.ReportRecorded
+    | e.EscalationRaised
     | e.UsageBooked
     | e.PlanSubmitted
     | e.ResultSubmitted
@@ -42,13 +43,21 @@ class Ledger:
     submitted: str | None = None
     authorised: str | None = None
     ended: bool = False
+    adopted: int | None = None
+    on_hold: bool = False
 
     def enter(self, event: e.Event) -> None:
         """Enter one event; an assertion fails when the history must not hold it."""
         assert not self.ended or isinstance(event, e.CallbackQuarantined), f"{event.type} after the end"
         if isinstance(event, WRITES) and not isinstance(event, e.UsageBooked):
-            assert event.attempt == self.open, f"{event.type} of a closed attempt"
-        if isinstance(event, e.AttemptOffered):
+            own = self.adopted if isinstance(event, e.PlanSubmitted | e.ResultSubmitted) else None
+            assert event.attempt in (self.open, own), f"{event.type} of a closed attempt"
+        self.adopted = event.attempt if isinstance(event, e.QuarantineAdopted) else None
+        if isinstance(event, e.EscalationRaised) and event.blocking:
+            self.open = None
+        if isinstance(event, e.TaskHeld | e.HoldReleased):
+            self.on_hold = isinstance(event, e.TaskHeld)
+        elif isinstance(event, e.AttemptOffered):
             self._offered(event)
         elif isinstance(event, e.PlanSubmitted):
             self.submitted, self.voters = event.digest, set()
@@ -64,6 +73,7 @@ class Ledger:
 
     def _offered(self, event: e.AttemptOffered) -> None:
         assert self.open is None, "two open attempts"
+        assert not self.on_hold, "an attempt was opened under a hold"
         assert self.numbers == [] or self.numbers[-1] < event.attempt, "an attempt number was used twice"
         assert event.step != "execute" or not self.planned or self.authorised, "executes what nobody approved"
         self.open = event.attempt

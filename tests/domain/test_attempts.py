@@ -228,6 +228,20 @@ def test_usage_adds_up():
     assert Usage(input_tokens=2, output_tokens=4, cost_microusd=6, tool_calls=8) == task.spent
 
 
+@pytest.mark.parametrize("budget", [Budget(tokens=10), Budget(cost_microusd=10)])
+def test_over_its_budget_an_attempt_may_only_finish(budget: Budget):
+    """The callback that passes the limit is taken, later ones are refused, and a result or failure still counts."""
+    spent = Usage(input_tokens=6, output_tokens=5, cost_microusd=11)
+    history = (create(budget=budget), admit(result_review=True), offer(), ack())
+
+    over = given(*history, heartbeat(usage=spent))
+
+    over.when(heartbeat(seq=3)).refused("budget_exceeded")
+    assert "result_review" == over.and_then(submit_result(seq=3)).task.phase
+    failed = over.and_then(fail("tool", seq=3), c.Retry(by="rita", reason=""))
+    assert "input_required" == failed.and_then(offer(2)).task.phase
+
+
 # Retries
 
 
@@ -241,7 +255,8 @@ def test_each_class_of_failure_has_its_own_budget_and_then_a_dead_letter(failure
         task = given(*history, fail(failure, attempt=done + 1)).task
         expected = at(20 + min(10 * 2**done, 300))
         assert ("retry_wait", expected) == (task.phase, task.retry_at)
-        history = (*history, fail(failure, attempt=done + 1), fire("retry", f"{done + 1}", 9999))
+        broke = replace(fail(failure, attempt=done + 1), message=f"It broke differently, {done}.")
+        history = (*history, broke, fire("retry", f"{done + 1}", 9999))
         history = (*history, offer(done + 2), ack(attempt=done + 2))
     assert "dead_letter" == given(*history, fail(failure, attempt=budget + 1)).task.phase
 
@@ -403,7 +418,7 @@ def test_one_plan_and_one_result_of_a_closed_attempt_are_kept_aside():
     """The first late plan and result of an attempt are kept, a second of either is not, and the task stays as it is."""
     ended = given(*PHASES["completed"])
     kept = ended.and_then(quarantine(), quarantine(kind="plan", quarantine_id="r"))
-    assert ((1, "result"), (1, "plan")) == kept.task.quarantined
+    assert [(1, "result"), (1, "plan")] == [(q.attempt, q.kind) for q in kept.task.quarantined]
     assert replace(ended.task, version=kept.task.version, quarantined=kept.task.quarantined) == kept.task
     kept.when(quarantine(quarantine_id="s", callback_id="another")).nothing()
 

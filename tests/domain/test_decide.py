@@ -99,6 +99,20 @@ RESULT_SUBMITTED = e.ResultSubmitted(
     at=at(20),
     **RESULT,
 )
+RAISED = e.EscalationRaised(
+    attempt=1,
+    seq=2,
+    callback_id="ada-1-2",
+    lease_expires_at=at(920),
+    question_id="q1",
+    question="Which?",
+    context="",
+    options=(),
+    default_option=None,
+    blocking=True,
+    answer_deadline=at(20 + DEADLINE_SECONDS),
+    at=at(20),
+)
 CREATED = e.TaskCreated(
     task_id="t-1",
     title="Title",
@@ -417,6 +431,51 @@ CASES = (
         (e.RetryReleased(reason="again", fresh=True),),
         "ready",
     ),
+    Case(
+        "ask a person",
+        EXECUTING,
+        c.Escalate(**sender(), question="Which?", blocking=True),
+        (RAISED,),
+        "input_required",
+    ),
+    Case(
+        "answer",
+        (*EXECUTING, c.Escalate(**sender(), question="Which?", blocking=True)),
+        c.Answer(by="rita", question_id="q1", text="That one."),
+        (e.EscalationAnswered(question_id="q1", option=None, text="That one.", by="rita", defaulted=False),),
+        "ready",
+    ),
+    Case(
+        "nobody answers",
+        (*EXECUTING, c.Escalate(**sender(), question="Which?", blocking=True)),
+        fire("escalation", "q1", 20 + DEADLINE_SECONDS),
+        (e.EscalationTimedOut(question_id="q1"),),
+        "input_required",
+    ),
+    Case(
+        "hold",
+        DIRECT,
+        c.PutOnHold(by="rita", reason="Frozen."),
+        (e.TaskHeld(reason="Frozen.", by="rita", cause="operator"),),
+        "ready",
+    ),
+    Case(
+        "release a hold",
+        (*DIRECT, c.PutOnHold(by="rita", reason="Frozen.")),
+        c.ReleaseHold(by="rita", reason=""),
+        (e.HoldReleased(reason="", by="rita"),),
+        "ready",
+    ),
+    Case(
+        "adopt",
+        (*EXECUTING, fire("lease", "1", 910), quarantine()),
+        c.Adopt(quarantine_id="q", by="rita", reason="Good.", late=submit_result()),
+        (
+            e.QuarantineAdopted(quarantine_id="q", attempt=1, kind="result", by="rita", reason="Good."),
+            RESULT_SUBMITTED,
+        ),
+        "result_review",
+    ),
     Case("reassign", DIRECT, REASSIGN, (e.TaskReassigned(assignee="bob", reason="/reassign bob"),), "ready"),
     Case(
         "reassign under review",
@@ -522,6 +581,17 @@ ACTS_IN: dict[str, tuple[Callable[[Task], c.Command], frozenset[str]]] = {
     "result deadline": (lambda _: fire("review", "result:1", 9999), frozenset({"result_review"})),
     "unknown deadline": (lambda _: fire("birthday", "1", 9999), frozenset()),
     "quarantine": (lambda _: quarantine(), frozenset(PHASES)),
+    "escalate": (
+        lambda _: c.Escalate(**sender(seq=9), question="Which?", blocking=False),
+        frozenset({"planning", "executing"}),
+    ),
+    "answer": (lambda _: c.Answer(by="rita", question_id="q1", text="This."), frozenset()),
+    "hold": (lambda _: c.PutOnHold(by="rita", reason=""), LIVE),
+    "release": (lambda _: c.ReleaseHold(by="rita", reason=""), frozenset()),
+    "adopt": (
+        lambda _: c.Adopt(quarantine_id="q", by="rita", reason="", late=submit_result()),
+        frozenset(),
+    ),
 }
 
 

@@ -29,10 +29,11 @@ from agentic_os.application.ports import Envelope
 from agentic_os.domain import commands as c
 from agentic_os.domain import events as e
 from agentic_os.domain.decide import decide
-from agentic_os.domain.documents import Budget, Criterion, Evidence, Participant, Usage
+from agentic_os.domain.documents import Budget, Criterion, Evidence, Option, Participant, Usage
+from agentic_os.domain.evolution import fold
 from agentic_os.domain.policy import Reviewers
 from agentic_os.domain.rejection import Rejected
-from agentic_os.domain.task import ENDS, Task, fold
+from agentic_os.domain.task import ENDS, Task
 from agentic_os.domain.waiting import deadlines, waiting_for
 from agentic_os.postgres.codec import decode_payload, decode_task, encode_event, encode_task
 
@@ -51,15 +52,15 @@ OTHER = "0" * 64
 ENVELOPE = Envelope(actor="somebody", at=START)
 FITTING = {
     "received": ("admit",),
-    "ready": ("offer",) * 8 + ("reassign", "ask for input"),
+    "ready": ("offer",) * 8 + ("reassign", "ask for input", "hold", "unhold", "unhold"),
     "dispatched": ("ack",) * 6 + ("decline", "reassign"),
     "planning": ("plan",) * 5 + ("heartbeat", "fail"),
     "plan_review": ("vote",) * 9 + ("reassign",),
-    "executing": ("result",) * 4 + ("heartbeat", "progress", "evidence", "record", "fail", "ack"),
+    "executing": ("result",) * 4 + ("heartbeat", "progress", "evidence", "record", "fail", "ack", "ask"),
     "result_review": ("vote",) * 9 + ("reassign",),
-    "retry_wait": ("retry",),
+    "retry_wait": ("retry", "adopt"),
     "dead_letter": ("retry",),
-    "input_required": ("retry",),
+    "input_required": ("answer", "answer", "retry"),
 }
 """What moves a task on, for each phase; much else may come in between."""
 
@@ -144,7 +145,8 @@ class AnyOrder(RuleBasedStateMachine):
                 self._put(c.FireDeadline(kind=deadline.kind, ref=deadline.ref, at=at(self.seconds)))
 
     @rule(
-        kind=st.sampled_from(["ack", "lease", "retry", "review"]), ref=st.sampled_from(["1", "2", "plan:1"])
+        kind=st.sampled_from(["ack", "lease", "retry", "review", "escalation"]),
+        ref=st.sampled_from(["1", "2", "plan:1", "q1"]),
     )
     def a_stale_timer_fires(self, kind: str, ref: str) -> None:
         """Fire a timer for what may be long gone."""
@@ -153,7 +155,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(kind=st.sampled_from(["plan", "result"]), attempt=st.integers(1, 2))
     def something_late_is_kept_aside(self, kind: str, attempt: int) -> None:
         """Keep a late plan or result aside."""
-        self._put(quarantine(kind=kind, attempt=attempt))
+        self._put(quarantine(quarantine_id=f"{kind}-{attempt}", kind=kind, attempt=attempt))
 
     @precondition(lambda self: self.task.version > 25)
     @rule()
@@ -258,6 +260,47 @@ class AnyOrder(RuleBasedStateMachine):
 
     def _retry(self, draw: Draw, *, stale: bool) -> c.Command:  # noqa: ARG002 - all are called alike
         return c.Retry(by="rita", reason="", fresh=draw(st.booleans()))
+
+    def _ask(self, draw: Draw, *, stale: bool) -> c.Command:
+        options = (Option(id="a", label="A"), Option(id="b", label="B"))
+        sent = self._sender(draw, stale=stale)
+        return c.Escalate(
+            **sent,
+            question="Which?",
+            blocking=draw(st.booleans()),
+            options=options,
+            default_option=draw(st.sampled_from(["a", None])),
+        )
+
+    def _answer(self, draw: Draw, *, stale: bool) -> c.Command:
+        open_ids = [q.id for q in self.task.questions] or ["q1"]
+        named = "q9" if stale else draw(st.sampled_from(open_ids))
+        return c.Answer(by="rita", question_id=named, text=draw(st.sampled_from(["a", "b", "c"])))
+
+    def _hold(self, draw: Draw, *, stale: bool) -> c.Command:  # noqa: ARG002 - all are called alike
+        return c.PutOnHold(by=draw(st.sampled_from(["rita", "otto"])), reason="")
+
+    def _unhold(self, draw: Draw, *, stale: bool) -> c.Command:  # noqa: ARG002 - all are called alike
+        return c.ReleaseHold(by="rita", reason="")
+
+    def _adopt(self, draw: Draw, *, stale: bool) -> c.Command:
+        kept = draw(st.sampled_from(self.task.quarantined)) if self.task.quarantined and not stale else None
+        executors = {a.number: a.executor for a in (*self.task.past, self.task.attempt) if a}
+        sent = {
+            "attempt": kept.attempt if kept else 1,
+            "executor": executors.get(kept.attempt if kept else 1, "ada"),
+            "seq": 0,
+            "callback_id": "late",
+            "at": at(self.seconds),
+            "digest": digest(draw(st.sampled_from("fg"))),
+            "answers": frozenset(item.id for item in self.task.items),
+        }
+        late = (
+            c.SubmitPlan(**sent, plan={})
+            if kept and kept.kind == "plan"
+            else c.SubmitResult(**sent, outcome="success", result={})
+        )
+        return c.Adopt(quarantine_id=kept.id if kept else "none", by="rita", reason="r", late=late)
 
     def _reassign(self, draw: Draw, *, stale: bool) -> c.Command:  # noqa: ARG002 - all are called alike
         return c.Reassign(assignee=draw(st.sampled_from([None, "role:writer", *EXECUTORS])), reason="")

@@ -10,12 +10,13 @@ from tests.desk import BODIES, Desk, callback, token
 
 from agentic_os.contracts.schema import callback_examples
 
-REPORTS = ("review", "checkpoint", "task_request", "tool_event", "handoff", "escalation")
+REPORTS = ("review", "checkpoint", "task_request", "tool_event", "handoff")
 EVENTS = {
     "heartbeat": "lease.renewed",
     "progress": "progress.reported",
     "evidence": "evidence.added",
     **dict.fromkeys(REPORTS, "report.recorded"),
+    "escalation": "escalation.raised",
     "failure": "attempt.failed",
 }
 
@@ -29,6 +30,8 @@ async def test_every_kind_is_accepted_and_leaves_its_event(desk: Desk) -> None:
     for seq, (kind, event_type) in enumerate(EVENTS.items(), 2):
         before = await desk.backend.log.read_stream(task_id)
         document = examples[kind] | {"task_id": task_id, "seq": seq}
+        if kind == "escalation":
+            document["body"]["blocking"] = False  # one that blocks closes the attempt, see test_steering
         answer = await desk.send(document, attempt_token)
         assert 202 == answer.status_code, answer.text
         new = (await desk.backend.log.read_stream(task_id))[len(before) :]

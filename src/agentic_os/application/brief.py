@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from agentic_os.contracts.canonical import canonical_json
@@ -23,10 +24,20 @@ _NEXT: Final = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carried:
+    """What earlier attempts left for this one: the approved plan, the last checkpoint, hand-offs to its role."""
+
+    plan: Mapping[str, Any] | None = None
+    checkpoint: Mapping[str, Any] | None = None
+    handoffs: Sequence[Mapping[str, Any]] = ()
+
+
 def compose(
-    task: Task, attempt: int, *, plan: Mapping[str, Any] | None, lease_seconds: int, callback_url: str
+    task: Task, attempt: int, *, carried: Carried, lease_seconds: int, callback_url: str
 ) -> dict[str, Any]:
-    """Compose the brief of an attempt; `plan` is the document of the approved plan, where there is one."""
+    """Compose the brief of an attempt."""
+    plan = carried.plan
     step = task.next_step
     approved = None
     if task.authorisation is not None and plan is not None:
@@ -51,9 +62,22 @@ def compose(
         "plan": approved,
         "review_items": [{"id": i.id, "text": i.text} for i in task.items],
         "review": None,
-        "answers": [],
-        "handoffs": [],
-        "resume": None,
+        "answers": [
+            {
+                "id": a.question_id,
+                "question": a.question,
+                "option": a.option,
+                "text": a.text,
+                "by": a.by,
+                "defaulted": a.defaulted,
+            }
+            for a in task.answers
+        ],
+        "handoffs": [
+            {"to_role": h["to_role"], "reason": h["reason"], "payload": h["payload"]}
+            for h in carried.handoffs
+        ],
+        "resume": _resume(task, carried),
         "output_schema": None,
         "budget": {
             "cost_microusd": task.budget.cost_microusd,
@@ -65,6 +89,15 @@ def compose(
         "callback_url": callback_url,
         "next": _NEXT[step],
     }
+
+
+def _resume(task: Task, carried: Carried) -> dict[str, Any] | None:
+    checkpoint = None
+    if carried.checkpoint is not None:
+        checkpoint = {"note": carried.checkpoint["note"], "state": carried.checkpoint.get("state")}
+    if checkpoint is None and task.session is None:
+        return None
+    return {"checkpoint": checkpoint, "session": task.session}
 
 
 def section(brief: Mapping[str, Any], digest: str, brief_url: str) -> str:
@@ -93,6 +126,9 @@ def _readable(brief: Mapping[str, Any]) -> str:
         "Acceptance", [f"`{c['id']}` {c['text']} (evidence: {c['rank']})" for c in brief["acceptance"]]
     )
     lines += _list("Review items to answer", [f"`{i['id']}` {i['text']}" for i in brief["review_items"]])
+    lines += _list(
+        "Answers", [f"`{a['id']}` {a['question']} → {a['option'] or a['text']}" for a in brief["answers"]]
+    )
     if brief["plan"]:
         steps = [f"`{s['id']}` {s['title']}" for s in brief["plan"]["steps"]]
         lines += _list(f"Approved plan, version {brief['plan']['version']}", steps)

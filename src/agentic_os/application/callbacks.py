@@ -31,6 +31,7 @@ from agentic_os.contracts.canonical import JsonValue, canonical_json
 from agentic_os.contracts.strict_json import parse_json
 from agentic_os.contracts.violation import ContractViolation
 from agentic_os.domain import commands as c
+from agentic_os.domain.attempts import over_budget
 from agentic_os.domain.rejection import Rejected
 from agentic_os.domain.task import Task
 
@@ -284,13 +285,15 @@ class Callbacks:
         fire = c.FireDeadline(kind="lease", ref=str(callback.attempt), at=envelope.at)
         handled = await handle(self._log, callback.task_id, lambda _: fire, envelope)
         if callback.kind in ("plan", "result"):
+            artifacts, body = translate.split_artifacts(callback.body)
+            await self._keep(artifacts)  # it may be adopted, and then its bytes must be there
             late = c.Quarantine(
                 quarantine_id=str(new_id()),
                 attempt=callback.attempt,
                 callback_id=callback.callback_id,
                 kind="plan" if callback.kind == "plan" else "result",
                 reason=refusal.code,
-                body=translate.split_artifacts(callback.body)[1],
+                body=body,
                 at=envelope.at,
             )
             handled = await handle(self._log, callback.task_id, lambda _: late, envelope)
@@ -394,13 +397,21 @@ def _answer(task: Task, event_ids: Sequence[str], kind: str) -> str:
         "event_ids": list(event_ids),
         "task_version": task.version,
         "phase": task.phase,
-        "directive": "continue" if is_open else "stop",
+        "directive": _directive(task, is_open=is_open),
         "lease_expires_at": lease,
         "budget_left": budget_left(task),
     }
     if kind == "ack" and attempt is not None:
         answer["generation"] = attempt.generation
     return orjson.dumps(answer, option=orjson.OPT_UTC_Z).decode()
+
+
+def _directive(task: Task, *, is_open: bool) -> str:
+    if not is_open:
+        return "stop"
+    if over_budget(task):
+        return "stop"
+    return "hold" if task.holds else "continue"
 
 
 def budget_left(task: Task) -> dict[str, int | None]:

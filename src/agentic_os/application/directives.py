@@ -5,12 +5,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
+from agentic_os.application import translate
 from agentic_os.application.handle import handle
 from agentic_os.application.ports import DirectiveReceipt, Envelope, EventLog, IssueBook, Principal, Registry
 from agentic_os.clock import new_id, now
 from agentic_os.domain import commands as c
 from agentic_os.domain.directive import DECIDING, VERBS, Directive, parse
 from agentic_os.domain.documents import Participant
+from agentic_os.domain.escalations import answer_line
+from agentic_os.domain.quarantine import found
 from agentic_os.domain.rejection import Rejected
 from agentic_os.domain.reviews import approval_line
 from agentic_os.domain.task import Task
@@ -25,6 +28,10 @@ _ROLE: Final = {
     "cancel": "operator",
     "retry": "operator",
     "reassign": "operator",
+    "answer": "operator",
+    "hold": "operator",
+    "unhold": "operator",
+    "adopt": "operator",
     "status": "viewer",
     "help": "viewer",
 }
@@ -37,6 +44,10 @@ _MEANING: Final = {
     "cancel": "call the task off",
     "retry": "send a stuck task on; `/retry fresh` forgets its counts",
     "reassign": "give the task to another executor (@name) or role (role:name)",
+    "answer": "answer an executor's question, with one of its options or in words",
+    "hold": "let no further attempt be opened",
+    "unhold": "release every hold",
+    "adopt": "take in a late plan or result that is kept aside",
     "status": "say what the task waits for",
     "help": "list what you may do now",
 }
@@ -67,10 +78,10 @@ class Directives:
         self, task_id: str, text: str, principal: Principal | None, source: Source
     ) -> Sequence[DirectiveReceipt]:
         """Carry out the directives of a text, and store a receipt for each; none found, none given."""
-        found = parse(text)
-        deciding = [d for d in found if d.verb in DECIDING]
+        directives = parse(text)
+        deciding = [d for d in directives if d.verb in DECIDING]
         receipts = []
-        for directive in found:
+        for directive in directives:
             try:
                 if len(deciding) > 1:
                     raise _refused(
@@ -135,8 +146,36 @@ class Directives:
                 return c.Retry(by=voter.id, reason=directive.text, fresh=fresh)
             case "reassign":
                 return c.Reassign(assignee=await self._assignee(directive.text), reason=directive.line)
+            case "hold":
+                return c.PutOnHold(by=voter.id, reason=directive.text)
+            case "unhold":
+                return c.ReleaseHold(by=voter.id, reason=directive.text)
+            case "answer":
+                question_id, _, words = directive.text.partition(" ")
+                return c.Answer(by=voter.id, question_id=question_id.strip(), text=words.strip())
+            case "adopt":
+                return await self._adopt(await self._task(task_id), directive, voter, source)
             case _:
                 return self._vote(await self._task(task_id), directive, voter, source)
+
+    async def _adopt(self, task: Task, directive: Directive, voter: Participant, source: Source) -> c.Command:
+        wanted, _, reason = directive.text.partition(" ")
+        kept = found(task, wanted.strip())
+        if not reason.strip():
+            raise _refused(
+                "reason_required", "Say why it is taken in after all.", f"/adopt {kept.id} because ..."
+            )
+        (event,) = await self._log.read_stream(task.id, after=kept.kept_in - 1, limit=1)
+        executors = {a.number: a.executor for a in (*task.past, *([task.attempt] if task.attempt else ()))}
+        late = translate.late_submission(
+            kept.kind,
+            event.data["body"],
+            executor=executors[kept.attempt],
+            attempt=kept.attempt,
+            callback_id=str(event.data["callback_id"]),
+            at=source.seen_at,
+        )
+        return c.Adopt(quarantine_id=kept.id, by=voter.id, reason=reason.strip(), late=late)
 
     def _vote(self, task: Task, directive: Directive, voter: Participant, source: Source) -> c.CastVote:
         subject = {"approve": "plan", "revise": "plan", "accept": "result", "rework": "result"}.get(
@@ -201,7 +240,9 @@ def available(task: Task, participant: Participant) -> str:
     """List what this person may do now, one directive a line."""
     open_verbs = {"help", "status"}
     if not task.ended:
-        open_verbs |= {"cancel", "reassign"}
+        open_verbs |= {"cancel", "reassign", "unhold" if task.holds else "hold"}
+        open_verbs |= {"answer"} if task.questions else set()
+        open_verbs |= {"adopt"} if any(not q.adopted for q in task.quarantined) else set()
     match task.phase:
         case "plan_review":
             open_verbs |= {"approve", "revise", "reject"}
@@ -211,13 +252,22 @@ def available(task: Task, participant: Participant) -> str:
             open_verbs |= {"retry"}
     lines = []
     for verb in (v for v in _MEANING if v in open_verbs and _ROLE[v] in participant.roles):
-        line = (
-            _right_line(task, "plan" if verb == "approve" else "result")
-            if verb in ("approve", "accept")
-            else ""
-        )
+        line = _whole_line(task, verb)
         lines.append(f"- `{line or '/' + verb}`: {_MEANING[verb]}")
     return "\n".join(lines)
+
+
+def _whole_line(task: Task, verb: str) -> str:
+    """Give the line to paste where a verb alone would not do."""
+    match verb:
+        case "approve" | "accept":
+            return _right_line(task, "plan" if verb == "approve" else "result")
+        case "answer":
+            return answer_line(task.questions[0])
+        case "adopt":
+            return f"/adopt {next(q.id for q in task.quarantined if not q.adopted)} because ..."
+        case _:
+            return ""
 
 
 def status_line(task: Task) -> str:

@@ -20,6 +20,7 @@ from agentic_os.application.ports import (
 from agentic_os.clock import now
 from agentic_os.contracts.canonical import digest_of
 from agentic_os.domain import commands as c
+from agentic_os.domain.documents import JsonObject
 from agentic_os.domain.events import AttemptOffered
 from agentic_os.domain.policy import DecisionPoint
 from agentic_os.domain.rejection import Rejected
@@ -104,6 +105,8 @@ class Dispatcher:
         return task
 
     async def _try(self, task: Task) -> tuple[Task | None, Sequence[str]]:
+        if task.holds:
+            return task, ()  # whatever releases it marks the task
         blockers = []
         for blocker_id in task.depends_on:
             blocker = (await self._log.load(blocker_id)).task
@@ -137,7 +140,7 @@ class Dispatcher:
         document = brief.compose(
             task,
             number,
-            plan=await self._approved_plan(task),
+            carried=await self._carried(task, executor),
             lease_seconds=lease,
             callback_url=self._terms.callback_url,
         )
@@ -159,11 +162,21 @@ class Dispatcher:
 
         return (await self._handle(task, command, reserve)).task
 
-    async def _approved_plan(self, task: Task) -> dict[str, Any] | None:
-        if task.authorisation is None or task.plan is None:
-            return None
-        (event,) = await self._log.read_stream(task.id, after=task.plan.submitted_in - 1, limit=1)
-        return dict(event.data["plan"])
+    async def _carried(self, task: Task, executor: Principal) -> brief.Carried:
+        """Read again, from the events that hold them, what earlier attempts left for this one."""
+
+        async def data(version: int) -> JsonObject:
+            (event,) = await self._log.read_stream(task.id, after=version - 1, limit=1)
+            return event.data
+
+        plan = checkpoint = None
+        if task.authorisation is not None and task.plan is not None:
+            plan = (await data(task.plan.submitted_in))["plan"]
+        if task.checkpoint_in:
+            checkpoint = (await data(task.checkpoint_in))["body"]
+        mine = [h.recorded_in for h in task.handoffs if h.to_role in executor.roles]
+        handoffs = [(await data(version))["body"] for version in mine]
+        return brief.Carried(plan=plan, checkpoint=checkpoint, handoffs=handoffs)
 
     async def _handle(
         self,

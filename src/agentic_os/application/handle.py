@@ -20,7 +20,8 @@ from agentic_os.application.ports import (
 from agentic_os.domain.commands import Command
 from agentic_os.domain.decide import decide
 from agentic_os.domain.events import Event
-from agentic_os.domain.task import Task, fold
+from agentic_os.domain.evolution import fold
+from agentic_os.domain.task import Task
 
 _TRIES: Final = 20
 """Each try that loses means that another append won, so the stream moves on; twenty in a row is a fault."""

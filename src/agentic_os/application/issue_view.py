@@ -7,8 +7,9 @@ from typing import Any, Final, Literal
 from agentic_os.application.directives import status_line
 from agentic_os.application.ports import DirectiveReceipt
 from agentic_os.control_plane import Review
+from agentic_os.domain.escalations import answer_line
 from agentic_os.domain.reviews import approval_line, hexadecimal
-from agentic_os.domain.task import ENDS, Submission, Task
+from agentic_os.domain.task import ENDS, Question, Submission, Task
 
 STATUS_MARKER: Final = "status"
 
@@ -127,7 +128,7 @@ def _cell(text: str) -> str:
 def _notes(
     task: Task, documents: Documents, review: Review | None, public_url: str
 ) -> tuple[tuple[str, str], ...]:
-    """List the comments that must exist: one where a gate opened, one for each refusal, one at the end."""
+    """List the comments that must exist: where a gate opened or a question was asked, for a refusal, at the end."""
     notes = []
     if review is not None:
         letter = "v" if review.subject == "plan" else "r"
@@ -136,6 +137,7 @@ def _notes(
         notes.append(
             (f"gate:{review.digest}", f"{opened}\n\n{review.document}\n\nTo decide, write one of:\n\n{lines}")
         )
+    notes += [(f"question:{q.id}", _asked(q)) for q in task.questions]
     notes += [
         (
             f"refused:{r.id}",
@@ -152,6 +154,13 @@ def _notes(
     if task.phase in ENDS:
         notes.append((f"end:{task.phase}", _ending(task, documents, public_url)))
     return tuple(notes)
+
+
+def _asked(question: Question) -> str:
+    lines = [f"**{question.executor} asks ({question.id}):** {question.text}", ""]
+    lines += [f"- `{o.id}`: {o.label}" for o in question.options]
+    waits = "It waits for the answer. " if question.blocking else "It goes on meanwhile. "
+    return "\n".join([*lines, "", f"{waits}To answer, write: `{answer_line(question)}`"])
 
 
 def _ending(task: Task, documents: Documents, public_url: str) -> str:

@@ -43,7 +43,7 @@ def task_view(task: Task, *, link: IssueLink | None, waits: Sequence[str], updat
         "plan": _submission(task.plan),
         "result": _submission(task.result),
         "waiting_for": _waiting(task, waits),
-        "holds": [],
+        "holds": [{"reason": h.reason, "by": h.by} for h in task.holds],
         "blocked_by": [w.removeprefix("task:") for w in waits if w.startswith("task:")],
         "verdict": None
         if task.ruling is None
@@ -53,6 +53,18 @@ def task_view(task: Task, *, link: IssueLink | None, waits: Sequence[str], updat
             "reasons": list(task.ruling.reasons),
             "bundle": task.ruling.bundle,
         },
+        "questions": [
+            {
+                "id": q.id,
+                "question": q.text,
+                "options": [{"id": o.id, "label": o.label} for o in q.options],
+                "default_option": q.default_option,
+                "blocking": q.blocking,
+                "asked_by": q.executor,
+                "deadline": q.deadline,
+            }
+            for q in task.questions
+        ],
         "review_items": [{"id": i.id, "text": i.text} for i in task.items],
         "evidence": [
             {"criterion_id": e.criterion_id, "status": e.status, "rank": e.rank, "claimed": e.claimed}

@@ -7,8 +7,9 @@ from agentic_os.application.dispatch import admission
 from agentic_os.application.handle import change_of
 from agentic_os.application.ports import Batch, Envelope, EventLog, Receipt, VersionConflict
 from agentic_os.domain import commands as c
+from agentic_os.domain.evolution import fold
 from agentic_os.domain.policy import DecisionPoint
-from agentic_os.domain.task import Task, fold
+from agentic_os.domain.task import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

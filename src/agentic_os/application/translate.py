@@ -9,7 +9,7 @@ from typing import Any, cast
 from agentic_os.contracts.callback import Callback
 from agentic_os.contracts.canonical import document_digest
 from agentic_os.domain import commands as c
-from agentic_os.domain.documents import Artifact, Evidence, Runtime, Usage, true_rank
+from agentic_os.domain.documents import Artifact, Evidence, Option, Runtime, Usage, true_rank
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,15 +110,32 @@ def command_for(
                 retry_after_seconds=body.get("retry_after_seconds"),
                 jitter=origin.jitter,
             )
+        case "escalation":
+            return c.Escalate(
+                **sender,
+                question=body["question"],
+                blocking=body["blocking"],
+                context=body.get("context", ""),
+                options=tuple(Option(**option) for option in body.get("options", ())),
+                default_option=body.get("default_option"),
+            )
         case "plan" | "result":
             return _submission(callback.kind, body, artifacts, sender)
         case _:
             return c.Record(**sender, kind=cast("Any", callback.kind), body=body)
 
 
+def late_submission(
+    kind: str, body: Mapping[str, Any], *, executor: str, attempt: int, callback_id: str, at: datetime
+) -> c.SubmitPlan | c.SubmitResult:
+    """Read what was kept aside as the submission that it would have been; its inline bytes were stored then."""
+    sender = {"executor": executor, "attempt": attempt, "seq": 0, "callback_id": callback_id, "at": at}
+    return _submission(kind, dict(body), split_artifacts(body)[0], sender)
+
+
 def _submission(
     kind: str, body: dict[str, Any], artifacts: Sequence[Delivered], sender: dict[str, Any]
-) -> c.Command:
+) -> c.SubmitPlan | c.SubmitResult:
     answers = frozenset(answer["item_id"] for answer in body.get("responds_to", ()))
     digest = document_digest(body)
     if kind == "plan":

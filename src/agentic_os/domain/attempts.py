@@ -21,6 +21,9 @@ RETRY_BUDGET: Final[dict[str, int]] = {
 }
 """How often a task is retried by itself, by class of failure; a class that is not here never is."""
 
+PASSING: Final = frozenset({"transient", "provider"})
+"""Failures that are expected to repeat in the same words until they pass."""
+
 REPLAN_CAP: Final = 3
 PROGRESS_INTERVAL: Final = timedelta(seconds=10)
 _CLOSED_CODES: Final[dict[str, Code]] = {
@@ -47,6 +50,8 @@ def offer(command: c.OfferAttempt, task: Task) -> list[e.Event]:
         )
     if stopped:
         return stopped
+    if task.holds:
+        raise Rejected("wrong_phase", "The task is on hold.", next_step="/unhold")
     _require_eligible(command.executor, task)
     return [
         e.AttemptOffered(
@@ -75,6 +80,8 @@ def _stopped(command: c.OfferAttempt, task: Task) -> list[e.Event]:
         )
         reason = "Policy no longer lets this task run: " + "; ".join(verdict.reasons)
         return [denied, e.InputRequired(reason=reason)]
+    if passed := over_budget(task):
+        return [e.InputRequired(reason=f"The task's budget is used up: {passed}.")]
     limit = task.budget.attempts
     if limit is not None and command.attempt > limit:
         return [e.InputRequired(reason=f"All {limit} attempts of the budget are used.")]
@@ -149,7 +156,7 @@ def acknowledge(command: c.Acknowledge, task: Task) -> list[e.Event]:
             attempt=attempt.number,
             seq=command.seq,
             callback_id=command.callback_id,
-            lease_expires_at=_lease(attempt, command.at),
+            lease_expires_at=lease(attempt, command.at),
             generation=attempt.generation + 1,
             brief_digest=command.brief_digest,
             skillset_digest=command.skillset_digest,
@@ -210,11 +217,17 @@ def started(command: c.FromExecutor, task: Task) -> Attempt:
 def report(command: c.Heartbeat | c.ReportProgress | c.AddEvidence | c.Record, task: Task) -> list[e.Event]:
     """Renew the lease, and keep what was reported. Mere progress within ten seconds of the last yields nothing."""
     attempt = started(command, task)
+    if passed := over_budget(task):  # what is finished is still taken, since it is paid for
+        raise Rejected(
+            "budget_exceeded",
+            f"The task's budget is used up: {passed}.",
+            next_step="Submit what you have as a result with outcome partial, or fail with class budget.",
+        )
     sent: dict[str, Any] = {
         "attempt": attempt.number,
         "seq": command.seq,
         "callback_id": command.callback_id,
-        "lease_expires_at": _lease(attempt, command.at),
+        "lease_expires_at": lease(attempt, command.at),
     }
     match command:
         case c.Heartbeat(note=note):
@@ -257,12 +270,20 @@ def fail(command: c.ReportFailure, task: Task) -> list[e.Event]:
         retry_at=retry_at,
     )
     if retry_at is not None:
-        return [failed]
+        return [failed, *_held_when_stuck(command, task)]
     if infeasible:
         return [failed, _replanned(task)]
     if command.retryable:
         return [failed, e.TaskDeadLettered(reason=f"The retries for {command.failure} failures are used up.")]
     return [failed, e.TaskFailed(reason=f"{command.failure}: {command.message}")]
+
+
+def _held_when_stuck(command: c.ReportFailure, task: Task) -> list[e.Event]:
+    """Stop a task that fails twice in a row in the same way with nothing to show for it; waiting cures the rest."""
+    if command.failure in PASSING or task.stalled != (command.failure, command.message):
+        return []
+    reason = f"It failed twice in the same way ({command.failure}), and nothing has come of it in between."
+    return [e.TaskHeld(reason=reason, by="system", cause="no_progress")]
 
 
 def expire(command: c.FireDeadline, task: Task) -> list[e.Event]:
@@ -294,21 +315,19 @@ def release(command: c.FireDeadline, task: Task) -> list[e.Event]:
     return [e.RetryReleased(reason="The waiting time is over.", fresh=False)]
 
 
-def quarantine(command: c.Quarantine, task: Task) -> list[e.Event]:
-    """Keep a late plan or result aside, one of each for an attempt."""
-    if (command.attempt, command.kind) in task.quarantined:
-        return []
-    return [
-        e.CallbackQuarantined(
-            quarantine_id=command.quarantine_id,
-            attempt=command.attempt,
-            callback_id=command.callback_id,
-            kind=command.kind,
-            reason=command.reason,
-            body=command.body,
-            at=command.at,
-        )
+def over_budget(task: Task) -> str:
+    """Say which limit the task has passed, "" for none; what it spends is known only once it is spent."""
+    spent = {
+        "cost_microusd": task.spent.cost_microusd,
+        "tokens": task.spent.input_tokens + task.spent.output_tokens,
+    }
+    limits = {"cost_microusd": task.budget.cost_microusd, "tokens": task.budget.tokens}
+    passed = [
+        f"{name} {spent[name]} of {limit}"
+        for name, limit in limits.items()
+        if limit is not None and spent[name] > limit
     ]
+    return ", ".join(passed)
 
 
 def booked(command: c.FromExecutor) -> list[e.Event]:
@@ -318,7 +337,8 @@ def booked(command: c.FromExecutor) -> list[e.Event]:
     return [e.UsageBooked(attempt=command.attempt, usage=command.usage, model=command.model)]
 
 
-def _lease(attempt: Attempt, at: datetime) -> datetime:
+def lease(attempt: Attempt, at: datetime) -> datetime:
+    """Say until when the attempt may be silent, having been heard now."""
     return at + timedelta(seconds=attempt.lease_seconds)
 
 

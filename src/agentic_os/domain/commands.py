@@ -13,6 +13,7 @@ from agentic_os.domain.documents import (
     FailureClass,
     JsonObject,
     Mode,
+    Option,
     Outcome,
     Participant,
     Priority,
@@ -142,8 +143,19 @@ class AddEvidence(FromExecutor):
 class Record(FromExecutor):
     """Keep a report with the task."""
 
-    kind: Literal["review", "checkpoint", "task_request", "tool_event", "handoff", "escalation"]
+    kind: Literal["review", "checkpoint", "task_request", "tool_event", "handoff"]
     body: JsonObject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Escalate(FromExecutor):
+    """Ask a person."""
+
+    question: str
+    blocking: bool
+    context: str = ""
+    options: tuple[Option, ...] = ()
+    default_option: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +204,16 @@ class Quarantine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Adopt:
+    """Take in what was kept aside; `late` is the submission, read again as if it had come in time."""
+
+    quarantine_id: str
+    by: str
+    reason: str
+    late: SubmitPlan | SubmitResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CastVote:
     """Approve, revise or reject what is under review.
 
@@ -230,6 +252,31 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """Answer a question of an executor, with one of its options or in words."""
+
+    by: str
+    question_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutOnHold:
+    """Let no further attempt be opened."""
+
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseHold:
+    """Release every hold."""
+
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reassign:
     """Give the task to another executor ("NAME") or role ("role:NAME")."""
 
@@ -254,10 +301,13 @@ ExecutorCommand: TypeAlias = (
     | ReportProgress
     | AddEvidence
     | Record
+    | Escalate
     | SubmitPlan
     | SubmitResult
     | ReportFailure
 )
+
+SteeringCommand: TypeAlias = Cancel | Retry | Reassign | Answer | PutOnHold | ReleaseHold
 
 Command: TypeAlias = (
     CreateTask
@@ -266,9 +316,8 @@ Command: TypeAlias = (
     | RequireInput
     | ExecutorCommand
     | Quarantine
+    | Adopt
     | CastVote
-    | Cancel
-    | Retry
-    | Reassign
+    | SteeringCommand
     | FireDeadline
 )

@@ -2,7 +2,7 @@
 
 from typing import assert_never
 
-from agentic_os.domain import attempts, intake, reviews
+from agentic_os.domain import attempts, escalations, intake, quarantine, reviews
 from agentic_os.domain import commands as c
 from agentic_os.domain.events import Event
 from agentic_os.domain.rejection import Rejected
@@ -23,10 +23,12 @@ def decide(command: c.Command, task: Task | None) -> list[Event]:
         case c.RequireInput():
             return intake.require_input(command, task)
         case c.Quarantine():
-            return attempts.quarantine(command, task)
+            return quarantine.keep(command, task)
+        case c.Adopt():
+            return quarantine.adopt(command, task)
         case c.CastVote():
             return reviews.vote(command, task)
-        case c.Cancel() | c.Retry() | c.Reassign():
+        case c.Cancel() | c.Retry() | c.Reassign() | c.Answer() | c.PutOnHold() | c.ReleaseHold():
             return _steer(command, task)
         case c.FireDeadline():
             return _fire(command, task)
@@ -34,7 +36,7 @@ def decide(command: c.Command, task: Task | None) -> list[Event]:
             return _from_executor(command, task)
 
 
-def _steer(command: c.Cancel | c.Retry | c.Reassign, task: Task) -> list[Event]:
+def _steer(command: c.SteeringCommand, task: Task) -> list[Event]:
     match command:
         case c.Cancel():
             return intake.cancel(command, task)
@@ -42,6 +44,12 @@ def _steer(command: c.Cancel | c.Retry | c.Reassign, task: Task) -> list[Event]:
             return intake.retry(command, task)
         case c.Reassign():
             return intake.reassign(command, task)
+        case c.Answer():
+            return escalations.answer(command, task)
+        case c.PutOnHold():
+            return intake.hold(command, task)
+        case c.ReleaseHold():
+            return intake.unhold(command, task)
 
 
 def _fire(command: c.FireDeadline, task: Task) -> list[Event]:
@@ -52,6 +60,8 @@ def _fire(command: c.FireDeadline, task: Task) -> list[Event]:
             return attempts.release(command, task)
         case "review":
             return reviews.time_out(command, task)
+        case "escalation":
+            return escalations.time_out(command, task)
         case _:
             return []
 
@@ -66,6 +76,8 @@ def _from_executor(command: c.ExecutorCommand, task: Task) -> list[Event]:
             decided = attempts.decline(command, task)
         case c.Heartbeat() | c.ReportProgress() | c.AddEvidence() | c.Record():
             decided = attempts.report(command, task)
+        case c.Escalate():
+            decided = escalations.escalate(command, task)
         case c.SubmitPlan():
             decided = reviews.submit_plan(command, task)
         case c.SubmitResult():

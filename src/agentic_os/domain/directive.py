@@ -7,7 +7,10 @@ from typing import Final
 from agentic_os.domain.markdown import plain_lines
 
 DECIDING: Final = frozenset(
-    {"approve", "revise", "reject", "accept", "rework", "cancel", "retry", "reassign"}
+    {
+        *("approve", "revise", "reject", "accept", "rework", "cancel", "retry", "reassign"),
+        *("hold", "unhold", "answer", "adopt"),
+    }
 )
 ASKING: Final = frozenset({"help", "status"})
 VERBS: Final = DECIDING | ASKING

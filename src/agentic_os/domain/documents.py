@@ -77,6 +77,14 @@ class ReviewItem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One answer that an executor can think of to its question."""
+
+    id: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """A check of one criterion. `rank` is the true one, `claimed` what the executor said."""
 

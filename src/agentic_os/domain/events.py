@@ -17,6 +17,7 @@ from agentic_os.domain.documents import (
     FailureClass,
     JsonObject,
     Mode,
+    Option,
     Outcome,
     Priority,
     ReviewItem,
@@ -184,6 +185,76 @@ class ReportRecorded:
     kind: Literal["review", "checkpoint", "task_request", "tool_event", "handoff", "escalation"]
     body: JsonObject
     type: Literal["report.recorded"] = "report.recorded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EscalationRaised:
+    """The executor asks a person. A blocking question closes its attempt: nobody's lease runs while a person thinks."""
+
+    attempt: int
+    seq: int
+    callback_id: str
+    lease_expires_at: datetime
+    question_id: str
+    question: str
+    context: str
+    options: tuple[Option, ...]
+    default_option: str | None
+    blocking: bool
+    answer_deadline: datetime | None
+    at: datetime
+    type: Literal["escalation.raised"] = "escalation.raised"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EscalationAnswered:
+    """A question was answered in these words. `defaulted`: by the executor's own default option, and by nobody."""
+
+    question_id: str
+    option: str | None
+    text: str
+    by: str
+    defaulted: bool
+    type: Literal["escalation.answered"] = "escalation.answered"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EscalationTimedOut:
+    """Nobody answered in time, and no default may stand in for an answer: the question goes on waiting."""
+
+    question_id: str
+    type: Literal["escalation.timed_out"] = "escalation.timed_out"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskHeld:
+    """No attempt is opened until the hold is released. `cause`: an operator's word, or what the system noticed."""
+
+    reason: str
+    by: str
+    cause: Literal["operator", "no_progress"]
+    type: Literal["task.held"] = "task.held"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldReleased:
+    """All holds of the task were released."""
+
+    reason: str
+    by: str
+    type: Literal["hold.released"] = "hold.released"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuarantineAdopted:
+    """An operator took a late plan or result in; what it leads to follows, as if it had come in time."""
+
+    quarantine_id: str
+    attempt: int
+    kind: Literal["plan", "result"]
+    by: str
+    reason: str
+    type: Literal["quarantine.adopted"] = "quarantine.adopted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -442,6 +513,12 @@ Event: TypeAlias = (
     | ProgressReported
     | EvidenceAdded
     | ReportRecorded
+    | EscalationRaised
+    | EscalationAnswered
+    | EscalationTimedOut
+    | TaskHeld
+    | HoldReleased
+    | QuarantineAdopted
     | UsageBooked
     | PlanSubmitted
     | PlanVoted
@@ -476,6 +553,7 @@ BY_SYSTEM: Final[frozenset[type]] = frozenset(
         AttemptSuperseded,
         PlanApproved,
         ReviewTimedOut,
+        EscalationTimedOut,
         TaskCompleted,
         TaskDeadLettered,
         TaskFailed,

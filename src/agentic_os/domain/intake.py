@@ -74,9 +74,9 @@ def cancel(command: c.Cancel, task: Task) -> list[e.Event]:
     """Call the task off; the attempt loses its right to write first."""
     if task.phase == "cancelled":
         return []
-    _refuse_ended(task)
+    refuse_ended(task)
     ended = e.TaskCancelled(reason=command.reason, by=command.by)
-    return [*_supersede(task, "the task was cancelled"), ended]
+    return [*supersede(task, "the task was cancelled"), ended]
 
 
 def retry(command: c.Retry, task: Task) -> list[e.Event]:
@@ -94,21 +94,38 @@ def retry(command: c.Retry, task: Task) -> list[e.Event]:
 
 def reassign(command: c.Reassign, task: Task) -> list[e.Event]:
     """Give the task to somebody else; an open attempt is fenced off."""
-    _refuse_ended(task)
-    superseded = _supersede(task, "the task was reassigned")
+    refuse_ended(task)
+    superseded = supersede(task, "the task was reassigned")
     stuck = task.phase in _REDRIVABLE or bool(task.excluded)
     if not superseded and command.assignee == task.assignee and not stuck:
         return []
     return [*superseded, e.TaskReassigned(assignee=command.assignee, reason=command.reason)]
 
 
-def _supersede(task: Task, reason: str) -> list[e.Event]:
+def hold(command: c.PutOnHold, task: Task) -> list[e.Event]:
+    """Let no further attempt be opened; one that is under way is told at its next callback."""
+    refuse_ended(task)
+    if any(h.by == command.by for h in task.holds):
+        return []
+    return [e.TaskHeld(reason=command.reason, by=command.by, cause="operator")]
+
+
+def unhold(command: c.ReleaseHold, task: Task) -> list[e.Event]:
+    """Release every hold."""
+    if not task.holds:
+        return []
+    return [e.HoldReleased(reason=command.reason, by=command.by)]
+
+
+def supersede(task: Task, reason: str) -> list[e.Event]:
+    """Fence off the attempt that is under way, if there is one."""
     if task.attempt is None or not task.attempt.is_open:
         return []
     return [e.AttemptSuperseded(attempt=task.attempt.number, reason=reason)]
 
 
-def _refuse_ended(task: Task) -> None:
+def refuse_ended(task: Task) -> None:
+    """Refuse what only a live task can be put to."""
     if task.ended:
         raise Rejected(
             "wrong_phase",

@@ -7,7 +7,7 @@ from typing import Final
 from agentic_os.domain import commands as c
 from agentic_os.domain import events as e
 from agentic_os.domain.attempts import started
-from agentic_os.domain.documents import RANKS, RISKS, Artifact, Evidence, Participant, ReviewItem, Risk
+from agentic_os.domain.documents import RANKS, RISKS, Artifact, Evidence, Participant, ReviewItem, Risk, Step
 from agentic_os.domain.policy import OnTimeout
 from agentic_os.domain.rejection import Rejected
 from agentic_os.domain.task import Submission, Task
@@ -23,8 +23,12 @@ PROCEED_CEILING: Final[Risk] = "medium"
 
 def submit_plan(command: c.SubmitPlan, task: Task) -> list[e.Event]:
     """Hand in a plan; the attempt closes, and the gate opens."""
-    attempt = started(command, task)
-    if attempt.step != "plan":
+    return plan_submitted(command, task, started(command, task).step)
+
+
+def plan_submitted(command: c.SubmitPlan, task: Task, step: Step) -> list[e.Event]:
+    """Hand in a plan for an attempt that was, or would be, for this step."""
+    if step != "plan":
         raise Rejected(
             "wrong_phase",
             "This attempt is not for planning.",
@@ -41,7 +45,7 @@ def submit_plan(command: c.SubmitPlan, task: Task) -> list[e.Event]:
     deadline = task.obligations.deadline_seconds
     return [
         e.PlanSubmitted(
-            attempt=attempt.number,
+            attempt=command.attempt,
             seq=command.seq,
             callback_id=command.callback_id,
             version=(task.plan.version if task.plan else 0) + 1,
@@ -56,8 +60,12 @@ def submit_plan(command: c.SubmitPlan, task: Task) -> list[e.Event]:
 
 def submit_result(command: c.SubmitResult, task: Task) -> list[e.Event]:
     """Hand in a result; it completes the task by itself where policy and evidence allow."""
-    attempt = started(command, task)
-    if attempt.step == "plan":
+    return result_submitted(command, task, started(command, task).step)
+
+
+def result_submitted(command: c.SubmitResult, task: Task, step: Step) -> list[e.Event]:
+    """Hand in a result for an attempt that was, or would be, for this step."""
+    if step == "plan":
         raise Rejected(
             "plan_unapproved",
             "This attempt is for planning: the plan must be approved before anything is executed.",
@@ -68,7 +76,7 @@ def submit_result(command: c.SubmitResult, task: Task) -> list[e.Event]:
     _require_answers(task, command.answers)
     deadline = task.obligations.deadline_seconds
     submitted = e.ResultSubmitted(
-        attempt=attempt.number,
+        attempt=command.attempt,
         seq=command.seq,
         callback_id=command.callback_id,
         version=(task.result.version if task.result else 0) + 1,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from agentic_os.domain.escalations import answer_line, may_default
 from agentic_os.domain.reviews import approval_line, default_outcome, unmet
 from agentic_os.domain.task import Task
 
@@ -42,6 +43,7 @@ def deadlines(task: Task) -> tuple[Deadline, ...]:
             found.append(
                 Deadline(kind="review", ref=f"{subject}:{submission.version}", at=submission.review_deadline)
             )
+    found += [Deadline(kind="escalation", ref=q.id, at=q.deadline) for q in task.questions if q.deadline]
     return tuple(found)
 
 
@@ -50,6 +52,11 @@ def waiting_for(task: Task) -> WaitingFor | None:
     match task.phase:
         case "received":
             return WaitingFor(owner="system", what="policy's verdict")
+        case "ready" if task.holds:
+            return WaitingFor(
+                owner="operator",
+                what=f"the release of a hold ({'; '.join(h.reason or h.by for h in task.holds)}): /unhold",
+            )
         case "ready":
             return WaitingFor(owner="system", what=task.waits or f"dispatch of a {task.next_step} attempt")
         case "dispatched" | "planning" | "executing":
@@ -60,6 +67,8 @@ def waiting_for(task: Task) -> WaitingFor | None:
             return WaitingFor(
                 owner="system", what="the next try", deadline=task.retry_at, default="try again"
             )
+        case "input_required" if any(q.blocking for q in task.questions):
+            return _for_answer(task)
         case "dead_letter" | "input_required":
             return WaitingFor(owner="operator", what=f"{task.waits} Use /retry to go on, or /cancel.".strip())
         case _:
@@ -77,6 +86,19 @@ def _for_executor(task: Task) -> WaitingFor | None:
         deadline = attempt.lease_expires_at or attempt.ack_deadline
     return WaitingFor(
         owner=attempt.executor, what=what, deadline=deadline, default="the attempt expires and is retried"
+    )
+
+
+def _for_answer(task: Task) -> WaitingFor:
+    question = next(q for q in task.questions if q.blocking)
+    default = None
+    if question.deadline is not None:
+        default = f"its default, {question.default_option}" if may_default(task, question) else "it waits on"
+    return WaitingFor(
+        owner="operator",
+        what=f"an answer to {question.executor}: {question.text} ({answer_line(question)})",
+        deadline=question.deadline,
+        default=default,
     )
 
 

@@ -15,7 +15,7 @@ from agentic_os.application.ports import (
     TaskChange,
 )
 from agentic_os.clock import new_id
-from agentic_os.domain.events import BY_SYSTEM, QUIET, CallbackQuarantined, ResultSubmitted
+from agentic_os.domain.events import BY_SYSTEM, QUIET, CallbackQuarantined, QuarantineAdopted, ResultSubmitted
 from agentic_os.domain.task import FOLD_VERSION, Task
 from agentic_os.domain.waiting import deadlines
 from agentic_os.postgres import codec
@@ -141,6 +141,9 @@ def _add_more(part: Part, batch: Batch) -> None:
         "movements": [_movement(m) for m in batch.movements],
         "stale": list(batch.stale),
         "clears": list(batch.clears),
+        "adopted": [
+            e.quarantine_id for c in batch.changes for e in c.events if isinstance(e, QuarantineAdopted)
+        ],
         "rows": _rows(batch),
     }
     present = {name: value for name, value in more.items() if value}

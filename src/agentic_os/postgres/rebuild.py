@@ -6,8 +6,9 @@ from typing import Final
 import orjson
 from psycopg.types.json import Jsonb
 
-from agentic_os.domain.events import CallbackQuarantined, ResultSubmitted
-from agentic_os.domain.task import Task, evolve
+from agentic_os.domain.events import CallbackQuarantined, QuarantineAdopted, ResultSubmitted
+from agentic_os.domain.evolution import evolve
+from agentic_os.domain.task import Task
 from agentic_os.postgres import codec
 from agentic_os.postgres.parts import artifact_rows, deadline_rows, quarantine_row, task_columns
 from agentic_os.postgres.pool import Pool
@@ -38,6 +39,8 @@ class _Folding:
             self.artifacts += artifact_rows(stream, event)
         elif isinstance(event, CallbackQuarantined):
             self.quarantine.append(quarantine_row(stream, event))
+        elif isinstance(event, QuarantineAdopted):
+            self.quarantine = [row for row in self.quarantine if row["id"] != event.quarantine_id]
 
 
 async def rebuild(pool: Pool, progress: Callable[[int], None]) -> int:
