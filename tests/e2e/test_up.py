@@ -124,6 +124,9 @@ def _assert_tasks_work(commands: CommandLine) -> None:
     assert task["id"] in commands.run("task", "list")
     assert "Say hello" in commands.run("task", "show", task["id"])
     assert "task.created" in commands.run("task", "log", task["id"])
+    assert "version 1" in commands.run("task", "show", task["id"], "--at", "1")
+    assert "task.allowed" in commands.run("task", "diff", task["id"], "1", "2")
+    assert "allow by no rule, the defaults" in commands.run("task", "why", task["id"])
     assert "/cancel" in commands.run("task", "directive", task["id"], "/help")
     assert "refused" in commands.run("task", "directive", task["id"], "/approve", code=1)
     assert "done" == commands.json("task", "directive", task["id"], "/cancel")["outcome"]

@@ -1,6 +1,6 @@
 """What the application needs of storage: values to write in one transaction, and the protocols to do it."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol, TypeAlias
@@ -169,6 +169,14 @@ class Recorded:
     hash: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """An event, and the task as it made it."""
+
+    event: Recorded
+    task: Task
+
+
 class EventLog(Protocol):
     """The append-only history, and the tasks folded from it."""
 
@@ -186,6 +194,10 @@ class EventLog(Protocol):
 
     async def read_stream(self, stream: str, after: int = 0, limit: int = 500) -> Sequence[Recorded]:
         """Read a stream in the order of its versions."""
+        ...
+
+    def replay(self, task_id: str, until: int | None = None) -> AsyncGenerator[Moment, None]:
+        """Fold a task again from its first event on, up to that version, reading a page at a time as it is asked."""
         ...
 
     async def read_all(self, cursor: str, limit: int = 1000) -> tuple[Sequence[Recorded], str]:

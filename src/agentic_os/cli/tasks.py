@@ -5,6 +5,7 @@ import json
 import sys
 from typing import Any
 
+from agentic_os.cli import history
 from agentic_os.cli.client import Client, add_connection
 from agentic_os.cli.tables import table
 
@@ -24,6 +25,9 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
     show = verbs.add_parser("show", help="show a task and what moves it next")
     show.add_argument("task")
+    show.add_argument(
+        "--at", metavar="VERSION|TIME", help="as it then was; a time has its zone, for instance Z"
+    )
     show.set_defaults(run=_show)
 
     log = verbs.add_parser("log", help="show who did what, when and why")
@@ -36,6 +40,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     directive.set_defaults(run=_direct)
     for parser in (listing, show, log, directive):
         add_connection(parser)
+    history.add_verbs(verbs)
 
 
 def _new(parser: argparse.ArgumentParser) -> None:
@@ -100,7 +105,7 @@ def _executor(task: dict[str, Any]) -> str:
 
 
 def _show(args: argparse.Namespace) -> int:
-    task = Client.of(args).get(f"/api/tasks/{args.task}")
+    task = Client.of(args).get(f"/api/tasks/{args.task}", at=args.at)
     if args.json:
         print(json.dumps(task, indent=2))
         return 0

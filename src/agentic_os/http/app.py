@@ -4,7 +4,7 @@ from fastapi import FastAPI
 
 from agentic_os import __version__
 from agentic_os.application.backend import Backend
-from agentic_os.http import administration, artifacts, callbacks, tasks
+from agentic_os.http import administration, artifacts, callbacks, history, tasks
 from agentic_os.http.door import Api
 from agentic_os.http.problems import install
 
@@ -19,6 +19,6 @@ def create_app(backend: Backend) -> FastAPI:
     )
     app.state.backend = backend
     install(app)
-    for module in (callbacks, tasks, artifacts, administration):
+    for module in (callbacks, tasks, history, artifacts, administration):
         app.include_router(module.router)
     return app

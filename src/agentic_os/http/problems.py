@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from agentic_os.application.callbacks import CredentialInvalid
+from agentic_os.application.history import NeverWas
 from agentic_os.application.ports import (
     AccountExhausted,
     CredentialRevoked,
@@ -157,6 +158,10 @@ async def _on_refused(request: Request, e: Refused) -> Response:
     return problem(e.code, e.message, pointers=e.pointers, next_step=e.next, more=e.more)
 
 
+async def _on_never(_: Request, e: NeverWas) -> Response:
+    return problem("not_found", str(e), next_step=e.next)
+
+
 async def _on_http(_: Request, e: HTTPException) -> Response:
     code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(e.status_code, "malformed")
     return problem(code, str(e.detail), headers=e.headers)
@@ -187,6 +192,7 @@ _HANDLERS: Final[Mapping[type[Exception], Callable[[Request, Any], Awaitable[Res
     CredentialInvalid: _on_credential,
     CredentialRevoked: _on_contention,
     Refused: _on_refused,
+    NeverWas: _on_never,
     HTTPException: _on_http,
     RequestValidationError: _on_validation,
     ReceiptMismatch: _on_mismatch,

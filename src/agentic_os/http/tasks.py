@@ -3,13 +3,14 @@
 import base64
 import binascii
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from agentic_os.application.backend import Backend
 from agentic_os.application.directives import Source
+from agentic_os.application.history import as_it_was, read_when
 from agentic_os.application.ports import Receipt
 from agentic_os.application.task_view import task_view
 from agentic_os.application.tasks import create_task
@@ -26,6 +27,8 @@ router = APIRouter(prefix="/api")
 Viewer = Annotated[Caller, Depends(require("viewer"))]
 Operator = Annotated[Caller, Depends(require("operator"))]
 Limit = Annotated[int, Query(ge=1, le=500)]
+AT: Final = "A version of the task, or a time with its zone: read the task as it then was."
+EXAMPLE: Final = "2026-11-20T12:00:00Z"
 
 
 def answer(document: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -79,7 +82,7 @@ async def create(request: Request, caller: Operator) -> Response:
     headers = {"Location": f"/api/tasks/{created.task_id}"}
     if created.task is None:
         headers["Idempotent-Replayed"] = "true"
-    return answer(await _shown(backend, created.task_id), 201, headers)
+    return answer(await shown(backend, created.task_id), 201, headers)
 
 
 async def _check_references(backend: Backend, wanted: TaskIn) -> None:
@@ -102,7 +105,8 @@ def _check_key(key: str) -> None:
         raise Refused("schema_invalid", "An Idempotency-Key has 1 to 200 printable characters.")
 
 
-async def _shown(backend: Backend, task_id: str) -> dict[str, Any]:
+async def shown(backend: Backend, task_id: str) -> dict[str, Any]:
+    """Show a task as it stands. Raises Rejected unknown_task."""
     row = await backend.tasks.one(task_id)
     if row is None:
         raise Rejected("unknown_task", "There is no such task.", next_step="GET /api/tasks lists them.")
@@ -125,10 +129,10 @@ async def page(
     """List tasks, the newest first."""
     backend: Backend = request.app.state.backend
     rows = await backend.tasks.page(
-        phase=_clean(phase),
-        project=_clean(project),
-        executor=_clean(executor),
-        text=_clean(text),
+        phase=clean(phase),
+        project=clean(project),
+        executor=clean(executor),
+        text=clean(text),
         before=_read_cursor(cursor),
         limit=limit,
     )
@@ -140,7 +144,8 @@ async def page(
     return answer({"items": items, "next": _cursor(last.created_at, last.id) if last else None})
 
 
-def _clean(value: str | None) -> str | None:
+def clean(value: str | None) -> str | None:
+    """Make a text from outside one that the database can be asked for."""
     # PostgreSQL's text cannot hold NUL, and nothing that it holds would match.
     return value.replace("\0", "\N{REPLACEMENT CHARACTER}") if value else value
 
@@ -154,16 +159,37 @@ def _read_cursor(cursor: str | None) -> tuple[datetime, str] | None:
         return None
     try:
         at, task_id = base64.urlsafe_b64decode(cursor.encode()).decode().split(" ")
-        return datetime.fromisoformat(at), _clean(task_id) or ""
+        return datetime.fromisoformat(at), clean(task_id) or ""
     except (ValueError, binascii.Error) as problem:
         raise Refused("schema_invalid", "This is not a cursor of ours.", pointers=["/cursor"]) from problem
 
 
 @router.get("/tasks/{task_id}", summary="Read a task")
-async def one(request: Request, caller: Viewer, task_id: str) -> Response:
-    """Read a task as it stands; its ETag is its version."""
-    shown = await _shown(request.app.state.backend, _clean(task_id) or "")
-    return answer(shown, headers={"ETag": f'"{shown["version"]}"'})
+async def one(
+    request: Request,
+    caller: Viewer,
+    task_id: str,
+    at: Annotated[str | None, Query(max_length=64, description=AT, examples=["3", EXAMPLE])] = None,
+) -> Response:
+    """Read a task as it stands, or as it was `at` a version or a time; its ETag is its version."""
+    backend: Backend = request.app.state.backend
+    found = await shown(backend, clean(task_id) or "")
+    if at is not None:
+        found = await _shown_then(backend, found, at)
+    return answer(found, headers={"ETag": f'"{found["version"]}"'})
+
+
+async def _shown_then(backend: Backend, shown_now: dict[str, Any], at: str) -> dict[str, Any]:
+    try:
+        when = read_when(at)
+    except ValueError as problem:
+        raise Refused(
+            "schema_invalid",
+            f"{problem}.",
+            pointers=["/at"],
+            next_step=f"Give a version such as 3, or a time such as {EXAMPLE}; a + is written %2B in an address.",
+        ) from problem
+    return await as_it_was(backend, shown_now, when)
 
 
 @router.get("/tasks/{task_id}/events", summary="Read a task's history")
@@ -176,7 +202,7 @@ async def events(
 ) -> Response:
     """Read who did what, when and why; `next` is the `after` of the following page."""
     backend: Backend = request.app.state.backend
-    await _shown(backend, _clean(task_id) or "")
+    await shown(backend, clean(task_id) or "")
     found = await backend.log.read_stream(task_id, after, limit)
     items = [
         {
@@ -200,7 +226,7 @@ async def brief(request: Request, task_id: str) -> Response:
     """Give the brief to people who may read, and to the executor that it is offered to, and to no other."""
     backend: Backend = request.app.state.backend
     caller = await identify(request, backend.registry)
-    task = (await backend.log.load(_clean(task_id) or "")).task
+    task = (await backend.log.load(clean(task_id) or "")).task
     attempt = task.attempt if task else None
     if caller.principal.kind == "executor":
         if attempt is None or attempt.executor != caller.principal.name or not attempt.is_open:
@@ -220,7 +246,7 @@ async def brief(request: Request, task_id: str) -> Response:
 async def artifacts(request: Request, caller: Viewer, task_id: str) -> Response:
     """List every version of what was delivered."""
     backend: Backend = request.app.state.backend
-    await _shown(backend, _clean(task_id) or "")
+    await shown(backend, clean(task_id) or "")
     found = await backend.tasks.artifacts(task_id)
     return answer({"items": found, "next": None})
 
@@ -232,7 +258,7 @@ async def direct(request: Request, caller: Viewer, task_id: str) -> Response:
     if not {"operator", "reviewer"} & caller.roles:
         raise Refused("scope_denied", "This needs the role operator or reviewer.")
     wanted = await read_model(request, DirectiveIn)
-    if (await backend.log.load(_clean(task_id) or "")).task is None:
+    if (await backend.log.load(clean(task_id) or "")).task is None:
         raise Rejected("unknown_task", "There is no such task.")
     cause = request.headers.get("idempotency-key") or str(new_id())
     _check_key(cause)

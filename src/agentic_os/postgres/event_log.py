@@ -1,7 +1,8 @@
 """The event log: load a task in one statement, append a batch in one call, read everything in order."""
 
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
 from agentic_os.application.ports import (
@@ -9,13 +10,15 @@ from agentic_os.application.ports import (
     Batch,
     CredentialRevoked,
     Loaded,
+    Moment,
     Progress,
     Receipt,
     ReceiptMismatch,
     Recorded,
     VersionConflict,
 )
-from agentic_os.domain.task import FOLD_VERSION, Task, evolve
+from agentic_os.domain.evolution import evolve
+from agentic_os.domain.task import FOLD_VERSION, Task
 from agentic_os.postgres import codec
 from agentic_os.postgres.appender import Appender
 from agentic_os.postgres.parts import parts_of
@@ -126,6 +129,21 @@ class PostgresEventLog:
         async with self._pool.connection() as connection:
             rows = await (await connection.execute(_STREAM, (stream, after, limit))).fetchall()
         return [codec.recorded(stream, version, payload, digest) for version, payload, digest in rows]
+
+    async def replay(self, task_id: str, until: int | None = None) -> AsyncGenerator[Moment, None]:
+        """Fold a task from its events, a page at a time; no connection is held while the reader works."""
+        task: Task | None = None
+        after, wanted = 0, until if until is not None else sys.maxsize
+        while after < wanted:
+            page = min(_PAGE, wanted - after)
+            async with self._pool.connection() as connection:
+                rows = await (await connection.execute(_STREAM, (task_id, after, page))).fetchall()
+            for version, payload, digest in rows:
+                task = evolve(task, codec.decode_payload(payload))  # type: ignore[arg-type]
+                yield Moment(event=codec.recorded(task_id, version, payload, digest), task=task)
+                after = version
+            if len(rows) < page:
+                return
 
     async def read_all(self, cursor: str, limit: int = 1000) -> tuple[Sequence[Recorded], str]:
         """Read every stream below the fence: what is still being written is left for the next call."""
