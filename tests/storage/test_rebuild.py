@@ -16,7 +16,7 @@ from agentic_os.application.ports import Envelope, Progress
 from agentic_os.domain import commands as c
 from agentic_os.domain.documents import Artifact, Criterion, Evidence, Participant, Runtime, Usage
 from agentic_os.domain.policy import Obligations, Verdict
-from agentic_os.domain.task import Task
+from agentic_os.domain.task import FOLD_VERSION, Task
 from agentic_os.postgres import event_log, parts
 from agentic_os.postgres.event_log import PostgresEventLog
 from agentic_os.postgres.pool import Pool
@@ -413,7 +413,7 @@ async def test_a_new_release_folds_old_rows_again(
 ):
     """Once the fold has a new number, every load folds again, and a rebuild stores all rows under it."""
     for module in (event_log, parts):
-        monkeypatch.setattr(module, "FOLD_VERSION", 2)
+        monkeypatch.setattr(module, "FOLD_VERSION", FOLD_VERSION + 1)
     owner.execute("update es.task set state = '{}'")
     log = PostgresEventLog(pool)
     loaded = await log.load("task-planned")
@@ -422,7 +422,7 @@ async def test_a_new_release_folds_old_rows_again(
 
     await rebuild(pool, silent)
 
-    assert [(2,)] == owner.execute("select distinct fold_version from es.task").fetchall()
+    assert [(FOLD_VERSION + 1,)] == owner.execute("select distinct fold_version from es.task").fetchall()
 
 
 async def test_the_latest_progress_outlives_its_row(
