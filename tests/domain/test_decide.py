@@ -422,6 +422,13 @@ CASES = (
         ),
         "rejected",
     ),
+    Case(
+        "create with a declared output",
+        (),
+        create(output_schema={"type": "object"}),
+        (CREATED, e.OutputDeclared(output_schema={"type": "object"})),
+        "received",
+    ),
     Case("cancel", DIRECT, CANCEL, (e.TaskCancelled(by="rita", reason="No longer needed."),), "cancelled"),
     Case("retry", PHASES["retry_wait"], RETRY, (e.RetryReleased(reason="again", fresh=False),), "ready"),
     Case(

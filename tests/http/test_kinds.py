@@ -173,3 +173,19 @@ async def test_what_an_executor_may_read_is_its_own_brief(desk: Desk) -> None:
     assert 200 == (await desk.client.get(f"/api/tasks/{task_id}/brief", headers=headers)).status_code
     await desk.submit("result", task_id, await desk.ack(task_id))
     assert 403 == (await desk.client.get(f"/api/tasks/{task_id}/brief", headers=headers)).status_code
+
+
+async def test_a_gap_in_the_order_is_accepted_and_flagged(desk: Desk) -> None:
+    """A seq that skips some is taken, and the event says how many are missing; one that does not says nothing."""
+    await desk.executor()
+    task_id = await desk.task()
+    attempt_token = await desk.ack(task_id)
+    for seq in (2, 5):
+        assert 202 == (await desk.send(callback("heartbeat", task_id, 1, seq), attempt_token)).status_code
+
+    for seq in (6, 7):  # the second progress is coalesced, and missing nowhere
+        assert 202 == (await desk.send(callback("progress", task_id, 1, seq), attempt_token)).status_code
+    assert 202 == (await desk.send(callback("heartbeat", task_id, 1, 8), attempt_token)).status_code
+
+    query = "select payload::json -> 'meta' ->> 'seq_gap' from es.event where type = 'lease.renewed' order by version"
+    assert [(None,), ("2",), (None,)] == await desk.rows(query)

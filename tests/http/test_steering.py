@@ -154,3 +154,27 @@ async def test_an_attempt_over_its_budget_is_told_to_stop(desk: Desk):
     refused = await desk.send(callback("heartbeat", task_id, 1, 3), attempt_token)
     assert "result" in assert_problem(refused, 402, "budget_exceeded")["next"]
     await desk.submit("result", task_id, attempt_token, 1, 3)
+
+
+COUNT = {"type": "object", "required": ["count"], "properties": {"count": {"type": "integer"}}}
+
+
+async def test_an_output_must_fit_what_the_task_declares(desk: Desk):
+    """The schema is in the brief; an output that does not fit is refused with its pointer, and the attempt goes on."""
+    await desk.executor()
+    task_id = await desk.task(output_schema=COUNT)
+    assert COUNT == (await brief_of(desk, task_id))["output_schema"]
+    attempt_token = await desk.ack(task_id)
+
+    for output, pointer in (({"count": "many"}, "/body/output/count"), (None, "/body/output")):
+        body = {k: v for k, v in BODIES["result"].items() if k != "output"} | (
+            {"output": output} if output else {}
+        )
+        refused = await desk.send(callback("result", task_id, 1, 2, body), attempt_token)
+        assert_problem(refused, 422, "output_invalid", pointer)
+    await desk.submit("result", task_id, attempt_token, 1, 2, output={"count": 3})
+
+    wrong = await desk.post(
+        "/api/tasks", {"title": "T", "goal": "G", "output_schema": {"type": "objekt"}}, "olga"
+    )
+    assert_problem(wrong, 422, "schema_invalid", "/output_schema")

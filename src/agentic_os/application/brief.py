@@ -78,7 +78,7 @@ def compose(
             for h in carried.handoffs
         ],
         "resume": _resume(task, carried),
-        "output_schema": None,
+        "output_schema": None if task.output_schema is None else dict(task.output_schema),
         "budget": {
             "cost_microusd": task.budget.cost_microusd,
             "tokens": task.budget.tokens,

@@ -3,13 +3,14 @@
 import hashlib
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import orjson
 
 from agentic_os.application import translate
+from agentic_os.application.acceptance import acceptance
 from agentic_os.application.attempt_tokens import PREFIX, AttemptClaim, AttemptTokens
 from agentic_os.application.handle import Handled, handle
 from agentic_os.application.ports import (
@@ -28,10 +29,11 @@ from agentic_os.application.ports import (
 from agentic_os.clock import new_id, now
 from agentic_os.contracts.callback import Callback, read_callback
 from agentic_os.contracts.canonical import JsonValue, canonical_json
+from agentic_os.contracts.redaction import Finding, redact, secrets_in
 from agentic_os.contracts.strict_json import parse_json
 from agentic_os.contracts.violation import ContractViolation
 from agentic_os.domain import commands as c
-from agentic_os.domain.attempts import over_budget
+from agentic_os.domain.documents import JsonObject
 from agentic_os.domain.rejection import Rejected
 from agentic_os.domain.task import Task
 
@@ -100,7 +102,8 @@ class Callbacks:
             await self._refuse_reused_key(caller, document)
             raise
         receipt = self._receipt(caller, document)
-        answer = await self._accept_from_memory(callback, caller, receipt)
+        callback, meta = self._without_secrets(callback)
+        answer = await self._accept_from_memory(callback, caller, receipt, meta)
         if answer is not None:
             return answer
         loaded = await self._log.load(callback.task_id, receipt)
@@ -108,13 +111,15 @@ class Callbacks:
             return self._replay(loaded, receipt, callback)
         _require_valid(caller)
         try:
-            return await self._decide(callback, caller, receipt, loaded)
+            return await self._decide(callback, caller, receipt, loaded, meta)
         except Rejected as refusal:
-            await self._keep_aside(refusal, callback, _executor(caller, loaded.task) or caller.principal)
+            await self._keep_aside(
+                refusal, callback, _executor(caller, loaded.task) or caller.principal, meta
+            )
             raise
 
     async def _accept_from_memory(
-        self, callback: Callback, caller: Caller, receipt: Receipt
+        self, callback: Callback, caller: Caller, receipt: Receipt, meta: JsonObject
     ) -> Answer | None:
         """Decide on the task as this process last saw it, which saves a round trip.
 
@@ -122,12 +127,26 @@ class Callbacks:
         counts; a refusal may come of what was not seen, and is decided again on what is stored.
         """
         remembered = self._log.recall(callback.task_id) if caller.claim is not None else None
-        if remembered is None:
-            return None
+        if remembered is None or _gap(callback, caller, remembered):
+            return (
+                None  # coalesced progress leaves no event: whether something is missing, only the store knows
+            )
         try:
-            return await self._decide(callback, caller, receipt, remembered)
+            return await self._decide(callback, caller, receipt, remembered, meta)
         except Rejected:
             return None
+
+    def _without_secrets(self, callback: Callback) -> tuple[Callback, JsonObject]:
+        """Take secrets out of the body before anything is decided or kept; what its events say of them comes along."""
+        body, findings = redact(callback.body)
+        meta = _meta(callback)
+        if not findings:
+            return callback, meta
+        redacted = {
+            "redacted": {finding.kind: finding.count for finding in findings},
+            "redacted_digest": self._tokens.fingerprint(_joined(findings)).hex(),
+        }
+        return replace(callback, body=body), {**meta, **redacted}
 
     async def authenticate(self, bearer: str) -> Caller:
         """Find out whose credential it is. Raises CredentialInvalid for one that we never issued."""
@@ -199,12 +218,15 @@ class Callbacks:
         )
         return orjson.dumps(answer)
 
-    async def _decide(self, callback: Callback, caller: Caller, receipt: Receipt, loaded: Loaded) -> Answer:
+    async def _decide(
+        self, callback: Callback, caller: Caller, receipt: Receipt, loaded: Loaded, meta: JsonObject
+    ) -> Answer:
         at = now()
         if loaded.task is None:
             raise Rejected("unknown_task", "There is no such task.", next_step="Check task_id.")
         artifacts, body = translate.split_artifacts(callback.body)
         self._require_held(artifacts)
+        _refuse_secrets(artifacts)
         executor = _executor(caller, loaded.task)
         jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
 
@@ -221,10 +243,14 @@ class Callbacks:
                     jitter=jitter,
                 ),
                 expected_skillset=self._expected_skillset(caller, found.task),
+                output_schema=found.task.output_schema if found.task else None,
             )
 
         envelope = Envelope(
-            actor=executor or caller.principal, at=at, cause=callback.callback_id, meta=_meta(callback)
+            actor=executor or caller.principal,
+            at=at,
+            cause=callback.callback_id,
+            meta={**meta, **_gap(callback, caller, loaded)},
         )
         handled = await handle(
             self._log,
@@ -232,7 +258,7 @@ class Callbacks:
             command_for,
             envelope,
             receipt=receipt,
-            answer=lambda task, ids: _answer(task, ids, callback.kind),
+            answer=lambda task, ids: acceptance(task, ids, callback.kind),
             progress=_progress(callback, caller, at),
             seq_guard=_seq_guard(callback, caller),
             credential=caller.credential,
@@ -277,11 +303,13 @@ class Callbacks:
             if artifact.content is not None:
                 await self._artifacts.put(artifact.digest, artifact.content)
 
-    async def _keep_aside(self, refusal: Rejected, callback: Callback, executor: str) -> None:
+    async def _keep_aside(
+        self, refusal: Rejected, callback: Callback, executor: str, meta: JsonObject
+    ) -> None:
         """Close an attempt whose lease is seen to be over, and quarantine the plan or result that came too late."""
         if refusal.code not in ("lease_lost", "attempt_superseded"):
             return
-        envelope = Envelope(actor=executor, at=now(), cause=callback.callback_id, meta=_meta(callback))
+        envelope = Envelope(actor=executor, at=now(), cause=callback.callback_id, meta=meta)
         fire = c.FireDeadline(kind="lease", ref=str(callback.attempt), at=envelope.at)
         handled = await handle(self._log, callback.task_id, lambda _: fire, envelope)
         if callback.kind in ("plan", "result"):
@@ -361,6 +389,15 @@ def _last_seq(found: Loaded, caller: Caller) -> int:
     return progress.seq if (progress.attempt, progress.generation) == (claim.attempt, claim.generation) else 0
 
 
+def _gap(callback: Callback, caller: Caller, found: Loaded) -> dict[str, int]:
+    """Flag how many callbacks of the attempt are missing before this one: it is accepted all the same."""
+    attempt = found.task.attempt if found.task else None
+    if caller.claim is None or attempt is None or attempt.number != callback.attempt:
+        return {}
+    missing = callback.seq - max(attempt.seq, _last_seq(found, caller)) - 1
+    return {"seq_gap": missing} if missing > 0 else {}
+
+
 def _progress(callback: Callback, caller: Caller, at: datetime) -> Progress | None:
     if callback.kind != "progress" or caller.claim is None:
         return None
@@ -383,47 +420,23 @@ def _seq_guard(callback: Callback, caller: Caller) -> SeqGuard | None:
     )
 
 
-def _meta(callback: Callback) -> dict[str, str]:
-    meta = {"occurred_at": callback.occurred_at}
+def _meta(callback: Callback) -> JsonObject:
+    meta: JsonObject = {"occurred_at": callback.occurred_at}
     return {**meta, "traceparent": callback.traceparent} if callback.traceparent else meta
 
 
-def _answer(task: Task, event_ids: Sequence[str], kind: str) -> str:
-    attempt = task.attempt
-    is_open = attempt is not None and attempt.is_open
-    lease = attempt.lease_expires_at if attempt and is_open else None
-    answer: dict[str, Any] = {
-        "accepted": True,
-        "event_ids": list(event_ids),
-        "task_version": task.version,
-        "phase": task.phase,
-        "directive": _directive(task, is_open=is_open),
-        "lease_expires_at": lease,
-        "budget_left": budget_left(task),
-    }
-    if kind == "ack" and attempt is not None:
-        answer["generation"] = attempt.generation
-    return orjson.dumps(answer, option=orjson.OPT_UTC_Z).decode()
+def _joined(findings: Sequence[Finding]) -> bytes:
+    """Join secrets for a keyed digest that tells the same ones again, wherever they stood; no receipt begins so."""
+    secrets = sorted({secret for finding in findings for secret in finding.secrets})
+    return "\0".join(["secrets", *secrets]).encode()
 
 
-def _directive(task: Task, *, is_open: bool) -> str:
-    if not is_open:
-        return "stop"
-    if over_budget(task):
-        return "stop"
-    return "hold" if task.holds else "continue"
-
-
-def budget_left(task: Task) -> dict[str, int | None]:
-    """Say what the task may still spend; None is no limit."""
-    budget, spent = task.budget, task.spent
-    used = task.attempt.number if task.attempt else 0
-
-    def left(limit: int | None, gone: int) -> int | None:
-        return None if limit is None else max(limit - gone, 0)
-
-    return {
-        "cost_microusd": left(budget.cost_microusd, spent.cost_microusd),
-        "tokens": left(budget.tokens, spent.input_tokens + spent.output_tokens),
-        "attempts": left(budget.attempts, used),
-    }
+def _refuse_secrets(artifacts: Sequence[translate.Delivered]) -> None:
+    """Refuse inline bytes with a secret in them: their digest names them, so nothing can be taken out."""
+    for artifact in artifacts:
+        if artifact.content is not None and (kinds := secrets_in(artifact.content)):
+            raise ContractViolation(
+                "secret_in_artifact",
+                f"{artifact.name[:100]} holds what looks like a secret: {', '.join(kinds)}.",
+                (artifact.pointer,),
+            )

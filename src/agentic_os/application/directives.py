@@ -174,6 +174,7 @@ class Directives:
             attempt=kept.attempt,
             callback_id=str(event.data["callback_id"]),
             at=source.seen_at,
+            output_schema=task.output_schema,
         )
         return c.Adopt(quarantine_id=kept.id, by=voter.id, reason=reason.strip(), late=late)
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from agentic_os.application.callbacks import budget_left
+from agentic_os.application.acceptance import budget_left
 from agentic_os.application.issue_view import describe_waits
 from agentic_os.application.ports import IssueLink
 from agentic_os.domain.task import Submission, Task
@@ -30,6 +30,7 @@ def task_view(task: Task, *, link: IssueLink | None, waits: Sequence[str], updat
         "requester": task.requester,
         "depends_on": list(task.depends_on),
         "due": task.due,
+        "output_schema": task.output_schema,
         "version": task.version,
         "attempt": None
         if attempt is None

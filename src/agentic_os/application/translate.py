@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from agentic_os.contracts.callback import Callback
 from agentic_os.contracts.canonical import document_digest
+from agentic_os.contracts.output import output_faults
 from agentic_os.domain import commands as c
 from agentic_os.domain.documents import Artifact, Evidence, Option, Runtime, Usage, true_rank
 
@@ -65,6 +66,7 @@ def command_for(
     *,
     origin: Origin,
     expected_skillset: str,
+    output_schema: Mapping[str, Any] | None = None,
 ) -> c.Command:
     """Build the command that a callback stands for."""
     usage = callback.usage or {}
@@ -120,21 +122,32 @@ def command_for(
                 default_option=body.get("default_option"),
             )
         case "plan" | "result":
-            return _submission(callback.kind, body, artifacts, sender)
+            return _submission(callback.kind, body, artifacts, sender, output_schema)
         case _:
             return c.Record(**sender, kind=cast("Any", callback.kind), body=body)
 
 
 def late_submission(
-    kind: str, body: Mapping[str, Any], *, executor: str, attempt: int, callback_id: str, at: datetime
+    kind: str,
+    body: Mapping[str, Any],
+    *,
+    executor: str,
+    attempt: int,
+    callback_id: str,
+    at: datetime,
+    output_schema: Mapping[str, Any] | None,
 ) -> c.SubmitPlan | c.SubmitResult:
     """Read what was kept aside as the submission that it would have been; its inline bytes were stored then."""
     sender = {"executor": executor, "attempt": attempt, "seq": 0, "callback_id": callback_id, "at": at}
-    return _submission(kind, dict(body), split_artifacts(body)[0], sender)
+    return _submission(kind, dict(body), split_artifacts(body)[0], sender, output_schema)
 
 
 def _submission(
-    kind: str, body: dict[str, Any], artifacts: Sequence[Delivered], sender: dict[str, Any]
+    kind: str,
+    body: dict[str, Any],
+    artifacts: Sequence[Delivered],
+    sender: dict[str, Any],
+    output_schema: Mapping[str, Any] | None,
 ) -> c.SubmitPlan | c.SubmitResult:
     answers = frozenset(answer["item_id"] for answer in body.get("responds_to", ()))
     digest = document_digest(body)
@@ -149,6 +162,7 @@ def _submission(
         evidence=tuple(_evidence(item, held) for item in body.get("evidence", ())),
         artifacts=tuple(_artifact(a) for a in artifacts),
         answers=answers,
+        output_faults=output_faults(output_schema, body.get("output")),
     )
 
 

@@ -47,6 +47,7 @@ class CreateTask:
     priority: Priority = "medium"
     due: datetime | None = None
     origin: str = "api"
+    output_schema: JsonObject | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +170,10 @@ class SubmitPlan(FromExecutor):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitResult(FromExecutor):
-    """Hand in a result; evidence at its true rank, artifacts already stored, versions still to be counted."""
+    """Hand in a result; evidence at its true rank, artifacts already stored, versions still to be counted.
+
+    output_faults: (pointer, what is wrong) of an output that does not fit the task's schema.
+    """
 
     digest: str
     outcome: Outcome
@@ -177,6 +181,7 @@ class SubmitResult(FromExecutor):
     evidence: tuple[Evidence, ...] = ()
     artifacts: tuple[Artifact, ...] = ()
     answers: frozenset[str] = frozenset()
+    output_faults: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,6 +56,14 @@ class TaskCreated:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutputDeclared:
+    """The result must carry an output that fits this JSON Schema."""
+
+    output_schema: JsonObject
+    type: Literal["output.declared"] = "output.declared"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskAllowed:
     """Policy let the task in, under these obligations. `facts` is the input that it decided on."""
 
@@ -503,6 +511,7 @@ class CallbackQuarantined:
 
 Event: TypeAlias = (
     TaskCreated
+    | OutputDeclared
     | TaskAllowed
     | TaskDenied
     | DispatchDenied

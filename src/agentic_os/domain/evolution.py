@@ -104,7 +104,13 @@ def _apply(task: Task, event: e.Event) -> Task:
             return _resulted(task, event)
         case e.EscalationRaised() | e.EscalationAnswered() | e.EscalationTimedOut():
             return _asked(task, event)
-        case e.TaskHeld() | e.HoldReleased() | e.CallbackQuarantined() | e.QuarantineAdopted():
+        case (
+            e.TaskHeld()
+            | e.HoldReleased()
+            | e.CallbackQuarantined()
+            | e.QuarantineAdopted()
+            | e.OutputDeclared()
+        ):
             return _overlaid(task, event)
         case e.UsageBooked(usage=usage):
             return changed(task, spent=task.spent.plus(usage))
@@ -161,9 +167,12 @@ def _moved(
 
 
 def _overlaid(
-    task: Task, event: e.TaskHeld | e.HoldReleased | e.CallbackQuarantined | e.QuarantineAdopted
+    task: Task,
+    event: e.TaskHeld | e.HoldReleased | e.CallbackQuarantined | e.QuarantineAdopted | e.OutputDeclared,
 ) -> Task:
     match event:
+        case e.OutputDeclared(output_schema=schema):
+            return changed(task, output_schema=schema)
         case e.TaskHeld(reason=reason, by=by):
             return changed(task, holds=(*task.holds, Hold(reason=reason, by=by)))
         case e.HoldReleased():

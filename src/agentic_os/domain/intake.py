@@ -12,6 +12,9 @@ def create(command: c.CreateTask, task: Task | None) -> list[e.Event]:
     """Open the stream."""
     if task is not None:
         return []
+    declared = (
+        [] if command.output_schema is None else [e.OutputDeclared(output_schema=command.output_schema)]
+    )
     return [
         e.TaskCreated(
             task_id=command.task_id,
@@ -32,7 +35,8 @@ def create(command: c.CreateTask, task: Task | None) -> list[e.Event]:
             origin=command.origin,
             requester=command.requester,
             at=command.at,
-        )
+        ),
+        *declared,
     ]
 
 

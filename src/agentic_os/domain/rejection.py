@@ -11,6 +11,7 @@ Code: TypeAlias = Literal[
     "items_required",
     "lease_lost",
     "not_permitted",
+    "output_invalid",
     "plan_unapproved",
     "plan_unchanged",
     "policy_denied",

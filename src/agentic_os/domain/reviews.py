@@ -74,6 +74,7 @@ def result_submitted(command: c.SubmitResult, task: Task, step: Step) -> list[e.
     if task.mode == "plan_first" and task.authorisation is None:
         raise Rejected("plan_unapproved", "There is no approved plan for this task.", next_step="Stop.")
     _require_answers(task, command.answers)
+    _require_output(command)
     deadline = task.obligations.deadline_seconds
     submitted = e.ResultSubmitted(
         attempt=command.attempt,
@@ -303,6 +304,17 @@ def _require_answers(task: Task, answers: frozenset[str]) -> None:
             f"These review items have no answer: {', '.join(open_items)}.",
             next_step="Say in responds_to how each item was met.",
             pointers=("/body/responds_to",),
+        )
+
+
+def _require_output(command: c.SubmitResult) -> None:
+    if command.output_faults:
+        raise Rejected(
+            "output_invalid",
+            "The output does not fit the task's output_schema: "
+            + "; ".join(what for _, what in command.output_faults),
+            next_step="Correct /body/output; the schema is in the brief as output_schema.",
+            pointers=tuple(pointer for pointer, _ in command.output_faults),
         )
 
 

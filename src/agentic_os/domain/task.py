@@ -9,6 +9,7 @@ from agentic_os.domain.documents import (
     Budget,
     Criterion,
     Evidence,
+    JsonObject,
     Mode,
     Option,
     Outcome,
@@ -226,6 +227,7 @@ class Task:
     session: str | None = None
     handoffs: tuple[Handoff, ...] = ()
     stalled: tuple[str, str] | None = None
+    output_schema: JsonObject | None = None
 
     @property
     def ended(self) -> bool:

@@ -1,11 +1,12 @@
 """What the operator API takes; strict, and closed to surplus fields."""
 
 from datetime import datetime
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
+from agentic_os.contracts.output import schema_fault
 from agentic_os.contracts.strict_json import parse_json
 from agentic_os.domain.documents import Mode, Priority, Rank, Risk
 from agentic_os.http.problems import Refused
@@ -64,6 +65,14 @@ class TaskIn(Strict):
     budget: BudgetIn = BudgetIn()
     priority: Priority = "medium"
     due: datetime | None = None
+    output_schema: dict[str, Any] | None = None
+
+    @field_validator("output_schema")
+    @classmethod
+    def _readable(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value is not None and (fault := schema_fault(value)):
+            raise ValueError(f"no usable JSON Schema: {fault}")
+        return value
 
     @field_validator("acceptance")
     @classmethod

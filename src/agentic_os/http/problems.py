@@ -16,6 +16,7 @@ from agentic_os.application.ports import (
     AccountExhausted,
     CredentialRevoked,
     ReceiptMismatch,
+    StorageFull,
     StoreUnavailable,
     VersionConflict,
 )
@@ -63,7 +64,9 @@ STATUS: Final[Mapping[str, int]] = {
     "internal": 500,
     "gate_error": 503,
 }
-RETRYABLE: Final = frozenset({"conflict", "rate_limited", "gate_error", "internal"})
+OF_ARTIFACTS: Final[Mapping[str, int]] = {"range_not_satisfiable": 416, "storage_full": 507}
+"""Codes that only the address of artifacts answers with."""
+RETRYABLE: Final = frozenset({"conflict", "rate_limited", "gate_error", "internal", "storage_full"})
 _NEXT: Final[Mapping[str, str]] = {
     "malformed": "Send one JSON document in UTF-8.",
     "schema_invalid": "Correct the fields that the pointers name; the schema is at /api/contracts/callback/v1.",
@@ -72,6 +75,7 @@ _NEXT: Final[Mapping[str, str]] = {
     "credential_invalid": "Send Authorization: Bearer with a credential that is in force.",
     "token_expired": "Get a new credential; an attempt token comes with the answer to ack.",
     "too_large": "Send less at once; upload large artifacts by digest first.",
+    "secret_in_artifact": "Take the secret out, send the artifact anew, and revoke the secret where it counts.",
     "idempotency_mismatch": "Draw a new id for new content, or send exactly the first content again.",
     "gate_error": "Try again in a moment; nothing was stored.",
     "scope_denied": "Use the credential that was made for this; nothing falls back to another.",
@@ -82,6 +86,8 @@ _NEXT: Final[Mapping[str, str]] = {
     "not_found": "Check the address; /docs lists what there is.",
     "method_not_allowed": "Use one of the methods in the Allow header.",
     "internal": "Try again; if it happens again, look into the server's log.",
+    "range_not_satisfiable": "Ask for a range within the size that Content-Range names, or for all of it.",
+    "storage_full": "Tell an administrator; once there is room, send the same again.",
 }
 
 
@@ -115,7 +121,7 @@ def problem(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """Build a problem response."""
-    status = STATUS[code]
+    status = _status(code)
     body = {
         "type": f"urn:agentic-os:problem:{code}",
         "title": code.replace("_", " ").capitalize(),
@@ -131,9 +137,13 @@ def problem(
     return Response(orjson.dumps(body), status, extra, media_type="application/problem+json")
 
 
+def _status(code: str) -> int:
+    return OF_ARTIFACTS[code] if code in OF_ARTIFACTS else STATUS[code]
+
+
 async def _note(request: Request, code: str) -> None:
     """Keep a refused credential in the security log; a database that is away must not hide the refusal."""
-    if STATUS[code] == 401:  # noqa: PLR2004 - the status that means it
+    if _status(code) == 401:  # noqa: PLR2004 - the status that means it
         route = getattr(request.scope.get("route"), "path", None) or request.scope.get("door", "unknown")
         with suppress(StoreUnavailable):
             await request.app.state.backend.note_refusal(route, code)
@@ -181,6 +191,16 @@ async def _on_contention(_: Request, __: Exception) -> Response:
     return problem("gate_error", "The gate could not decide just now.")
 
 
+async def _on_full(request: Request, e: Exception) -> Response:
+    log.error("no room for an artifact", exc_info=e)
+    code = (
+        "gate_error" if "door" in request.scope else "storage_full"
+    )  # a callback gets its contract's codes only
+    return problem(
+        code, "There is no room for these bytes; nothing of them was kept.", next_step=_NEXT["storage_full"]
+    )
+
+
 async def _on_fault(request: Request, e: Exception) -> Response:
     log.error("request failed", path=request.url.path, exc_info=e)
     return problem("internal", "The server failed; the fault is in its log.")
@@ -198,6 +218,7 @@ _HANDLERS: Final[Mapping[type[Exception], Callable[[Request, Any], Awaitable[Res
     ReceiptMismatch: _on_mismatch,
     VersionConflict: _on_contention,
     AccountExhausted: _on_contention,
+    StorageFull: _on_full,
     StoreUnavailable: _on_contention,
     Exception: _on_fault,
 }

@@ -1,0 +1,41 @@
+"""Outputs of results, held to the JSON Schema that their task declares."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import jsonschema_rs
+
+from agentic_os.contracts.canonical import canonical_json
+from agentic_os.contracts.strict_json import pointer_to
+
+MAX_SCHEMA_BYTES: Final = 32 * 1024
+_SHOWN: Final = 10
+
+
+def schema_fault(schema: Mapping[str, Any]) -> str:
+    """Say what is wrong with a declared schema, "" for nothing: it must be small, and refer to no other."""
+    if len(canonical_json(dict(schema))) > MAX_SCHEMA_BYTES:
+        return f"it is longer than {MAX_SCHEMA_BYTES} bytes"
+    try:
+        _validator(schema)
+    except (ValueError, jsonschema_rs.ValidationError) as problem:
+        return str(problem).splitlines()[0]
+    return ""
+
+
+def output_faults(schema: Mapping[str, Any] | None, output: Any) -> tuple[tuple[str, str], ...]:
+    """List (pointer, what is wrong) of an output; nothing where no schema is declared."""
+    if schema is None:
+        return ()
+    if output is None:
+        return (("/body/output", "/body/output is missing"),)
+    errors = list(_validator(schema).iter_errors(output))
+    places = [(pointer_to("body", "output", *error.instance_path), error.message) for error in errors]
+    return tuple((place, f"{place}: {message[:200]}") for place, message in places[:_SHOWN])
+
+
+def _validator(schema: Mapping[str, Any]) -> jsonschema_rs.Validator:
+    # A reference to elsewhere is never fetched, and no pattern can take longer than its text is long.
+    return jsonschema_rs.validator_for(
+        dict(schema), validate_formats=True, offline=True, pattern_options=jsonschema_rs.RegexOptions()
+    )
