@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import fields, is_dataclass
 from datetime import datetime
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from agentic_os.application.backend import Backend
 from agentic_os.application.ports import DirectiveReceipt, EventLog, Moment, Recorded
@@ -272,7 +272,19 @@ class Reviews:
         return list(self._found.values())
 
 
-async def gather(log: EventLog, task_id: str, found: Attempts | Reviews) -> list[dict[str, Any]]:
+class Gathered(Protocol):
+    """Rows that a task's moments amount to, taken in their order."""
+
+    def note(self, moment: Moment) -> None:
+        """Take in one moment."""
+        ...
+
+    def rows(self) -> list[dict[str, Any]]:
+        """List what was found."""
+        ...
+
+
+async def gather(log: EventLog, task_id: str, found: Gathered) -> list[dict[str, Any]]:
     """Go through a task's whole history. Raises Rejected where there is no such task."""
     moment: Moment | None = None
     async for moment in log.replay(task_id):

@@ -28,6 +28,10 @@ class TooLarge(Exception):
     """More bytes came than an artifact may have."""
 
 
+class StorageFull(Exception):
+    """There is no room for the bytes; nothing of them is kept."""
+
+
 class ReceiptMismatch(Exception):
     """The key was used before, with other content."""
 
@@ -460,12 +464,8 @@ class TaskList(Protocol):
         """List tasks, the newest first, after the given (created_at, id)."""
         ...
 
-    async def artifacts(self, task_id: str) -> Sequence[dict[str, Any]]:
-        """List every version of a task's artifacts."""
-        ...
-
-    async def artifact(self, digest: str) -> dict[str, Any] | None:
-        """Find what is known of some bytes; None when no callback ever named them."""
+    async def artifact(self, digest: str, task_id: str | None = None) -> dict[str, Any] | None:
+        """Find what is known of some bytes; None when no result, of that task where one is named, delivered them."""
         ...
 
     async def quarantined(self, after: str, limit: int) -> Sequence[dict[str, Any]]:
@@ -481,11 +481,11 @@ class ArtifactStore(Protocol):
         ...
 
     async def write(self, digest: str, chunks: AsyncIterator[bytes], limit: int) -> int:
-        """Keep a stream of at most `limit` bytes; return the size. Raises DigestMismatch or TooLarge."""
+        """Keep a stream of at most `limit` bytes; return the size. Raises DigestMismatch, TooLarge or StorageFull."""
         ...
 
-    def open(self, digest: str) -> AsyncIterator[bytes] | None:
-        """Stream bytes, or None when they are not held."""
+    def open(self, digest: str, start: int = 0, count: int | None = None) -> AsyncIterator[bytes] | None:
+        """Stream `count` bytes from `start` on, or all that follow; None when they are not held."""
         ...
 
     def size(self, digest: str) -> int | None:

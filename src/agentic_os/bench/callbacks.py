@@ -1,14 +1,10 @@
 """The whole callback beside an empty POST: HTTP, token, schema, decision, append, read model, receipt."""
 
-import asyncio
 import hashlib
 import json
 import secrets
-import subprocess
-import sys
 import uuid
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +14,7 @@ from agentic_os.application.callbacks import NO_SKILLS
 from agentic_os.application.ports import Principal
 from agentic_os.application.tasks import create_task
 from agentic_os.bench.load import Load, post, run_load
+from agentic_os.bench.process import served
 from agentic_os.bench.rows import Row, median, percentile
 from agentic_os.bootstrap import Parts, open_backend
 from agentic_os.clock import new_id, now
@@ -34,7 +31,7 @@ _HOST: Final = "127.0.0.1"
 async def callbacks(databases: Databases, folder: Path, seconds: float, repeats: int) -> list[Row]:
     """Drive both servers with 32 connections, taking turns."""
     key = secrets.token_bytes(32)
-    served = {
+    wanted = {
         "app": "backend",
         "dsn": databases.app,
         "key": key.hex(),
@@ -50,13 +47,13 @@ async def callbacks(databases: Databases, folder: Path, seconds: float, repeats:
     )
     async with open_backend(parts) as backend:
         sources = await _executors(backend, AttemptTokens(key))
-    empty = [_heartbeats("x", "x" * 120)] * _CONNECTIONS
+    idle = [_heartbeats("x", "x" * 120)] * _CONNECTIONS
     limits, loads = [], []
-    async with _served({"app": "empty"}) as empty_port, _served(served) as port:
-        await run_load(_HOST, port, sources, 0.5)
+    async with served({"app": "empty"}) as empty, served(wanted) as whole:
+        await run_load(_HOST, whole.port, sources, 0.5)
         for _ in range(repeats):
-            limits.append(await run_load(_HOST, empty_port, empty, seconds))
-            loads.append(await run_load(_HOST, port, sources, seconds))
+            limits.append(await run_load(_HOST, empty.port, idle, seconds))
+            loads.append(await run_load(_HOST, whole.port, sources, seconds))
     _refuse_refusals(loads)
     latencies = [value for load in loads for value in load.latencies]
     return [
@@ -81,28 +78,43 @@ def _refuse_refusals(loads: list[Load]) -> None:
 
 async def _executors(backend: Backend, tokens: AttemptTokens) -> list[Callable[[], bytes]]:
     """Bring a task for each connection to the point where its executor sends heartbeats."""
+    name, credential = await executor(backend)
+    tasks = [await begun(backend, name, credential) for _ in range(_CONNECTIONS)]
+    return [_heartbeats(task_id, tokens.mint(task_id, 1, 1)) for task_id in tasks]
+
+
+async def executor(backend: Backend) -> tuple[str, str]:
+    """Register an executor; return its name and its credential."""
     name, credential = f"bench-{secrets.token_hex(4)}", secrets.token_urlsafe(32)
     principal = Principal(id=name, name=name, kind="executor", roles=("bench",), skills="not-required")
     await backend.registry.add(principal, hashlib.sha256(credential.encode()).digest(), None)
-    sources = []
-    for _ in range(_CONNECTIONS):
-        command = CreateTask(
-            task_id=str(new_id()), title="bench", goal="bench", project="default", requester="bench", at=now()
-        )
-        created = await create_task(
-            backend.log, command, backend.policy(), receipt=None, committed=lambda _: None
-        )
-        task = await backend.dispatcher.advance(created.task_id)
-        assert task is not None
-        assert task.attempt is not None
-        body = {
-            "brief_digest": task.attempt.brief_digest,
-            "skillset_digest": NO_SKILLS,
-            "runtime": {"name": "bench"},
-        }
-        await backend.callbacks.accept(_callback(task.id, 1, 1, "ack", body), credential)
-        sources.append(_heartbeats(task.id, tokens.mint(task.id, 1, 1)))
-    return sources
+    return name, credential
+
+
+async def begun(backend: Backend, name: str, credential: str) -> str:
+    """Have the executor take a new task, as attempt 1 of token generation 1; return the task's id."""
+    command = CreateTask(
+        task_id=str(new_id()),
+        title="bench",
+        goal="bench",
+        project="default",
+        requester="bench",
+        assignee=name,
+        at=now(),
+    )
+    created = await create_task(
+        backend.log, command, backend.policy(), receipt=None, committed=lambda _: None
+    )
+    task = await backend.dispatcher.advance(created.task_id)
+    assert task is not None
+    assert task.attempt is not None
+    body = {
+        "brief_digest": task.attempt.brief_digest,
+        "skillset_digest": NO_SKILLS,
+        "runtime": {"name": "bench"},
+    }
+    await backend.callbacks.accept(_callback(task.id, 1, 1, "ack", body), credential)
+    return task.id
 
 
 def _heartbeats(task_id: str, token: str) -> Callable[[], bytes]:
@@ -139,18 +151,3 @@ def _callback(
         "body": body or {},
     }
     return json.dumps(document).encode()
-
-
-@asynccontextmanager
-async def _served(wanted: dict[str, str]) -> AsyncIterator[int]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "agentic_os.bench.serving", stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        process.stdin.write(json.dumps(wanted).encode() + b"\n")
-        yield int(await process.stdout.readline())
-    finally:
-        process.stdin.close()
-        await process.wait()

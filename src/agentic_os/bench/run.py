@@ -7,6 +7,7 @@ import uvloop
 from agentic_os.bench.callbacks import callbacks
 from agentic_os.bench.database import appends, bench_database, starts
 from agentic_os.bench.rows import Row
+from agentic_os.bench.uploads import uploads
 from agentic_os.bench.worker import worker
 from agentic_os.demo.story import run_demo
 
@@ -22,6 +23,8 @@ def run_bench(*, quick: bool, say: Callable[[str], None]) -> Iterator[Row]:
     with bench_database(lambda _: None) as (databases, home):
         say("callbacks, beside an empty POST ...")
         yield from uvloop.run(callbacks(databases, home, seconds, repeats))
+        say("uploads ...")
+        yield from uvloop.run(uploads(databases, home, repeats))
         say("the worker ...")
         yield from uvloop.run(worker(databases, home, 50 if quick else 300))
     if not quick:

@@ -36,7 +36,7 @@ async def identify(request: Request, registry: Registry) -> Caller:
         raise Refused(
             "scope_denied",
             "An attempt token opens nothing here.",
-            next_step="It is for POST /api/executions/callback and PUT /api/artifacts.",
+            next_step="It is for POST /api/executions/callback, and for PUT and GET of artifacts of its own task.",
         )
     found = await registry.credential(hashlib.sha256(token.encode()).digest())
     if found is None:

@@ -10,8 +10,9 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from agentic_os.application.backend import Backend
 from agentic_os.application.directives import Source
-from agentic_os.application.history import as_it_was, read_when
+from agentic_os.application.history import as_it_was, gather, read_when
 from agentic_os.application.ports import Receipt
+from agentic_os.application.provenance import Provenance
 from agentic_os.application.task_view import task_view
 from agentic_os.application.tasks import create_task
 from agentic_os.clock import new_id, now
@@ -62,6 +63,7 @@ async def create(request: Request, caller: Operator) -> Response:
         priority=wanted.priority,
         due=wanted.due,
         origin="api",
+        output_schema=wanted.output_schema,
     )
     key = request.headers.get("idempotency-key")
     receipt = None
@@ -244,10 +246,9 @@ async def brief(request: Request, task_id: str) -> Response:
 
 @router.get("/tasks/{task_id}/artifacts", summary="List a task's artifacts")
 async def artifacts(request: Request, caller: Viewer, task_id: str) -> Response:
-    """List every version of what was delivered."""
+    """List every version of what was delivered: by which attempt, for what, and under whose approval of which plan."""
     backend: Backend = request.app.state.backend
-    await shown(backend, clean(task_id) or "")
-    found = await backend.tasks.artifacts(task_id)
+    found = await gather(backend.log, clean(task_id) or "", Provenance())
     return answer({"items": found, "next": None})
 
 

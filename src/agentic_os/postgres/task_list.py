@@ -86,15 +86,13 @@ class PostgresTaskList:
         query = query.order_by(_task.c.created_at.desc(), _task.c.task_id.desc()).limit(limit)
         return [TaskRow(task=decode_task(state), updated_at=at) for state, at in await self._run(query)]
 
-    async def artifacts(self, task_id: str) -> Sequence[dict[str, Any]]:
-        """List every version of a task's artifacts."""
-        query = select(_artifact).where(_artifact.c.task_id == task_id)
-        rows = await self._run(query.order_by(_artifact.c.name, _artifact.c.version))
-        return [dict(zip(_names(_artifact), row, strict=True)) for row in rows]
-
-    async def artifact(self, digest: str) -> dict[str, Any] | None:
-        """Find what is known of some bytes; None when no callback ever named them."""
-        rows = await self._run(select(_artifact).where(_artifact.c.digest == digest).limit(1))
+    async def artifact(self, digest: str, task_id: str | None = None) -> dict[str, Any] | None:
+        """Find what is known of some bytes, by the first name that they were delivered under."""
+        query = select(_artifact).where(_artifact.c.digest == digest)
+        if task_id is not None:
+            query = query.where(_artifact.c.task_id == task_id)
+        query = query.order_by(_artifact.c.task_id, _artifact.c.name, _artifact.c.version)
+        rows = await self._run(query.limit(1))
         return dict(zip(_names(_artifact), rows[0], strict=True)) if rows else None
 
     async def quarantined(self, after: str, limit: int) -> Sequence[dict[str, Any]]:
