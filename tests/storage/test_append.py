@@ -41,11 +41,12 @@ def receipt(key: str = "k", content: str = "content") -> Receipt:
 
 
 def remove_lock(owner: psycopg.Connection) -> None:
-    """Replace es.append by itself without its advisory locks, as on an engine where those do nothing."""
-    row = owner.execute("select pg_get_functiondef('es.append'::regproc)").fetchone()
-    assert row is not None
-    assert "pg_advisory_xact_lock" in row[0]
-    owner.execute(row[0].replace("pg_advisory_xact_lock", "abs").encode())
+    """Replace the append functions by themselves without advisory locks, as on an engine where those do nothing."""
+    for name in ("append", "append_all"):
+        row = owner.execute("select pg_get_functiondef(%s::regproc)", (f"es.{name}",)).fetchone()
+        assert row is not None
+        assert "pg_advisory_xact_lock" in row[0]
+        owner.execute(row[0].replace("pg_advisory_xact_lock", "abs").encode())
 
 
 def versions(owner: psycopg.Connection) -> dict[str, list[int]]:

@@ -12,6 +12,8 @@ from agentic_os.contracts.strict_json import pointer_to
 _SHORTEST: Final = 14
 """Each secret holds so many characters without white space; a text of shorter words is done with."""
 
+_LONG_WORD: Final = re.compile(rf"\S{{{_SHORTEST}}}")
+
 _FEWEST_DIFFERENT: Final = 8
 """What has fewer different characters, like a prefix and forty times x, only shows where a secret would stand."""
 
@@ -84,7 +86,7 @@ def secrets_in(content: bytes) -> list[str]:
 
 
 def _candidates(text: str) -> Sequence[_Rule]:
-    if max(map(len, text.split()), default=0) < _SHORTEST:
+    if _LONG_WORD.search(text) is None:
         return ()
     hints = {hint for hint in _HINTS if hint in text}
     return [rule for rule in _RULES if not hints.isdisjoint(rule.hints)] if hints else ()

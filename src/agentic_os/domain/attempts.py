@@ -317,6 +317,8 @@ def release(command: c.FireDeadline, task: Task) -> list[e.Event]:
 
 def over_budget(task: Task) -> str:
     """Say which limit the task has passed, "" for none; what it spends is known only once it is spent."""
+    if task.budget.cost_microusd is None and task.budget.tokens is None:
+        return ""
     spent = {
         "cost_microusd": task.spent.cost_microusd,
         "tokens": task.spent.input_tokens + task.spent.output_tokens,

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from starlette.requests import ClientDisconnect
 
 from agentic_os.contracts.output import schema_fault
 from agentic_os.contracts.strict_json import parse_json
@@ -125,11 +126,15 @@ async def read_body(request: Request, limit: int = MAX_BODY) -> bytes:
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > limit:
         raise Refused("too_large", f"A body is at most {limit} bytes.")
-    body = b""
-    async for chunk in request.stream():
-        body = body + chunk if body else chunk  # nearly always there is one, and then nothing is copied
-        if len(body) > limit:
-            raise Refused("too_large", f"A body is at most {limit} bytes.")
+    message = await request.receive()
+    body: bytes = message.get("body", b"")
+    while message.get("more_body", False) and len(body) <= limit:  # nearly always all of it came at once
+        message = await request.receive()
+        body += message.get("body", b"")
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    if len(body) > limit:
+        raise Refused("too_large", f"A body is at most {limit} bytes.")
     return body
 
 
