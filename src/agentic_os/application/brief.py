@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from agentic_os.contracts.canonical import canonical_json
-from agentic_os.domain.task import Task
+from agentic_os.domain.task import Answer, Task
 
 CONTRACT: Final = "aos.execution/1"
 END: Final = "<!-- agentic-os:end -->"
@@ -62,17 +62,7 @@ def compose(
         "plan": approved,
         "review_items": [{"id": i.id, "text": i.text} for i in task.items],
         "review": None,
-        "answers": [
-            {
-                "id": a.question_id,
-                "question": a.question,
-                "option": a.option,
-                "text": a.text,
-                "by": a.by,
-                "defaulted": a.defaulted,
-            }
-            for a in task.answers
-        ],
+        "answers": [_answer(a) for a in task.answers],
         "handoffs": [
             {"to_role": h["to_role"], "reason": h["reason"], "payload": h["payload"]}
             for h in carried.handoffs
@@ -88,6 +78,17 @@ def compose(
         "lease_seconds": lease_seconds,
         "callback_url": callback_url,
         "next": _NEXT[step],
+    }
+
+
+def _answer(given: Answer) -> dict[str, Any]:
+    return {
+        "id": given.question_id,
+        "question": given.question,
+        "option": given.option,
+        "text": given.text,
+        "by": given.by,
+        "defaulted": given.defaulted,
     }
 
 
