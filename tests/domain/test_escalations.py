@@ -1,5 +1,6 @@
 """Questions of executors: what a person's answer does, and what their silence does."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,13 +8,17 @@ from tests.domain.kit import (
     DEADLINE_SECONDS,
     EXECUTING,
     PLANNED,
+    Given,
     ack,
     admit,
     create,
+    fail,
     fire,
     given,
     offer,
+    quarantine,
     sender,
+    submit_result,
 )
 
 from agentic_os.domain import commands as c
@@ -142,3 +147,35 @@ def test_a_question_while_planning_leads_back_to_planning():
     answered = given(*PLANNED, offer(), ack(), ask(), answer(), offer(2), ack(attempt=2))
 
     assert "planning" == answered.task.phase
+
+
+def test_an_end_ends_its_questions():
+    """No deadline of a question outlives the task, and nobody answers to what has ended."""
+    for history in ((*EXECUTING, ask()), (*EXECUTING, ask(blocking=False))):
+        over = given(*history, c.Cancel(by="rita", reason=""))
+        assert () == deadlines(over.task)
+        over.when(fire("escalation", "q1", 30 + DEADLINE_SECONDS)).nothing()
+        over.when(answer()).refused("wrong_phase")
+
+
+def test_an_answer_in_passing_lifts_no_other_need_of_a_person():
+    """A question that did not stop the task does not set it going when something else needs a person."""
+    asked = given(*EXECUTING, ask(blocking=False), fail("plan_infeasible", seq=3)).task
+    assert "ready" == asked.phase
+    needed = Given(replace(asked, phase="input_required", waits="Nobody is left."))
+
+    assert ("input_required", "Nobody is left.") == (
+        needed.and_then(answer()).task.phase,
+        needed.and_then(answer()).task.waits,
+    )
+
+
+def test_an_adoption_leaves_no_question_behind():
+    """What was adopted makes the question of the attempt before it void."""
+    late = (
+        quarantine(),
+        c.Adopt(quarantine_id="q", by="rita", reason="Good.", late=submit_result(generation=0)),
+    )
+    adopted = given(*EXECUTING, ask(), *late)
+
+    assert ("result_review", ()) == (adopted.task.phase, adopted.task.questions)

@@ -35,6 +35,7 @@ def test_releasing_nothing_changes_nothing():
 def test_what_has_ended_cannot_be_held():
     """A hold is for live tasks."""
     given(*PHASES["completed"]).when(HOLD).refused("wrong_phase")
+    given(*EXECUTING, HOLD, c.Cancel(by="rita", reason="")).when(RELEASE).refused("wrong_phase")
 
 
 def stuck(failure: str, message: str, attempt: int, seconds: float) -> c.ReportFailure:

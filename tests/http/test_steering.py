@@ -32,7 +32,7 @@ async def test_a_question_stops_the_work_until_somebody_answers(desk: Desk):
     assert ("refused", "/answer q1 three|five") == (wrong["outcome"], wrong["paste"])
     not_hers = await desk.direct(task_id, "/answer q1 three", "rita")
     assert "refused" == not_hers["outcome"]
-    assert "done" == (await desk.direct(task_id, "/answer q1 three", "olga"))["outcome"]
+    assert "done" == (await desk.direct(task_id, "/answer q1\nthree", "olga"))["outcome"]
 
     (answer,) = (await brief_of(desk, task_id))["answers"]
     assert ("q1", "three", "olga", False) == (

@@ -151,17 +151,17 @@ class Directives:
             case "unhold":
                 return c.ReleaseHold(by=voter.id, reason=directive.text)
             case "answer":
-                question_id, _, words = directive.text.partition(" ")
-                return c.Answer(by=voter.id, question_id=question_id.strip(), text=words.strip())
+                question_id, words = _first_word(directive.text)
+                return c.Answer(by=voter.id, question_id=question_id, text=words)
             case "adopt":
                 return await self._adopt(await self._task(task_id), directive, voter, source)
             case _:
                 return self._vote(await self._task(task_id), directive, voter, source)
 
     async def _adopt(self, task: Task, directive: Directive, voter: Participant, source: Source) -> c.Command:
-        wanted, _, reason = directive.text.partition(" ")
-        kept = found(task, wanted.strip())
-        if not reason.strip():
+        wanted, reason = _first_word(directive.text)
+        kept = found(task, wanted)
+        if not reason:
             raise _refused(
                 "reason_required", "Say why it is taken in after all.", f"/adopt {kept.id} because ..."
             )
@@ -176,7 +176,7 @@ class Directives:
             at=source.seen_at,
             output_schema=task.output_schema,
         )
-        return c.Adopt(quarantine_id=kept.id, by=voter.id, reason=reason.strip(), late=late)
+        return c.Adopt(quarantine_id=kept.id, by=voter.id, reason=reason, late=late)
 
     def _vote(self, task: Task, directive: Directive, voter: Participant, source: Source) -> c.CastVote:
         subject = {"approve": "plan", "revise": "plan", "accept": "result", "rework": "result"}.get(
@@ -256,6 +256,12 @@ def available(task: Task, participant: Participant) -> str:
         line = _whole_line(task, verb)
         lines.append(f"- `{line or '/' + verb}`: {_MEANING[verb]}")
     return "\n".join(lines)
+
+
+def _first_word(text: str) -> tuple[str, str]:
+    """Split what is named from what is said of it, on the same line or the next."""
+    first, *rest = [*text.split(maxsplit=1), ""]
+    return first, rest[0].strip() if rest else ""
 
 
 def _whole_line(task: Task, verb: str) -> str:

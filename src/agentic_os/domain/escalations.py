@@ -6,6 +6,7 @@ from agentic_os.domain import commands as c
 from agentic_os.domain import events as e
 from agentic_os.domain.attempts import lease, started
 from agentic_os.domain.documents import RISKS
+from agentic_os.domain.intake import refuse_ended
 from agentic_os.domain.rejection import Rejected
 from agentic_os.domain.reviews import PROCEED_CEILING
 from agentic_os.domain.task import Question, Task
@@ -37,6 +38,7 @@ def answer(command: c.Answer, task: Task) -> list[e.Event]:
     """Answer an open question. Raises Rejected for one that is not open, or an option that it does not have."""
     if any((a.question_id, a.text) == (command.question_id, command.text) for a in task.answers):
         return []
+    refuse_ended(task)
     question = next((q for q in task.questions if q.id == command.question_id), None)
     if question is None:
         lines = ", ".join(answer_line(q) for q in task.questions) or "none is open"
@@ -57,7 +59,7 @@ def answer(command: c.Answer, task: Task) -> list[e.Event]:
 def time_out(command: c.FireDeadline, task: Task) -> list[e.Event]:
     """Let the executor's own default stand in where policy permits; else the question waits on, without a deadline."""
     question = next((q for q in task.questions if q.id == command.ref), None)
-    if question is None or question.deadline is None or command.at < question.deadline:
+    if task.ended or question is None or question.deadline is None or command.at < question.deadline:
         return []
     if not may_default(task, question):
         return [e.EscalationTimedOut(question_id=question.id)]

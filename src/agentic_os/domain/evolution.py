@@ -137,7 +137,8 @@ def _moved(
         case e.AttemptSuperseded():
             return _closed(task, "superseded")
         case e.RetryReleased(fresh=fresh):
-            ready = changed(task, phase="ready", retry_at=None, waits="", questions=())
+            passing = tuple(q for q in task.questions if not q.blocking)
+            ready = changed(task, phase="ready", retry_at=None, waits="", questions=passing)
             return (
                 changed(ready, retries={}, excluded=(), revisions=0, reworks=0, replans=0) if fresh else ready
             )
@@ -185,7 +186,7 @@ def _overlaid(
         case e.QuarantineAdopted(quarantine_id=found):
             kept_aside = tuple(replace(q, adopted=q.adopted or q.id == found) for q in task.quarantined)
             evidence = {} if event.kind == "result" else task.evidence
-            return changed(task, quarantined=kept_aside, evidence=evidence)
+            return changed(task, quarantined=kept_aside, evidence=evidence, questions=())
 
 
 def _asked(task: Task, event: e.EscalationRaised | e.EscalationAnswered | e.EscalationTimedOut) -> Task:
@@ -209,7 +210,8 @@ def _asked(task: Task, event: e.EscalationRaised | e.EscalationAnswered | e.Esca
                 if q.id == asked
             )
             left = tuple(q for q in task.questions if q.id != asked)
-            held_up = task.phase == "input_required" and not any(q.blocking for q in left)
+            stopped = any(q.blocking for q in task.questions if q.id == asked)
+            held_up = task.phase == "input_required" and stopped and not any(q.blocking for q in left)
             phase: Phase = "ready" if held_up else task.phase
             return changed(
                 task,

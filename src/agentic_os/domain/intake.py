@@ -118,6 +118,7 @@ def unhold(command: c.ReleaseHold, task: Task) -> list[e.Event]:
     """Release every hold."""
     if not task.holds:
         return []
+    refuse_ended(task)
     return [e.HoldReleased(reason=command.reason, by=command.by)]
 
 

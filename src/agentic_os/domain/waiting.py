@@ -43,7 +43,7 @@ def deadlines(task: Task) -> tuple[Deadline, ...]:
             found.append(
                 Deadline(kind="review", ref=f"{subject}:{submission.version}", at=submission.review_deadline)
             )
-    if task.questions:
+    if task.questions and not task.ended:
         found += [Deadline(kind="escalation", ref=q.id, at=q.deadline) for q in task.questions if q.deadline]
     return tuple(found)
 
