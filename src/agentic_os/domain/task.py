@@ -1,4 +1,4 @@
-"""The task: what its events amount to; how each fact changes it is in evolution.py."""
+"""The task: what its events amount to; how each fact changes it is in evolution/."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,0 +1,169 @@
+"""Every fact that a task's stream may hold: the class is the stored form.
+
+Names and fields here are what is in the log for ever. A changed meaning is a new type, or an upcaster
+in postgres/codec.py; tests/golden/events keeps one stored example of each.
+"""
+
+from typing import Final, TypeAlias
+
+from agentic_os.domain.events.attempts import (
+    AttemptAcked,
+    AttemptDeclined,
+    AttemptExpired,
+    AttemptFailed,
+    AttemptOffered,
+    AttemptSuperseded,
+    CallbackQuarantined,
+    EvidenceAdded,
+    LeaseRenewed,
+    ProgressReported,
+    QuarantineAdopted,
+    ReportRecorded,
+    UsageBooked,
+)
+from agentic_os.domain.events.gates import (
+    PlanApproved,
+    PlanRejected,
+    PlanReturned,
+    PlanSubmitted,
+    PlanVoted,
+    ResultRejected,
+    ResultReturned,
+    ResultSubmitted,
+    ResultVoted,
+    ReviewTimedOut,
+    TaskCompleted,
+)
+from agentic_os.domain.events.intake import (
+    DispatchDenied,
+    HoldReleased,
+    InputRequired,
+    OutputDeclared,
+    RetryReleased,
+    TaskAllowed,
+    TaskCancelled,
+    TaskCreated,
+    TaskDeadLettered,
+    TaskDenied,
+    TaskFailed,
+    TaskHeld,
+    TaskReassigned,
+)
+from agentic_os.domain.events.questions import EscalationAnswered, EscalationRaised, EscalationTimedOut
+
+__all__ = [
+    "BY_SYSTEM",
+    "QUIET",
+    "SCHEMA_VERSION",
+    "AttemptAcked",
+    "AttemptDeclined",
+    "AttemptExpired",
+    "AttemptFailed",
+    "AttemptOffered",
+    "AttemptSuperseded",
+    "CallbackQuarantined",
+    "DispatchDenied",
+    "EscalationAnswered",
+    "EscalationRaised",
+    "EscalationTimedOut",
+    "Event",
+    "EvidenceAdded",
+    "HoldReleased",
+    "InputRequired",
+    "LeaseRenewed",
+    "OutputDeclared",
+    "PlanApproved",
+    "PlanRejected",
+    "PlanReturned",
+    "PlanSubmitted",
+    "PlanVoted",
+    "ProgressReported",
+    "QuarantineAdopted",
+    "ReportRecorded",
+    "ResultRejected",
+    "ResultReturned",
+    "ResultSubmitted",
+    "ResultVoted",
+    "RetryReleased",
+    "ReviewTimedOut",
+    "TaskAllowed",
+    "TaskCancelled",
+    "TaskCompleted",
+    "TaskCreated",
+    "TaskDeadLettered",
+    "TaskDenied",
+    "TaskFailed",
+    "TaskHeld",
+    "TaskReassigned",
+    "UsageBooked",
+]
+
+Event: TypeAlias = (
+    TaskCreated
+    | OutputDeclared
+    | TaskAllowed
+    | TaskDenied
+    | DispatchDenied
+    | AttemptOffered
+    | AttemptAcked
+    | AttemptDeclined
+    | LeaseRenewed
+    | ProgressReported
+    | EvidenceAdded
+    | ReportRecorded
+    | EscalationRaised
+    | EscalationAnswered
+    | EscalationTimedOut
+    | TaskHeld
+    | HoldReleased
+    | QuarantineAdopted
+    | UsageBooked
+    | PlanSubmitted
+    | PlanVoted
+    | PlanApproved
+    | PlanReturned
+    | PlanRejected
+    | ReviewTimedOut
+    | ResultSubmitted
+    | ResultVoted
+    | ResultReturned
+    | ResultRejected
+    | TaskCompleted
+    | AttemptFailed
+    | AttemptExpired
+    | AttemptSuperseded
+    | RetryReleased
+    | TaskReassigned
+    | InputRequired
+    | TaskDeadLettered
+    | TaskFailed
+    | TaskCancelled
+    | CallbackQuarantined
+)
+
+BY_SYSTEM: Final[frozenset[type]] = frozenset(
+    {
+        TaskAllowed,
+        TaskDenied,
+        DispatchDenied,
+        AttemptOffered,
+        AttemptExpired,
+        AttemptSuperseded,
+        PlanApproved,
+        ReviewTimedOut,
+        EscalationTimedOut,
+        TaskCompleted,
+        TaskDeadLettered,
+        TaskFailed,
+        InputRequired,
+        CallbackQuarantined,
+    }
+)
+"""Facts that the backend decides, whoever's act led to them: their actor is the system, their cause that act."""
+
+QUIET: Final[frozenset[type]] = frozenset(
+    {LeaseRenewed, ProgressReported, UsageBooked, ReportRecorded, EvidenceAdded}
+)
+"""Facts that change nothing that an issue shows or that the system must act on: they mark no task stale."""
+
+SCHEMA_VERSION: Final = 1

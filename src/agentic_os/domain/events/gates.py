@@ -1,0 +1,143 @@
+"""Facts about plans and results, and about what was decided on them."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from agentic_os.domain.documents import Artifact, Evidence, JsonObject, Outcome, ReviewItem, Vote
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanSubmitted:
+    """A plan awaits its gate; the attempt that made it is closed. `digest` leaves `responds_to` out."""
+
+    attempt: int
+    seq: int
+    callback_id: str
+    version: int
+    digest: str
+    executor: str
+    plan: JsonObject
+    review_deadline: datetime | None
+    at: datetime
+    type: Literal["plan.submitted"] = "plan.submitted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanVoted:
+    """A reviewer voted on exactly this plan, in these words."""
+
+    version: int
+    digest: str
+    voter: str
+    vote: Vote
+    words: str
+    type: Literal["plan.voted"] = "plan.voted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanApproved:
+    """The approvals were consumed into one authorisation of exactly this plan under this bundle."""
+
+    version: int
+    digest: str
+    approvers: tuple[str, ...]
+    bundle: str
+    defaulted: bool
+    type: Literal["plan.approved"] = "plan.approved"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanReturned:
+    """A revision was asked for; each item must be answered by the next plan."""
+
+    version: int
+    digest: str
+    items: tuple[ReviewItem, ...]
+    capped: bool
+    type: Literal["plan.returned"] = "plan.returned"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRejected:
+    """A reviewer ended the task by refusing its plan."""
+
+    version: int
+    digest: str
+    by: str
+    reason: str
+    type: Literal["plan.rejected"] = "plan.rejected"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReviewTimedOut:
+    """Nobody decided in time. What happens then is policy's, and is never recorded as a person's act."""
+
+    subject: Literal["plan", "result"]
+    version: int
+    digest: str
+    outcome: Literal["block", "escalate", "proceed"]
+    type: Literal["review.timed_out"] = "review.timed_out"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultSubmitted:
+    """A result awaits its gate; the attempt is closed. Inline bytes have gone to the artifact store."""
+
+    attempt: int
+    seq: int
+    callback_id: str
+    version: int
+    digest: str
+    executor: str
+    outcome: Outcome
+    result: JsonObject
+    evidence: tuple[Evidence, ...]
+    artifacts: tuple[Artifact, ...]
+    review_deadline: datetime | None
+    at: datetime
+    type: Literal["result.submitted"] = "result.submitted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultVoted:
+    """A reviewer voted on exactly this result, in these words."""
+
+    version: int
+    digest: str
+    voter: str
+    vote: Vote
+    words: str
+    type: Literal["result.voted"] = "result.voted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultReturned:
+    """Rework was asked for; each item must be answered by the next result."""
+
+    version: int
+    digest: str
+    items: tuple[ReviewItem, ...]
+    capped: bool
+    type: Literal["result.returned"] = "result.returned"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultRejected:
+    """A reviewer ended the task by refusing its result."""
+
+    version: int
+    digest: str
+    by: str
+    reason: str
+    type: Literal["result.rejected"] = "result.rejected"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskCompleted:
+    """The result was accepted: by whom, or by nobody where policy asks for no review and the evidence suffices."""
+
+    version: int
+    digest: str
+    accepted_by: tuple[str, ...]
+    type: Literal["task.completed"] = "task.completed"

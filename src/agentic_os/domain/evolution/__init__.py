@@ -1,0 +1,72 @@
+"""How each fact changes a task. `evolve` is total and never refuses."""
+
+from collections.abc import Iterable
+
+from agentic_os.domain import events as e
+from agentic_os.domain.evolution.attempts import attempted, reported
+from agentic_os.domain.evolution.copying import changed
+from agentic_os.domain.evolution.gates import planned, resulted
+from agentic_os.domain.evolution.intake import created, moved, overlaid, ruled
+from agentic_os.domain.evolution.questions import asked
+from agentic_os.domain.task import Task
+
+__all__ = ["changed", "evolve", "fold"]
+
+
+def fold(events: Iterable[e.Event], task: Task | None = None) -> Task | None:
+    """Fold events onto a task."""
+    for event in events:
+        task = evolve(task, event)
+    return task
+
+
+def evolve(task: Task | None, event: e.Event) -> Task:
+    """Apply one fact."""
+    if task is None:
+        if not isinstance(event, e.TaskCreated):
+            msg = f"a task's stream begins with task.created, not with {event.type}"
+            raise TypeError(msg)
+        return created(event)
+    return changed(_apply(task, event), version=task.version + 1)
+
+
+def _apply(task: Task, event: e.Event) -> Task:
+    match event:
+        case e.TaskCreated():
+            return task
+        case e.TaskAllowed() | e.TaskDenied() | e.DispatchDenied():
+            return ruled(task, event)
+        case (
+            e.AttemptOffered()
+            | e.AttemptAcked()
+            | e.AttemptDeclined()
+            | e.AttemptFailed()
+            | e.AttemptExpired()
+        ):
+            return attempted(task, event)
+        case e.LeaseRenewed() | e.ProgressReported() | e.EvidenceAdded() | e.ReportRecorded():
+            return reported(task, event)
+        case e.PlanSubmitted() | e.PlanVoted() | e.PlanApproved() | e.PlanReturned() | e.PlanRejected():
+            return planned(task, event)
+        case (
+            e.ResultSubmitted()
+            | e.ResultVoted()
+            | e.ResultReturned()
+            | e.ResultRejected()
+            | e.TaskCompleted()
+        ):
+            return resulted(task, event)
+        case e.EscalationRaised() | e.EscalationAnswered() | e.EscalationTimedOut():
+            return asked(task, event)
+        case (
+            e.TaskHeld()
+            | e.HoldReleased()
+            | e.CallbackQuarantined()
+            | e.QuarantineAdopted()
+            | e.OutputDeclared()
+        ):
+            return overlaid(task, event)
+        case e.UsageBooked(usage=usage):
+            return changed(task, spent=task.spent.plus(usage))
+        case _:
+            return moved(task, event)

@@ -1,0 +1,118 @@
+"""What attempts change."""
+
+from datetime import datetime
+
+from agentic_os.domain import events as e
+from agentic_os.domain.evolution.copying import changed
+from agentic_os.domain.task import Attempt, AttemptState, ClosedAttempt, Handoff, Phase, Task
+
+
+def attempted(
+    task: Task,
+    event: e.AttemptOffered | e.AttemptAcked | e.AttemptDeclined | e.AttemptFailed | e.AttemptExpired,
+) -> Task:
+    """Apply what opens, starts or ends an attempt."""
+    match event:
+        case e.AttemptOffered():
+            return _offered(task, event)
+        case e.AttemptAcked():
+            return _acked(task, event)
+        case e.AttemptDeclined():
+            declined = closed(task, "declined", event.seq, event.callback_id)
+            excluded = task.attempt.executor if task.attempt else ""
+            return changed(declined, phase="ready", excluded=(*task.excluded, excluded))
+        case e.AttemptFailed(failure="plan_infeasible"):
+            failed = closed(task, "failed", event.seq, event.callback_id)
+            return changed(failed, authorisation=None, replans=task.replans + 1)
+        case e.AttemptFailed(failure=kind, retry_at=retry_at):
+            failed = closed(task, "failed", event.seq, event.callback_id)
+            return changed(_awaiting_retry(failed, kind, retry_at), stalled=(kind, event.message))
+        case e.AttemptExpired(what=what, retry_at=retry_at):
+            return _awaiting_retry(closed(task, "expired"), what, retry_at)
+
+
+def _offered(task: Task, event: e.AttemptOffered) -> Task:
+    past = task.past
+    if task.attempt is not None:
+        a = task.attempt
+        past = (*past, ClosedAttempt(number=a.number, executor=a.executor, step=a.step, state=a.state))
+    attempt = Attempt(
+        number=event.attempt,
+        executor=event.executor,
+        step=event.step,
+        state="offered",
+        brief_digest=event.brief_digest,
+        offered_in=task.version + 1,
+        ack_deadline=event.ack_deadline,
+        lease_seconds=event.lease_seconds,
+    )
+    evidence = {} if event.step == "execute" else task.evidence
+    return changed(task, phase="dispatched", attempt=attempt, past=past, evidence=evidence, waits="")
+
+
+def _acked(task: Task, event: e.AttemptAcked) -> Task:
+    if task.attempt is None:
+        return task
+    attempt = changed(
+        task.attempt,
+        state="acked",
+        seq=event.seq,
+        last_callback=event.callback_id,
+        lease_expires_at=event.lease_expires_at,
+        generation=event.generation,
+    )
+    phase: Phase = "planning" if attempt.step == "plan" else "executing"
+    return changed(task, attempt=attempt, phase=phase, session=event.runtime.session)
+
+
+def _awaiting_retry(task: Task, kind: str, retry_at: datetime | None) -> Task:
+    retries = {**task.retries, kind: task.retries.get(kind, 0) + 1}
+    return changed(task, phase="retry_wait" if retry_at else task.phase, retries=retries, retry_at=retry_at)
+
+
+def closed(task: Task, state: AttemptState, seq: int | None = None, callback: str | None = None) -> Task:
+    """Close the open attempt, if there is one."""
+    if task.attempt is None or not task.attempt.is_open:
+        return task
+    attempt = changed(
+        task.attempt,
+        state=state,
+        seq=task.attempt.seq if seq is None else seq,
+        last_callback=task.attempt.last_callback if callback is None else callback,
+    )
+    return changed(task, attempt=attempt)
+
+
+def reported(
+    task: Task, event: e.LeaseRenewed | e.ProgressReported | e.EvidenceAdded | e.ReportRecorded
+) -> Task:
+    """Apply what an executor reports while it works."""
+    alive = renewed(task, event)
+    match event:
+        case e.EvidenceAdded(evidence=found):
+            return changed(alive, evidence={**task.evidence, found.criterion_id: found}, stalled=None)
+        case e.ReportRecorded(kind="checkpoint"):
+            return changed(alive, checkpoint_in=task.version + 1, stalled=None)
+        case e.ReportRecorded(kind="handoff", body=body):
+            handoff = Handoff(to_role=body["to_role"], recorded_in=task.version + 1)
+            return changed(alive, handoffs=(*task.handoffs, handoff))
+        case _:
+            return alive
+
+
+def renewed(
+    task: Task,
+    event: e.LeaseRenewed | e.ProgressReported | e.EvidenceAdded | e.ReportRecorded | e.EscalationRaised,
+) -> Task:
+    """Renew the lease of the attempt that was heard."""
+    if task.attempt is None:
+        return task
+    attempt = changed(
+        task.attempt,
+        state="running",
+        seq=event.seq,
+        last_callback=event.callback_id,
+        lease_expires_at=event.lease_expires_at,
+        progress_at=event.at if isinstance(event, e.ProgressReported) else task.attempt.progress_at,
+    )
+    return changed(task, attempt=attempt)
