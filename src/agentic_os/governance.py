@@ -21,11 +21,13 @@ from agentic_os.domain.policy import (
     Reviewers,
     Rule,
     RuleSet,
+    Voters,
 )
 
 _OPERATORS: Final = ("eq", "in", "any_glob", "gte")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _BOOL: Final = "tag:yaml.org,2002:bool"
+_ROLE: Final = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
 _NUMBER: Final = re.compile("[1-9][0-9]{0,8}")
 _LONGEST: Final = 366 * 86400
 _OBLIGATIONS: Final = (
@@ -141,7 +143,7 @@ class _Reader:
             field = self._scalar(parts["field"], str)
             if field not in FIELDS:
                 self._fail(parts["field"], f"unknown field {field!r}; declared are: {', '.join(FIELDS)}")
-            if field.startswith("executor.") and hook != "dispatch":
+            if field.startswith(("executor.", "attempt.")) and hook != "dispatch":
                 self._fail(parts["field"], f"{field} is known on dispatch only")
             operators = [name for name in _OPERATORS if name in parts]
             if len(operators) != 1:
@@ -183,12 +185,20 @@ class _Reader:
         return replace(start, **found)
 
     def _reviewers(self, node: yaml.Node) -> Reviewers:
-        parts = self._mapping(node, ("role", "quorum"))
+        parts = self._mapping(node, ("role", "quorum", "by"))
         quorum = self._scalar(parts["quorum"], int) if "quorum" in parts else 1
         if not 1 <= quorum <= 20:  # noqa: PLR2004 - said in the message
             self._fail(parts["quorum"], "quorum is between 1 and 20")
-        role = self._one_of(parts["role"], REVIEWER_ROLES) if "role" in parts else "reviewer"
-        return Reviewers(role=role, quorum=quorum)
+        by = self._one_of(parts["by"], get_args(Voters)) if "by" in parts else None
+        if "role" not in parts:
+            return Reviewers(quorum=quorum, by=by)
+        if by == "anyone":
+            role = self._scalar(parts["role"], str)
+            if not _ROLE.fullmatch(role):
+                self._fail(parts["role"], f"{role!r} is no role: letters, digits, '.', '_' and '-'")
+        else:
+            role = self._one_of(parts["role"], REVIEWER_ROLES, "; executors of any role need `by: anyone`")
+        return Reviewers(role=role, quorum=quorum, by=by or "people")
 
     def _duration(self, node: yaml.Node) -> int:
         text = self._scalar(node, str)
@@ -232,10 +242,10 @@ class _Reader:
             self._fail(node, f"expected {kind.__name__}, got {value!r}")
         return value
 
-    def _one_of(self, node: yaml.Node, values: Sequence[Any]) -> Any:
+    def _one_of(self, node: yaml.Node, values: Sequence[Any], hint: str = "") -> Any:
         value = self._scalar(node, str)
         if value not in values:
-            self._fail(node, f"{value!r} is none of: {', '.join(values)}")
+            self._fail(node, f"{value!r} is none of: {', '.join(values)}{hint}")
         return value
 
     def _fail(self, node: yaml.Node, message: str) -> NoReturn:

@@ -74,7 +74,7 @@ rules:
             ),
             obligations=Obligations(
                 mode="plan_first",
-                reviewers=Reviewers(role="admin", quorum=2),
+                reviewers=Reviewers(role="admin", quorum=2, by="people"),
                 deadline_seconds=14400,
                 on_timeout="block",
                 evidence={"*": "observed", "tests": "independent"},
@@ -138,6 +138,9 @@ rules:
         ("defaults:\n  reviewers: { quorum: true }\n", 2, "expected int, got True"),
         ("defaults:\n  reviewers: { quorum: 0 }\n", 2, "quorum is between 1 and 20"),
         ("defaults:\n  reviewers: { role: tech-lead }\n", 2, "'tech-lead' is none of: reviewer, admin"),
+        ("defaults:\n  reviewers: { role: qa, by: people }\n", 2, "executors of any role need `by: anyone`"),
+        ("defaults:\n  reviewers: { role: qa, by: robots }\n", 2, "'robots' is none of: people, anyone"),
+        ("defaults:\n  reviewers: { role: 'a b', by: anyone }\n", 2, "'a b' is no role"),
         ("defaults:\n  evidence: { tests: proven }\n", 2, "'proven' is none of: self_reported"),
         ("defaults:\n  evidence: { 1: observed }\n", 2, "expected str, got 1"),
         (HEAD + "    deny: 1\n", 4, "expected bool, got 1"),
@@ -186,6 +189,11 @@ rules:
         ),
         (
             HEAD + "    when: { all: [ { field: executor.name, eq: a } ] }\n    deny: true\n",
+            4,
+            "known on dispatch only",
+        ),
+        (
+            HEAD + "    when: { all: [ { field: attempt.step, eq: review } ] }\n    deny: true\n",
             4,
             "known on dispatch only",
         ),

@@ -24,10 +24,9 @@ from agentic_os.application.issue_view import (
     describe_waits,
     issue_view,
     outcome_of,
-    plan_markdown,
-    result_markdown,
 )
 from agentic_os.application.ports import DirectiveReceipt
+from agentic_os.application.readable import plan_markdown, result_markdown
 from agentic_os.domain.directive import parse
 from agentic_os.domain.documents import Criterion, Participant
 from agentic_os.domain.task import Task

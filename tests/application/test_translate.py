@@ -28,6 +28,7 @@ COMMANDS = {
     "result": c.SubmitResult,
     "result_marked": c.SubmitResult,
     "evidence": c.AddEvidence,
+    "review": c.SubmitReview,
     "failure": c.ReportFailure,
     "escalation": c.Escalate,
 }

@@ -236,6 +236,25 @@ def accept(**changes: Any) -> c.CastVote:
     return cast(**({"subject": "result", "content": "c"} | changes))
 
 
+REVIEWED_BY_AGENTS = Reviewers(role="qa", by="anyone")
+
+
+def review(vote: Any = "approve", *, subject: Any = "plan", content: str = "a", **who: Any) -> c.SubmitReview:
+    """Vote as the executor of the second attempt, on what has a digest of that character repeated."""
+    documents = {name: who.pop(name) for name in ("evidence", "items") if name in who}
+    items = documents.get("items", ("Say how.",) if vote == "revise" else ())
+    return c.SubmitReview(
+        **sender(**({"attempt": 2, "executor": "bob", "seconds": 60} | who)),
+        subject=subject,
+        digest=digest(content),
+        vote=vote,
+        summary="Looked at it.",
+        items=items,
+        item_ids=tuple(f"i{number}" for number, _ in enumerate(items, 1)),
+        evidence=documents.get("evidence", ()),
+    )
+
+
 def fire(kind: str, ref: str, seconds: float, jitter: float = 0.0) -> c.FireDeadline:
     """Let a deadline come."""
     return c.FireDeadline(kind=kind, ref=ref, at=at(seconds), jitter=jitter)
@@ -255,6 +274,15 @@ IN_PLAN_REVIEW = (*PLANNED, offer(), ack(), submit_plan())
 AUTHORISED = (*IN_PLAN_REVIEW, cast())
 EXECUTING_PLAN = (*AUTHORISED, offer(2), ack(attempt=2))
 EXECUTING = (*DIRECT, offer(), ack())
+
+PLAN_FOR_AGENTS = (
+    create(),
+    admit(mode="plan_first", reviewers=REVIEWED_BY_AGENTS, deadline_seconds=DEADLINE_SECONDS),
+    offer(),
+    ack(),
+    submit_plan(),
+)
+REVIEWING = (*PLAN_FOR_AGENTS, offer(2, "bob", seconds=30), ack(attempt=2, executor="bob", seconds=40))
 
 PHASES: dict[str, tuple[Step, ...]] = {
     "received": (create(),),

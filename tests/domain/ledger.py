@@ -15,12 +15,14 @@ WRITES = (
     | e.UsageBooked
     | e.PlanSubmitted
     | e.ResultSubmitted
+    | e.ReviewSubmitted
     | e.AttemptFailed
 )
 CLOSES = (
     e.AttemptDeclined
     | e.PlanSubmitted
     | e.ResultSubmitted
+    | e.ReviewSubmitted
     | e.AttemptFailed
     | e.AttemptExpired
     | e.AttemptSuperseded
@@ -45,6 +47,8 @@ class Ledger:
     ended: bool = False
     adopted: int | None = None
     on_hold: bool = False
+    agents_may: bool = False
+    asked: str | None = None
 
     def enter(self, event: e.Event) -> None:
         """Enter one event; an assertion fails when the history must not hold it."""
@@ -53,6 +57,7 @@ class Ledger:
             own = self.adopted if isinstance(event, e.PlanSubmitted | e.ResultSubmitted) else None
             assert event.attempt in (self.open, own), f"{event.type} of a closed attempt"
         self.adopted = event.attempt if isinstance(event, e.QuarantineAdopted) else None
+        self.asked = event.executor if isinstance(event, e.ReviewSubmitted) else self.asked
         if isinstance(event, e.EscalationRaised) and event.blocking:
             self.open = None
         if isinstance(event, e.TaskHeld | e.HoldReleased):
@@ -63,6 +68,7 @@ class Ledger:
             self.submitted, self.voters = event.digest, set()
         elif isinstance(event, e.PlanVoted | e.ResultVoted):
             self._voted(event)
+            self.asked = None
         elif isinstance(event, e.PlanApproved):
             self._approved(event)
         elif isinstance(event, e.TaskCompleted):
@@ -78,10 +84,15 @@ class Ledger:
         assert event.step != "execute" or not self.planned or self.authorised, "executes what nobody approved"
         self.open = event.attempt
         self.numbers.append(event.attempt)
-        self.held[event.attempt], self.steps[event.attempt] = event.executor, event.step
+        self.steps[event.attempt] = event.step
+        if event.step != "review":
+            self.held[event.attempt] = event.executor
+        else:
+            assert self.agents_may, "an executor was asked to review where only people may"
+            assert event.executor not in self.held.values(), "one of the lineage was asked to review"
 
     def _voted(self, event: e.PlanVoted | e.ResultVoted) -> None:
-        assert event.voter in self.people, "a vote of somebody who is no person"
+        assert event.voter in self.people or event.voter == self.asked, "a vote of nobody who may"
         assert event.voter not in self.held.values(), "a vote from the author's lineage"
         assert event.vote != "approve" or event.voter not in self.voters, "one person counted twice"
         if event.vote == "approve":
@@ -98,18 +109,19 @@ class Ledger:
         self.authorised = event.digest
 
     def _completed(self, event: e.TaskCompleted) -> None:
-        assert self.steps[self.numbers[-1]] == "execute"
+        worked = [step for step in map(self.steps.get, self.numbers) if step != "review"]
+        assert worked[-1] == "execute"
         assert not self.planned or self.authorised == self.submitted is not None, (
             "completed without authorisation"
         )
         assert set(event.accepted_by) == self.voters
-        assert len(event.accepted_by) in {0, *range(self.quorum, len(self.people) + 1)}
+        assert not event.accepted_by or len(event.accepted_by) >= self.quorum
 
     def _close(self, event: e.Event) -> None:
         if isinstance(event, CLOSES):
             self.open = None
         if isinstance(event, e.AttemptDeclined):
-            del self.held[event.attempt]
+            self.held.pop(event.attempt, None)
         if isinstance(event, e.AttemptFailed) and event.failure == "plan_infeasible":
             self.authorised = None
         if isinstance(event, e.TaskAllowed):

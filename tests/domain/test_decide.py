@@ -18,6 +18,8 @@ from tests.domain.kit import (
     IN_PLAN_REVIEW,
     LIVE,
     PHASES,
+    PLAN_FOR_AGENTS,
+    REVIEWING,
     RUNTIME,
     SKILLS,
     START,
@@ -36,6 +38,7 @@ from tests.domain.kit import (
     heartbeat,
     offer,
     quarantine,
+    review,
     sender,
     submit_plan,
     submit_result,
@@ -112,6 +115,21 @@ RAISED = e.EscalationRaised(
     blocking=True,
     answer_deadline=at(20 + DEADLINE_SECONDS),
     at=at(20),
+)
+VOTED_BY_BOB = {"voter": "bob", "vote": "approve", "words": "Looked at it."}
+PLAN_APPROVED_BY_BOB = e.PlanApproved(approvers=("bob",), bundle=BUNDLE, defaulted=False, **TARGET)
+REVIEW_SUBMITTED = e.ReviewSubmitted(
+    attempt=2,
+    seq=2,
+    callback_id="bob-2-2",
+    subject="plan",
+    executor="bob",
+    vote="approve",
+    summary="Looked at it.",
+    items=(),
+    evidence=(),
+    at=at(60),
+    **TARGET,
 )
 CREATED = e.TaskCreated(
     task_id="t-1",
@@ -520,6 +538,27 @@ CASES = (
         "ready",
     ),
     Case(
+        "a reviewer is asked",
+        PLAN_FOR_AGENTS,
+        offer(2, "bob"),
+        (e.AttemptOffered(attempt=2, step="review", **(OFFERED | {"executor": "bob"})),),
+        "plan_review",
+    ),
+    Case(
+        "a reviewer votes",
+        REVIEWING,
+        review(),
+        (REVIEW_SUBMITTED, e.PlanVoted(**TARGET, **VOTED_BY_BOB), PLAN_APPROVED_BY_BOB),
+        "ready",
+    ),
+    Case(
+        "nobody is left to review",
+        PLAN_FOR_AGENTS,
+        c.EscalateReview(version=1, reason="Nobody."),
+        (e.ReviewEscalated(subject="plan", reason="Nobody.", **TARGET),),
+        "plan_review",
+    ),
+    Case(
         "the review's deadline comes",
         IN_PLAN_REVIEW,
         fire("review", "plan:1", 20 + DEADLINE_SECONDS),
@@ -573,6 +612,8 @@ ACTS_IN: dict[str, tuple[Callable[[Task], c.Command], frozenset[str]]] = {
         lambda _: c.Record(**sender(seq=9), kind="handoff", body={}),
         frozenset({"planning", "executing"}),
     ),
+    "review": (lambda _: review(attempt=1, executor="ada"), frozenset()),
+    "escalate a review": (lambda _: c.EscalateReview(version=1, reason="Nobody."), frozenset()),
     "plan": (lambda _: submit_plan(seq=9), frozenset({"planning"})),
     "result": (lambda _: submit_result(seq=9), frozenset({"executing"})),
     "failure": (lambda _: fail(seq=9), frozenset({"planning", "executing"})),

@@ -55,9 +55,9 @@ FITTING = {
     "ready": ("offer",) * 8 + ("reassign", "ask for input", "hold", "unhold", "unhold"),
     "dispatched": ("ack",) * 6 + ("decline", "reassign"),
     "planning": ("plan",) * 5 + ("heartbeat", "fail"),
-    "plan_review": ("vote",) * 9 + ("reassign",),
+    "plan_review": ("vote",) * 5 + ("offer", "ack", "review") * 3 + ("reassign", "fail", "leave"),
     "executing": ("result",) * 4 + ("heartbeat", "progress", "evidence", "record", "fail", "ack", "ask"),
-    "result_review": ("vote",) * 9 + ("reassign",),
+    "result_review": ("vote",) * 5 + ("offer", "ack", "review") * 3 + ("reassign", "evidence", "ask"),
     "retry_wait": ("retry", "adopt"),
     "dead_letter": ("retry",),
     "input_required": ("answer", "answer", "retry"),
@@ -78,17 +78,17 @@ class AnyOrder(RuleBasedStateMachine):
         quorum=st.sampled_from([1, 1, 2]),
         risk=st.sampled_from(["low", "high"]),
         on_timeout=st.sampled_from(["block", "proceed"]),
-        flags=st.tuples(st.booleans(), st.booleans(), st.booleans(), st.booleans()),
+        flags=st.tuples(st.booleans(), st.booleans(), st.booleans(), st.booleans(), st.booleans()),
     )
     def begin(self, mode: str, quorum: int, risk: str, on_timeout: str, flags: tuple[bool, ...]) -> None:
         """Create a task, under obligations of any kind."""
         self.seconds = 0.0
         self.calls = 0
-        self.ledger = Ledger(people=frozenset(p.id for p in PEOPLE), quorum=quorum)
+        self.ledger = Ledger(people=frozenset(p.id for p in PEOPLE), quorum=quorum, agents_may=flags[4])
         criteria = (Criterion(id="tests", text="Pass"),) if flags[0] else ()
         self.verdict = verdict(
             mode=mode,
-            reviewers=Reviewers(quorum=quorum),
+            reviewers=Reviewers(quorum=quorum, by="anyone" if flags[4] else "people"),
             deadline_seconds=600,
             on_timeout=on_timeout,
             result_review=flags[2],
@@ -212,7 +212,26 @@ class AnyOrder(RuleBasedStateMachine):
         return c.AddEvidence(**self._sender(draw, stale=stale), evidence=SHOWN)
 
     def _record(self, draw: Draw, *, stale: bool) -> c.Command:
-        return c.Record(**self._sender(draw, stale=stale), kind="review", body={"verdict": "approve"})
+        return c.Record(**self._sender(draw, stale=stale), kind="tool_event", body={"events": []})
+
+    def _review(self, draw: Draw, *, stale: bool) -> c.Command:
+        subject = "result" if self.task.phase == "result_review" and not stale else "plan"
+        submission = self.task.plan if subject == "plan" else self.task.result
+        vote = draw(st.sampled_from(["approve"] * 6 + ["revise", "reject" if stale else "approve"]))
+        return c.SubmitReview(
+            **self._sender(draw, stale=stale),
+            subject=subject,
+            digest=OTHER if stale or submission is None else submission.digest,
+            vote=vote,
+            summary="words",
+            items=("change it",) if vote == "revise" else (),
+            item_ids=("i1",) if vote == "revise" else (),
+            evidence=(replace(SHOWN, claimed="independent"),) if draw(st.booleans()) else (),
+        )
+
+    def _leave(self, draw: Draw, *, stale: bool) -> c.Command:  # noqa: ARG002 - all are called alike
+        submission = self.task.under_review
+        return c.EscalateReview(version=submission.version if submission else 1, reason="Nobody.")
 
     def _plan(self, draw: Draw, *, stale: bool) -> c.Command:
         content = draw(st.sampled_from("abc"))

@@ -10,7 +10,7 @@ from tests.desk import BODIES, Desk, callback, token
 
 from agentic_os.contracts.schema import callback_examples
 
-REPORTS = ("review", "checkpoint", "task_request", "tool_event", "handoff")
+REPORTS = ("checkpoint", "task_request", "tool_event", "handoff")
 EVENTS = {
     "heartbeat": "lease.renewed",
     "progress": "progress.reported",

@@ -433,7 +433,12 @@ def test_a_project_adds_its_own_skills(make_skill: Callable[..., Path], make_def
 def test_the_package_has_a_definition_of_its_own():
     """Without a skills.yaml the skills that come with the package are in force, and they are valid."""
     skill_set = resolve(load_definition(None), "default")
-    assert [skill.name for skill in skill_set.skills] == ["start-work", "submit-plan", "submit-result"]
+    assert [skill.name for skill in skill_set.skills] == [
+        "start-work",
+        "submit-plan",
+        "submit-result",
+        "submit-review",
+    ]
     assert {skill.root for skill in skill_set.skills} == {"package:agentic_os"}
 
 

@@ -20,13 +20,14 @@ from agentic_os.contracts.schema import callback_examples
 from agentic_os.hydration import hydrate, load_definition, packaged_skills, resolve
 
 SCRIPTS = sorted(packaged_skills().glob("*/scripts/*.py"))
-START, PLAN, RESULT = (
+START, PLAN, RESULT, REVIEW = (
     packaged_skills() / f"{verb}/scripts/{verb.replace('-', '_')}.py"
-    for verb in ("start-work", "submit-plan", "submit-result")
+    for verb in ("start-work", "submit-plan", "submit-result", "submit-review")
 )
 NOTHING = "sha256:" + hashlib.sha256(b"").hexdigest()
 TASK = "0199f0aa-3c1e-7b52-9f0e-5d1f6f0a7c11"
 PLAN_BODY = json.loads(callback_examples()["plan"])["body"]
+REVIEW_BODY = {"subject": "plan", "digest": NOTHING, "verdict": "approve", "summary": "Sound."}
 RESULT_BODY = {"outcome": "success", "summary": "Done."}
 PLAN_TEXT = """## Summary
 Move it.
@@ -193,6 +194,7 @@ def test_the_whole_main_path_from_a_hydrated_workspace(
     for attempt, step, script, document in (
         (1, "plan", "submit-plan/scripts/submit_plan.py", PLAN_BODY),
         (2, "execute", "submit-result/scripts/submit_result.py", RESULT_BODY),
+        (3, "review", "submit-review/scripts/submit_review.py", REVIEW_BODY),
     ):
         brief = make_brief(backend.url, attempt=attempt, step=step)
         (workspace / "brief.md").write_text(as_issue(brief))
@@ -211,6 +213,8 @@ def test_the_whole_main_path_from_a_hydrated_workspace(
         ("plan", 1, 2),
         ("ack", 2, 1),
         ("result", 2, 2),
+        ("ack", 3, 1),
+        ("review", 3, 2),
     ]
     assert sent[0].body["skillset_digest"] == skill_set.digest
     assert (sent[1].body, sent[3].body) == (PLAN_BODY, RESULT_BODY)
@@ -502,6 +506,18 @@ def test_each_review_item_must_be_answered(start: Run, submit: Run, backend: Any
     assert "review item 'r2'" in done.stderr
     answers = [{"item_id": item, "how": "So."} for item in ("r1", "r2")]
     assert submit(PLAN, PLAN_BODY | {"responds_to": answers}).returncode == 0
+
+
+def test_a_review_is_checked_before_it_is_sent(start: Run, submit: Run, backend: Any):
+    """A review as text, or without what the contract asks for, is sent nowhere."""
+    start()
+    backend.accept()
+    before = len(backend.requests)
+    done = submit(REVIEW, "It is sound.")
+    assert (done.returncode, "A review is JSON" in done.stderr) == (9, True)
+    done = submit(REVIEW, {"verdict": "approve", "summary": "Sound."})
+    assert (done.returncode, "digest" in done.stderr) == (9, True)
+    assert before == len(backend.requests)
 
 
 def test_a_result_carries_files_and_evidence(start: Run, submit: Run, workspace: Path, backend: Any):

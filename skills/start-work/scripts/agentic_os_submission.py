@@ -15,6 +15,7 @@ from agentic_os_attempt import Attempt, Backend, find_workspace
 from agentic_os_contract import DOCUMENT, USAGE, Stop, schema_errors, wrap_in_markers
 
 _SHOWN_ERRORS = 10
+_MARKED = ("plan", "result")
 EXIT_CODES = """exit codes: 0 accepted; 2 usage; 3 refused; 4 credential; 6 backend unreachable; 7 no open attempt here;
 8 this attempt is over; 9 the document must be corrected"""
 
@@ -46,6 +47,8 @@ def read_body(kind: str, file: str, attempt: Attempt) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise Stop(USAGE, f"The {kind} in {file} cannot be read: {error}") from error
     if not text.lstrip().startswith("{"):
+        if kind not in _MARKED:
+            raise Stop(DOCUMENT, f"A {kind} is JSON, and {file} holds something else; see the skill's SKILL.md.")
         marked = wrap_in_markers(kind, text, attempt.state["task_id"], attempt.state["attempt"])
         return {"marked_text": marked}
     try:

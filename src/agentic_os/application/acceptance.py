@@ -39,7 +39,7 @@ def _directive(task: Task, *, is_open: bool) -> str:
 def budget_left(task: Task) -> dict[str, int | None]:
     """Say what the task may still spend; None is no limit."""
     budget, spent = task.budget, task.spent
-    used = task.attempt.number if task.attempt else 0
+    used = task.worked_attempts
 
     def left(limit: int | None, gone: int) -> int | None:
         return None if limit is None else max(limit - gone, 0)

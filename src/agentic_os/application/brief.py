@@ -3,10 +3,12 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from difflib import unified_diff
+from typing import Any, Final, Literal
 
+from agentic_os.application.readable import document_markdown
 from agentic_os.contracts.canonical import canonical_json
-from agentic_os.domain.task import Answer, Task
+from agentic_os.domain.task import Answer, Submission, Task
 
 CONTRACT: Final = "aos.execution/1"
 END: Final = "<!-- agentic-os:end -->"
@@ -31,6 +33,17 @@ class Carried:
     plan: Mapping[str, Any] | None = None
     checkpoint: Mapping[str, Any] | None = None
     handoffs: Sequence[Mapping[str, Any]] = ()
+    review: "Reviewed | None" = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reviewed:
+    """What a reviewer is to look at: the document, and the version before it, if there was one."""
+
+    subject: Literal["plan", "result"]
+    submission: Submission
+    document: Mapping[str, Any]
+    before: Mapping[str, Any] | None
 
 
 def compose(
@@ -61,7 +74,7 @@ def compose(
         "tools": list(task.tools),
         "plan": approved,
         "review_items": [{"id": i.id, "text": i.text} for i in task.items],
-        "review": None,
+        "review": None if carried.review is None else _review(carried.review),
         "answers": [_answer(a) for a in task.answers],
         "handoffs": [
             {"to_role": h["to_role"], "reason": h["reason"], "payload": h["payload"]}
@@ -81,6 +94,25 @@ def compose(
     }
 
 
+def _review(reviewed: Reviewed) -> dict[str, Any]:
+    return {
+        "subject": reviewed.subject,
+        "version": reviewed.submission.version,
+        "digest": reviewed.submission.digest,
+        "document": dict(reviewed.document),
+        "diff": None if reviewed.before is None else _difference(reviewed),
+    }
+
+
+def _difference(reviewed: Reviewed) -> str:
+    """Compare two versions as a reader would: line by line, as they are written for people."""
+    version = reviewed.submission.version
+    assert reviewed.before is not None
+    old = document_markdown(reviewed.subject, reviewed.before).splitlines()
+    new = document_markdown(reviewed.subject, reviewed.document).splitlines()
+    return "\n".join(unified_diff(old, new, f"version {version - 1}", f"version {version}", lineterm=""))
+
+
 def _answer(given: Answer) -> dict[str, Any]:
     return {
         "id": given.question_id,
@@ -96,8 +128,8 @@ def _resume(task: Task, carried: Carried) -> dict[str, Any] | None:
     checkpoint = None
     if carried.checkpoint is not None:
         checkpoint = {"note": carried.checkpoint["note"], "state": carried.checkpoint.get("state")}
-    if checkpoint is None and task.session is None:
-        return None
+    if carried.review is not None or (checkpoint is None and task.session is None):
+        return None  # what the author kept is not a reviewer's to resume
     return {"checkpoint": checkpoint, "session": task.session}
 
 
@@ -130,6 +162,14 @@ def _readable(brief: Mapping[str, Any]) -> str:
     lines += _list(
         "Answers", [f"`{a['id']}` {a['question']} → {a['option'] or a['text']}" for a in brief["answers"]]
     )
+    if brief["review"]:
+        what = f"{brief['review']['subject']}, version {brief['review']['version']}"
+        lines += [
+            f"**Under review: {what}**",
+            "",
+            document_markdown(brief["review"]["subject"], brief["review"]["document"]),
+            "",
+        ]
     if brief["plan"]:
         steps = [f"`{s['id']}` {s['title']}" for s in brief["plan"]["steps"]]
         lines += _list(f"Approved plan, version {brief['plan']['version']}", steps)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 from agentic_os.application import brief
 from agentic_os.application.handle import Handled, handle
@@ -20,11 +20,12 @@ from agentic_os.application.ports import (
 from agentic_os.clock import now
 from agentic_os.contracts.canonical import digest_of
 from agentic_os.domain import commands as c
+from agentic_os.domain.agent_reviews import awaits_attempt, may_review, wanted
 from agentic_os.domain.documents import JsonObject
 from agentic_os.domain.events import AttemptOffered
 from agentic_os.domain.policy import DecisionPoint
 from agentic_os.domain.rejection import Rejected
-from agentic_os.domain.task import Task
+from agentic_os.domain.task import Submission, Task
 
 SYSTEM = "system"
 
@@ -83,7 +84,7 @@ class Dispatcher:
         task = (await self._log.load(task_id)).task
         if task is not None and task.phase == "received":
             task = (await self._handle(task, admission(task, self._policy()))).task
-        if task is not None and task.phase == "ready":
+        if task is not None and awaits_attempt(task):
             task = await self._dispatch(task)
         return task
 
@@ -107,6 +108,8 @@ class Dispatcher:
     async def _try(self, task: Task) -> tuple[Task | None, Sequence[str]]:
         if task.holds:
             return task, ()  # whatever releases it marks the task
+        if (submission := wanted(task)) is not None:
+            return await self._try_reviewers(task, submission)
         blockers = []
         for blocker_id in task.depends_on:
             blocker = (await self._log.load(blocker_id)).task
@@ -122,16 +125,39 @@ class Dispatcher:
         if not candidates and task.excluded:
             reason = f"Every executor that could take the task declined it ({', '.join(task.excluded)})."
             return (await self._handle(task, c.RequireInput(reason=reason))).task, ()
+        offered, busy = await self._first_free(task, candidates)
+        return offered, () if offered else [*(f"capacity:{name}" for name in busy), "executor"]
+
+    async def _try_reviewers(self, task: Task, submission: Submission) -> tuple[Task | None, Sequence[str]]:
+        """Ask an executor for a review; with nobody left to ask, a person must look."""
+        role = task.obligations.reviewers.role
+        candidates = [e for e in await self._registry.executors() if role in e.roles]
+        candidates = [e for e in candidates if may_review(task, submission, e.name)]
+        fresh_first = sorted(candidates, key=lambda e: (submission.passed.count(e.name), e.load, e.name))
+        offered, busy = await self._first_free(task, fresh_first)
+        if offered is not None or busy:
+            return offered, [f"capacity:{name}" for name in busy]
+        reason = f"no executor with the role {role} is left that may review it"
+        command = c.EscalateReview(version=submission.version, reason=reason)
+        return (await self._handle(task, command)).task, ()
+
+    async def _first_free(
+        self, task: Task, candidates: Sequence[Principal]
+    ) -> tuple[Task | None, Sequence[str]]:
+        """Offer the attempt to the first that has a free hand; name those that have none."""
+        busy = []
         for candidate in candidates:
             try:
                 return await self._offer(task, candidate), ()
             except AccountExhausted:
-                continue
+                busy.append(candidate.name)
             except Rejected as refusal:
+                if refusal.code == "policy_denied":
+                    continue
                 if refusal.code not in ("wrong_phase", "not_permitted"):
                     raise
                 return (await self._log.load(task.id)).task, ()  # somebody moved it meanwhile
-        return None, [*(f"capacity:{e.name}" for e in candidates), "executor"]
+        return None, busy
 
     async def _offer(self, task: Task, executor: Principal) -> Task:
         at = now()
@@ -144,7 +170,12 @@ class Dispatcher:
             lease_seconds=lease,
             callback_url=self._terms.callback_url,
         )
-        facts = {**facts_of(task), "executor.name": executor.name, "executor.roles": list(executor.roles)}
+        facts = {
+            **facts_of(task),
+            "executor.name": executor.name,
+            "executor.roles": list(executor.roles),
+            "attempt.step": task.next_step,
+        }
         command = c.OfferAttempt(
             attempt=number,
             executor=executor.name,
@@ -164,19 +195,30 @@ class Dispatcher:
 
     async def _carried(self, task: Task, executor: Principal) -> brief.Carried:
         """Read again, from the events that hold them, what earlier attempts left for this one."""
-
-        async def data(version: int) -> JsonObject:
-            (event,) = await self._log.read_stream(task.id, after=version - 1, limit=1)
-            return event.data
-
-        plan = checkpoint = None
+        plan = checkpoint = review = None
         if task.authorisation is not None and task.plan is not None:
-            plan = (await data(task.plan.submitted_in))["plan"]
-        if task.checkpoint_in:
-            checkpoint = (await data(task.checkpoint_in))["body"]
+            plan = (await self._data(task, task.plan.submitted_in))["plan"]
+        if task.under_review is not None:
+            review = await self._reviewed(task, task.under_review)
+        elif task.checkpoint_in:
+            checkpoint = (await self._data(task, task.checkpoint_in))["body"]
         mine = [h.recorded_in for h in task.handoffs if h.to_role in executor.roles]
-        handoffs = [(await data(version))["body"] for version in mine]
-        return brief.Carried(plan=plan, checkpoint=checkpoint, handoffs=handoffs)
+        handoffs = [(await self._data(task, version))["body"] for version in mine]
+        return brief.Carried(plan=plan, checkpoint=checkpoint, handoffs=handoffs, review=review)
+
+    async def _reviewed(self, task: Task, submission: Submission) -> brief.Reviewed:
+        subject: Literal["plan", "result"] = "plan" if task.phase == "plan_review" else "result"
+        replaced = submission.replaces
+        return brief.Reviewed(
+            subject=subject,
+            submission=submission,
+            document=(await self._data(task, submission.submitted_in))[subject],
+            before=(await self._data(task, replaced))[subject] if replaced else None,
+        )
+
+    async def _data(self, task: Task, version: int) -> JsonObject:
+        (event,) = await self._log.read_stream(task.id, after=version - 1, limit=1)
+        return event.data
 
     async def _handle(
         self,

@@ -262,10 +262,12 @@ class Reviews:
                 "attempt": submission.attempt,
                 "submitted_at": submission.submitted_at,
                 "timed_out": False,
+                "escalated": "",
                 "votes": [],
             },
         )
         row["state"], row["timed_out"] = submission.state, submission.timed_out
+        row["escalated"] = submission.escalated
 
     def rows(self) -> list[dict[str, Any]]:
         """List them in the order of their submission."""

@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 
 from agentic_os.application.directives import status_line
 from agentic_os.application.ports import DirectiveReceipt
+from agentic_os.application.readable import document_markdown, result_markdown
 from agentic_os.control_plane import Review
 from agentic_os.domain.escalations import answer_line
 from agentic_os.domain.reviews import approval_line, hexadecimal
@@ -77,7 +78,7 @@ def _review(task: Task, documents: Documents) -> Review | None:
         subject=subject,
         version=submission.version,
         digest=submission.digest,
-        document=plan_markdown(document) if subject == "plan" else result_markdown(document),
+        document=document_markdown(subject, document),
         directives={
             "approve": approval_line(subject, submission),
             "revise": f"/{'revise' if subject == 'plan' else 'rework'} {target}",
@@ -88,7 +89,7 @@ def _review(task: Task, documents: Documents) -> Review | None:
 
 def _status(task: Task, documents: Documents) -> str:
     lines = [f"**{task.phase}** · {status_line(task)}"]
-    if task.phase == "ready" and documents.waits:
+    if documents.waits:
         lines.append(f"\nIt waits for {describe_waits(documents.waits)}.")
     for name, letter, submission in (("Plan", "v", task.plan), ("Result", "r", task.result)):
         if submission is not None:
@@ -178,41 +179,6 @@ def _ending(task: Task, documents: Documents, public_url: str) -> str:
             f"- [{a['name']}]({public_url}/api/artifacts/{a['digest']}) ({a['size']} bytes)"
             for a in documents.result.get("artifacts", ())
         ]
-    return "\n".join(lines)
-
-
-def plan_markdown(plan: dict[str, Any]) -> str:
-    """Write a plan for people."""
-    lines = [plan["summary"], "", "**Steps**", ""]
-    for step in plan["steps"]:
-        scope = [f"paths: {', '.join(step['paths'])}"] if step.get("paths") else []
-        scope += [f"tools: {', '.join(step['tools'])}"] if step.get("tools") else []
-        scope += [f"risk: {step['risk']}"] if "risk" in step else []
-        lines.append(f"1. `{step['id']}` {step['title']}" + (f" ({'; '.join(scope)})" if scope else ""))
-    if plan.get("acceptance"):
-        lines += [
-            "",
-            "**Acceptance**",
-            "",
-            *(f"- `{a['criterion_id']}` {a['how']}" for a in plan["acceptance"]),
-        ]
-    if plan.get("risks"):
-        lines += ["", "**Risks**", ""]
-        for risk in plan["risks"]:
-            mitigation = f" Mitigation: {risk['mitigation']}" if "mitigation" in risk else ""
-            lines.append(f"- ({risk['level']}) {risk['description']}{mitigation}")
-    if plan.get("responds_to"):
-        lines += ["", "**Answers to the review**", "", *(f"- {a['how']}" for a in plan["responds_to"])]
-    return "\n".join(lines)
-
-
-def result_markdown(result: dict[str, Any]) -> str:
-    """Write a result for people."""
-    lines = [f"{result['summary']} (outcome: {result['outcome']})"]
-    if result.get("changes"):
-        lines += ["", "**Changes**", "", *(f"- {change}" for change in result["changes"])]
-    if result.get("follow_ups"):
-        lines += ["", "**Follow-ups**", "", *(f"- {f}" for f in result["follow_ups"])]
     return "\n".join(lines)
 
 

@@ -21,6 +21,7 @@ from agentic_os.control_plane import (
     NotFound,
     RateLimited,
 )
+from agentic_os.domain.agent_reviews import awaits_attempt
 from agentic_os.domain.task import Submission, Task
 
 log = structlog.get_logger()
@@ -158,7 +159,7 @@ class Reconciler:
             plan=await self._document(task, task.plan, "plan"),
             result=await self._document(task, task.result, "result"),
             receipts=await self._issues.receipts(task.id, RECEIPTS_SHOWN),
-            waits=await self._work.waits_of(task.id) if task.phase == "ready" else (),
+            waits=await self._work.waits_of(task.id) if awaits_attempt(task) else (),
         )
 
     async def _document(self, task: Task, submission: Submission | None, field: str) -> dict[str, Any] | None:

@@ -103,5 +103,5 @@ def _waiting(task: Task, waits: Sequence[str]) -> dict[str, Any] | None:
     waiting = waiting_for(task)
     if waiting is None:
         return None
-    what = describe_waits(waits) if task.phase == "ready" and waits else waiting.what
+    what = describe_waits(waits) if waits else waiting.what
     return {"owner": waiting.owner, "what": what, "deadline": waiting.deadline, "default": waiting.default}

@@ -121,6 +121,8 @@ def command_for(
                 options=tuple(Option(**option) for option in body.get("options", ())),
                 default_option=body.get("default_option"),
             )
+        case "review":
+            return _review(body, sender)
         case "plan" | "result":
             return _submission(callback.kind, body, artifacts, sender, output_schema)
         case _:
@@ -140,6 +142,23 @@ def late_submission(
     """Read what was kept aside as the submission that it would have been; its inline bytes were stored then."""
     sender = {"executor": executor, "attempt": attempt, "seq": 0, "callback_id": callback_id, "at": at}
     return _submission(kind, dict(body), split_artifacts(body)[0], sender, output_schema)
+
+
+def _review(body: Mapping[str, Any], sender: dict[str, Any]) -> c.SubmitReview:
+    items = [
+        f"{item['text']} ({item['pointer']})" if "pointer" in item else item["text"]
+        for item in body.get("items", ())
+    ]
+    return c.SubmitReview(
+        **sender,
+        subject=body["subject"],
+        digest=body["digest"],
+        vote=body["verdict"],
+        summary=body["summary"],
+        items=tuple(items),
+        item_ids=tuple(f"{sender['callback_id']}.{number}" for number, _ in enumerate(items, 1)),
+        evidence=tuple(_evidence(item, frozenset()) for item in body.get("evidence", ())),
+    )
 
 
 def _submission(

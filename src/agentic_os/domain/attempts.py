@@ -5,7 +5,7 @@ from typing import Any, Final, assert_never
 
 from agentic_os.domain import commands as c
 from agentic_os.domain import events as e
-from agentic_os.domain.documents import FailureClass, Usage
+from agentic_os.domain.documents import FailureClass, Usage, witnessed
 from agentic_os.domain.rejection import Code, Rejected
 from agentic_os.domain.task import Attempt, Task
 
@@ -53,18 +53,21 @@ def offer(command: c.OfferAttempt, task: Task) -> list[e.Event]:
     if task.holds:
         raise Rejected("wrong_phase", "The task is on hold.", next_step="/unhold")
     _require_eligible(command.executor, task)
-    return [
-        e.AttemptOffered(
-            attempt=command.attempt,
-            executor=command.executor,
-            step=task.next_step,
-            brief=command.brief,
-            brief_digest=command.brief_digest,
-            bundle=command.verdict.bundle,
-            ack_deadline=command.ack_deadline,
-            lease_seconds=command.lease_seconds,
-        )
-    ]
+    return [opened(command, task)]
+
+
+def opened(command: c.OfferAttempt, task: Task) -> e.Event:
+    """Open the attempt that the command describes, for the step that the task is at."""
+    return e.AttemptOffered(
+        attempt=command.attempt,
+        executor=command.executor,
+        step=task.next_step,
+        brief=command.brief,
+        brief_digest=command.brief_digest,
+        bundle=command.verdict.bundle,
+        ack_deadline=command.ack_deadline,
+        lease_seconds=command.lease_seconds,
+    )
 
 
 def _stopped(command: c.OfferAttempt, task: Task) -> list[e.Event]:
@@ -83,7 +86,7 @@ def _stopped(command: c.OfferAttempt, task: Task) -> list[e.Event]:
     if passed := over_budget(task):
         return [e.InputRequired(reason=f"The task's budget is used up: {passed}.")]
     limit = task.budget.attempts
-    if limit is not None and command.attempt > limit:
+    if limit is not None and task.worked_attempts >= limit:
         return [e.InputRequired(reason=f"All {limit} attempts of the budget are used.")]
     return []
 
@@ -182,7 +185,7 @@ def decline(command: c.Decline, task: Task) -> list[e.Event]:
         reason=command.reason,
         detail=command.detail,
     )
-    if command.reason == "unsafe":
+    if command.reason == "unsafe" and attempt.step != "review":
         return [
             declined,
             e.InputRequired(
@@ -246,7 +249,8 @@ def report(command: c.Heartbeat | c.ReportProgress | c.AddEvidence | c.Record, t
             )
             return [reported]
         case c.AddEvidence(evidence=evidence):
-            return [e.EvidenceAdded(**sent, evidence=evidence)]
+            seen = witnessed(evidence) if attempt.step == "review" else evidence
+            return [e.EvidenceAdded(**sent, evidence=seen)]
         case c.Record(kind=kind, body=body):
             return [e.ReportRecorded(**sent, kind=kind, body=body)]
         case _:
@@ -256,9 +260,10 @@ def report(command: c.Heartbeat | c.ReportProgress | c.AddEvidence | c.Record, t
 def fail(command: c.ReportFailure, task: Task) -> list[e.Event]:
     """Close the attempt as failed, and say what becomes of the task."""
     attempt = started(command, task)
+    review = attempt.step == "review"  # whose failure leaves the task where it is: another is asked
     retry_at = _retry_at(task, command.failure, command.at, command.jitter, command.retry_after_seconds)
     infeasible = command.failure == "plan_infeasible"
-    if infeasible or not command.retryable:
+    if infeasible or review or not command.retryable:
         retry_at = None
     failed = e.AttemptFailed(
         attempt=attempt.number,
@@ -269,6 +274,8 @@ def fail(command: c.ReportFailure, task: Task) -> list[e.Event]:
         retryable=command.retryable,
         retry_at=retry_at,
     )
+    if review:
+        return [failed]
     if retry_at is not None:
         return [failed, *_held_when_stuck(command, task)]
     if infeasible:
@@ -296,9 +303,10 @@ def expire(command: c.FireDeadline, task: Task) -> list[e.Event]:
     what = "ack" if offered else "lease"
     if due is None or command.kind != what or command.at < due:
         return []
-    retry_at = _retry_at(task, what, command.at, command.jitter)
+    review = attempt.step == "review"
+    retry_at = None if review else _retry_at(task, what, command.at, command.jitter)
     expired = e.AttemptExpired(attempt=attempt.number, what="ack" if offered else "lease", retry_at=retry_at)
-    if retry_at is None:
+    if retry_at is None and not review:
         return [
             expired,
             e.TaskDeadLettered(reason=f"The retries after a missed {what} deadline are used up."),

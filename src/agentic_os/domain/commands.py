@@ -80,6 +80,14 @@ class RequireInput:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EscalateReview:
+    """Leave a review to people, because no executor can give one."""
+
+    version: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FromExecutor:
     """What every callback says: which attempt, its place in the order, and when it arrived.
 
@@ -144,8 +152,21 @@ class AddEvidence(FromExecutor):
 class Record(FromExecutor):
     """Keep a report with the task."""
 
-    kind: Literal["review", "checkpoint", "task_request", "tool_event", "handoff"]
+    kind: Literal["checkpoint", "task_request", "tool_event", "handoff"]
     body: JsonObject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmitReview(FromExecutor):
+    """Vote as an executor that was asked to; items and their ids as in CastVote."""
+
+    subject: Literal["plan", "result"]
+    digest: str
+    vote: Vote
+    summary: str
+    items: tuple[str, ...] = ()
+    item_ids: tuple[str, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -309,6 +330,7 @@ ExecutorCommand: TypeAlias = (
     | Escalate
     | SubmitPlan
     | SubmitResult
+    | SubmitReview
     | ReportFailure
 )
 
@@ -319,6 +341,7 @@ Command: TypeAlias = (
     | AdmitTask
     | OfferAttempt
     | RequireInput
+    | EscalateReview
     | ExecutorCommand
     | Quarantine
     | Adopt

@@ -2,7 +2,7 @@
 
 from typing import assert_never
 
-from agentic_os.domain import attempts, escalations, intake, quarantine, reviews
+from agentic_os.domain import agent_reviews, attempts, escalations, intake, quarantine, reviews
 from agentic_os.domain import commands as c
 from agentic_os.domain.events import Event
 from agentic_os.domain.rejection import Rejected
@@ -16,12 +16,8 @@ def decide(command: c.Command, task: Task | None) -> list[Event]:
     if task is None:
         raise Rejected("unknown_task", "There is no such task.", next_step="Check the task id.")
     match command:
-        case c.AdmitTask():
-            return intake.admit(command, task)
-        case c.OfferAttempt():
-            return attempts.offer(command, task)
-        case c.RequireInput():
-            return intake.require_input(command, task)
+        case c.AdmitTask() | c.OfferAttempt() | c.RequireInput() | c.EscalateReview():
+            return _by_system(command, task)
         case c.Quarantine():
             return quarantine.keep(command, task)
         case c.Adopt():
@@ -34,6 +30,22 @@ def decide(command: c.Command, task: Task | None) -> list[Event]:
             return _fire(command, task)
         case _:
             return _from_executor(command, task)
+
+
+def _by_system(
+    command: c.AdmitTask | c.OfferAttempt | c.RequireInput | c.EscalateReview, task: Task
+) -> list[Event]:
+    match command:
+        case c.AdmitTask():
+            return intake.admit(command, task)
+        case c.OfferAttempt() if task.under_review is not None:
+            return agent_reviews.offer(command, task)
+        case c.OfferAttempt():
+            return attempts.offer(command, task)
+        case c.RequireInput():
+            return intake.require_input(command, task)
+        case c.EscalateReview():
+            return agent_reviews.leave_to_people(command, task)
 
 
 def _steer(command: c.SteeringCommand, task: Task) -> list[Event]:
@@ -82,6 +94,8 @@ def _from_executor(command: c.ExecutorCommand, task: Task) -> list[Event]:
             decided = reviews.submit_plan(command, task)
         case c.SubmitResult():
             decided = reviews.submit_result(command, task)
+        case c.SubmitReview():
+            decided = agent_reviews.submit(command, task)
         case c.ReportFailure():
             decided = attempts.fail(command, task)
         case _:

@@ -1,7 +1,7 @@
 """The values that events, commands and the task share."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, TypeAlias
 
 JsonObject: TypeAlias = Mapping[str, Any]
@@ -105,6 +105,11 @@ def true_rank(claimed: Rank, *, holds_bytes: bool) -> Rank:
     since whoever did the work cannot be its independent witness.
     """
     return "observed" if claimed != "self_reported" and holds_bytes else "self_reported"
+
+
+def witnessed(evidence: Evidence) -> Evidence:
+    """Give a reviewer's evidence the rank that it claims: whoever did not do the work may witness it."""
+    return replace(evidence, rank=evidence.claimed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,12 @@ from agentic_os.domain.task import Question, Task
 def escalate(command: c.Escalate, task: Task) -> list[e.Event]:
     """Put a question to a person; a blocking one closes the attempt."""
     attempt = started(command, task)
+    if command.blocking and attempt.step == "review":
+        raise Rejected(
+            "wrong_phase",
+            "A reviewer's question does not stop the task.",
+            next_step="Vote revise with the question as an item, or ask with blocking false.",
+        )
     wait = task.obligations.deadline_seconds
     return [
         e.EscalationRaised(

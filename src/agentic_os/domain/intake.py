@@ -99,7 +99,7 @@ def retry(command: c.Retry, task: Task) -> list[e.Event]:
 def reassign(command: c.Reassign, task: Task) -> list[e.Event]:
     """Give the task to somebody else; an open attempt is fenced off."""
     refuse_ended(task)
-    superseded = supersede(task, "the task was reassigned")
+    superseded = [] if task.under_review else supersede(task, "the task was reassigned")
     stuck = task.phase in _REDRIVABLE or bool(task.excluded)
     if not superseded and command.assignee == task.assignee and not stuck:
         return []

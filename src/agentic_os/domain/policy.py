@@ -9,10 +9,12 @@ from agentic_os.domain.documents import RANKS, RISKS, JsonObject, Mode, Rank
 
 Hook: TypeAlias = Literal["task.received", "dispatch"]
 OnTimeout: TypeAlias = Literal["block", "escalate", "proceed"]
+Voters: TypeAlias = Literal["people", "anyone"]
 Operator: TypeAlias = Literal["eq", "in", "any_glob", "gte"]
 
 HOOKS: Final[tuple[Hook, ...]] = ("task.received", "dispatch")
 _ON_TIMEOUT: Final[tuple[OnTimeout, ...]] = ("proceed", "escalate", "block")
+_VOTERS: Final[tuple[Voters | None, ...]] = (None, "anyone", "people")
 REVIEWER_ROLES: Final = ("reviewer", "admin")
 """From the least to the most restrictive: whoever is an admin has the rights of a reviewer too."""
 
@@ -27,15 +29,17 @@ FIELDS: Final[Mapping[str, str]] = {
     "task.assignee": "executor name or role:ROLE",
     "executor.name": "text; at dispatch",
     "executor.roles": "list of text; at dispatch",
+    "attempt.step": "plan, execute or review; at dispatch",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reviewers:
-    """Who must approve: so many of this role."""
+    """Who must approve: so many of this role. by: whether an executor that holds it counts too, None for unsaid."""
 
     role: str = "reviewer"
     quorum: int = 1
+    by: Voters | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +74,7 @@ def combine(a: Obligations, b: Obligations) -> Obligations:
     reviewers = Reviewers(
         role=max(a.reviewers.role, b.reviewers.role, key=_role_rank),
         quorum=max(a.reviewers.quorum, b.reviewers.quorum),
+        by=max(a.reviewers.by, b.reviewers.by, key=_VOTERS.index),
     )
     return Obligations(
         mode="plan_first" if "plan_first" in (a.mode, b.mode) else "direct",
@@ -84,8 +89,8 @@ def combine(a: Obligations, b: Obligations) -> Obligations:
 
 
 def _role_rank(role: str) -> tuple[int, str]:
-    known = role in REVIEWER_ROLES
-    return (REVIEWER_ROLES.index(role) if known else len(REVIEWER_ROLES), role)
+    """Rank a role of executors above that of any reviewer, and below that of administrators."""
+    return ({"reviewer": 0, "admin": 2}.get(role, 1), role)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

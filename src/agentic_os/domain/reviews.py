@@ -8,9 +8,19 @@ from agentic_os.domain import commands as c
 from agentic_os.domain import events as e
 from agentic_os.domain.attempts import started
 from agentic_os.domain.documents import RANKS, RISKS, Artifact, Evidence, Participant, ReviewItem, Risk, Step
-from agentic_os.domain.policy import OnTimeout
+from agentic_os.domain.intake import supersede
+from agentic_os.domain.policy import REVIEWER_ROLES, OnTimeout
 from agentic_os.domain.rejection import Rejected
 from agentic_os.domain.task import Submission, Task
+
+_DECISIONS: Final = (
+    e.PlanApproved,
+    e.PlanReturned,
+    e.PlanRejected,
+    e.TaskCompleted,
+    e.ResultReturned,
+    e.ResultRejected,
+)
 
 REVISION_CAP: Final = 3
 REWORK_CAP: Final = 3
@@ -65,6 +75,8 @@ def submit_result(command: c.SubmitResult, task: Task) -> list[e.Event]:
 
 def result_submitted(command: c.SubmitResult, task: Task, step: Step) -> list[e.Event]:
     """Hand in a result for an attempt that was, or would be, for this step."""
+    if step == "review":
+        raise Rejected("wrong_phase", "This attempt is for reviewing.", next_step="Send a review.")
     if step == "plan":
         raise Rejected(
             "plan_unapproved",
@@ -123,6 +135,14 @@ def vote(command: c.CastVote, task: Task) -> list[e.Event]:
         )
     _require_same(command, submission)
     _require_right(command.voter, task, submission)
+    voted = decided(command, task, submission)
+    if any(isinstance(event, _DECISIONS) for event in voted):
+        return [*supersede(task, f"the {command.subject} was decided"), *voted]
+    return voted
+
+
+def decided(command: c.CastVote, task: Task, submission: Submission) -> list[e.Event]:
+    """Say what a vote of somebody who may vote leads to."""
     match command.vote:
         case "approve":
             return _approve(command, task, submission)
@@ -147,10 +167,14 @@ def time_out(command: c.FireDeadline, task: Task) -> list[e.Event]:
         digest=submission.digest,
         outcome=outcome,
     )
-    if outcome != "proceed":
+    if outcome == "block":
         return [timed_out]
+    over = supersede(task, "the time for the review was over")
+    if outcome == "escalate":
+        return [*over, timed_out]
     bundle = task.ruling.bundle if task.ruling else ""
     return [
+        *over,
         timed_out,
         e.PlanApproved(
             version=submission.version, digest=submission.digest, approvers=(), bundle=bundle, defaulted=True
@@ -208,7 +232,7 @@ def _require_same(command: c.CastVote, submission: Submission) -> None:
         )
 
 
-def _require_right(voter: Participant, task: Task, submission: Submission) -> None:
+def require_apart(voter: Participant, task: Task, submission: Submission) -> None:
     """Keep duties apart. This is code and not policy: nobody of the author's lineage decides on its work."""
     if voter.id in task.lineage or voter.id == submission.executor:
         raise Rejected(
@@ -216,9 +240,16 @@ def _require_right(voter: Participant, task: Task, submission: Submission) -> No
             "An executor cannot decide on its own work, nor can any that worked on this task.",
             next_step="Ask somebody else with the reviewer role.",
         )
+
+
+def _require_right(voter: Participant, task: Task, submission: Submission) -> None:
+    """Hold a person to what policy asks of reviewers."""
+    require_apart(voter, task, submission)
     if voter.kind != "person":
         raise Rejected(
-            "not_permitted", "Only a person's vote counts here.", next_step="Ask a person to review."
+            "not_permitted",
+            "An executor's vote counts only as the callback of an attempt that asked for it.",
+            next_step="Ask a person to review.",
         )
     if task.obligations.independent_human and voter.owns & task.lineage:
         raise Rejected(
@@ -226,7 +257,9 @@ def _require_right(voter: Participant, task: Task, submission: Submission) -> No
             "Policy asks for four eyes, and you own an executor that worked on this task.",
             next_step="Ask somebody else with the reviewer role.",
         )
-    role = task.obligations.reviewers.role
+    # A role of agents stands in no person's token: there, whoever may review at all may vote.
+    named = task.obligations.reviewers.role
+    role = named if named in REVIEWER_ROLES else REVIEWER_ROLES[0]
     if role not in voter.roles:
         raise Rejected(
             "not_permitted",

@@ -44,7 +44,10 @@ AttemptState: TypeAlias = Literal[
 ENDS: Final[frozenset[Phase]] = frozenset({"completed", "rejected", "cancelled", "failed"})
 OPEN: Final[frozenset[AttemptState]] = frozenset({"offered", "acked", "running"})
 
-FOLD_VERSION: Final = 2
+REVIEW_TRIES: Final = 2
+"""How often one executor's review of one submission may come to nothing before it is not asked again."""
+
+FOLD_VERSION: Final = 3
 """Raised whenever the shape or the meaning of the folded state changes, so that stored rows are folded again."""
 
 
@@ -136,7 +139,11 @@ class Quarantined:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """A plan or a result: version, digest, author, the event that holds its document, and its approvals."""
+    """A plan or a result: version, digest, author, the event that holds its document, and its approvals.
+
+    replaces: the event that holds the version before, 0 for none. passed: executors whose review of it came to
+    nothing, once for each time. escalated: why no further executor is asked to review it.
+    """
 
     version: int
     digest: str
@@ -149,6 +156,9 @@ class Submission:
     approvals: tuple[str, ...] = ()
     outcome: Outcome | None = None
     timed_out: bool = False
+    replaces: int = 0
+    passed: tuple[str, ...] = ()
+    escalated: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,8 +245,25 @@ class Task:
         return self.phase in ENDS
 
     @property
+    def worked_attempts(self) -> int:
+        """Count the attempts so far, but for those of reviewers."""
+        reviews = sum(a.step == "review" for a in self.past)
+        if self.attempt is None:
+            return 0
+        return self.attempt.number - reviews - (self.attempt.step == "review")
+
+    @property
+    def under_review(self) -> Submission | None:
+        """Give the plan or result whose gate is open."""
+        if self.phase == "plan_review":
+            return self.plan
+        return self.result if self.phase == "result_review" else None
+
+    @property
     def next_step(self) -> Step:
         """Say what the next attempt is for."""
+        if self.phase in ("plan_review", "result_review"):
+            return "review"
         return "plan" if self.mode == "plan_first" and self.authorisation is None else "execute"
 
     @property

@@ -105,12 +105,22 @@ def _for_answer(task: Task) -> WaitingFor:
 
 def _for_review(task: Task) -> WaitingFor | None:
     subject = "plan" if task.phase == "plan_review" else "result"
-    submission = task.plan if subject == "plan" else task.result
+    submission = task.under_review
     if submission is None:
         return None
+    attempt = task.attempt
+    if attempt is not None and attempt.is_open:
+        return WaitingFor(
+            owner=attempt.executor,
+            what=f"a review of {subject} version {submission.version}",
+            deadline=attempt.lease_expires_at or attempt.ack_deadline,
+            default="another reviewer is asked",
+        )
     reviewers = task.obligations.reviewers
     missing = unmet(task) if subject == "result" else ()
     reason = f" (evidence is missing for: {', '.join(missing)})" if missing else ""
+    if submission.escalated:
+        reason += f" (no executor is asked: {submission.escalated})"
     needed = reviewers.quorum - len(submission.approvals)
     return WaitingFor(
         owner=f"role:{reviewers.role}",

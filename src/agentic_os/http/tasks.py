@@ -17,6 +17,7 @@ from agentic_os.application.task_view import task_view
 from agentic_os.application.tasks import create_task
 from agentic_os.clock import new_id, now
 from agentic_os.contracts.canonical import canonical_json
+from agentic_os.domain.agent_reviews import awaits_attempt
 from agentic_os.domain.commands import CreateTask
 from agentic_os.domain.documents import Budget, Criterion
 from agentic_os.domain.rejection import Rejected
@@ -112,7 +113,7 @@ async def shown(backend: Backend, task_id: str) -> dict[str, Any]:
     row = await backend.tasks.one(task_id)
     if row is None:
         raise Rejected("unknown_task", "There is no such task.", next_step="GET /api/tasks lists them.")
-    waits = await backend.work.waits_of(task_id) if row.task.phase == "ready" else ()
+    waits = await backend.work.waits_of(task_id) if awaits_attempt(row.task) else ()
     link = await backend.issues.link_of(task_id)
     return task_view(row.task, link=link, waits=waits, updated_at=row.updated_at)
 

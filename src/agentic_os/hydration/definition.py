@@ -13,7 +13,7 @@ from agentic_os.domain.skill_set import InvalidSkill, check_skill_name, effectiv
 PACKAGE_ROOT = "package:agentic_os"
 DEFAULT_PROJECT = "default"
 DEFAULT_TARGETS = (".agents/skills", ".claude/skills")
-_PACKAGE_DEFAULTS = ("start-work", "submit-plan", "submit-result")
+_PACKAGE_DEFAULTS = ("start-work", "submit-plan", "submit-result", "submit-review")
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 

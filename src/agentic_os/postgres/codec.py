@@ -1,6 +1,6 @@
 """Events and tasks to stored JSON and back: the dataclasses are the stored form, pydantic is the codec."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Final, get_args
 
@@ -22,6 +22,12 @@ _task: Final[TypeAdapter[Task]] = TypeAdapter(Task)
 UPCASTERS: Final[Mapping[tuple[str, int], Callable[[JsonObject], JsonObject]]] = {}
 """How to read an older schema of a type: (type, schema) -> the data as the next schema has it."""
 
+LATER_FIELDS: Final[Mapping[str, Sequence[tuple[str, ...]]]] = {
+    "task.allowed": (("obligations", "reviewers", "by"),),
+}
+"""Fields that the values in an event got later, by the way to them: left out while None, so that what was stored
+before them is read, and written again, as it was."""
+
 EVENT_TYPES: Final = frozenset(
     get_args(member.__dataclass_fields__["type"].type)[0] for member in get_args(AnyEvent)
 )
@@ -33,7 +39,7 @@ class UnreadableEvent(Exception):
 
 def encode_event(event: AnyEvent, event_id: str, envelope: Envelope) -> str:
     """Write the payload that is stored and hashed: canonical JSON of the event and of who, when and why."""
-    data = _adapter(type(event)).dump_python(event, mode="json")
+    data = event_as_json(event)
     del data["type"]
     payload = {
         "event_id": event_id,
@@ -98,6 +104,12 @@ def decode_task(state: str) -> Task:
 def event_as_json(event: AnyEvent) -> dict[str, Any]:
     """Give an event's fields as JSON values."""
     dumped: dict[str, Any] = _adapter(type(event)).dump_python(event, mode="json")
+    for *path, name in LATER_FIELDS.get(event.type, ()):
+        place = dumped
+        for part in path:
+            place = place[part]
+        if place[name] is None:
+            del place[name]
     return dumped
 
 

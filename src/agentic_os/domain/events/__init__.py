@@ -31,6 +31,8 @@ from agentic_os.domain.events.gates import (
     ResultReturned,
     ResultSubmitted,
     ResultVoted,
+    ReviewEscalated,
+    ReviewSubmitted,
     ReviewTimedOut,
     TaskCompleted,
 )
@@ -85,6 +87,8 @@ __all__ = [
     "ResultSubmitted",
     "ResultVoted",
     "RetryReleased",
+    "ReviewEscalated",
+    "ReviewSubmitted",
     "ReviewTimedOut",
     "TaskAllowed",
     "TaskCancelled",
@@ -123,6 +127,8 @@ Event: TypeAlias = (
     | PlanApproved
     | PlanReturned
     | PlanRejected
+    | ReviewSubmitted
+    | ReviewEscalated
     | ReviewTimedOut
     | ResultSubmitted
     | ResultVoted
@@ -150,6 +156,7 @@ BY_SYSTEM: Final[frozenset[type]] = frozenset(
         AttemptExpired,
         AttemptSuperseded,
         PlanApproved,
+        ReviewEscalated,
         ReviewTimedOut,
         EscalationTimedOut,
         TaskCompleted,

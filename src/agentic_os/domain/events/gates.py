@@ -70,6 +70,36 @@ class PlanRejected:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReviewSubmitted:
+    """An executor that was asked to review did so; its attempt is closed. What its vote leads to follows."""
+
+    attempt: int
+    seq: int
+    callback_id: str
+    subject: Literal["plan", "result"]
+    version: int
+    digest: str
+    executor: str
+    vote: Vote
+    summary: str
+    items: tuple[str, ...]
+    evidence: tuple[Evidence, ...]
+    at: datetime
+    type: Literal["review.submitted"] = "review.submitted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReviewEscalated:
+    """No further executor is asked to review this: a person must look."""
+
+    subject: Literal["plan", "result"]
+    version: int
+    digest: str
+    reason: str
+    type: Literal["review.escalated"] = "review.escalated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewTimedOut:
     """Nobody decided in time. What happens then is policy's, and is never recorded as a person's act."""
 

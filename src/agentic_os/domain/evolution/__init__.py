@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from agentic_os.domain import events as e
 from agentic_os.domain.evolution.attempts import attempted, reported
 from agentic_os.domain.evolution.copying import changed
-from agentic_os.domain.evolution.gates import planned, resulted
+from agentic_os.domain.evolution.gates import at_gate
 from agentic_os.domain.evolution.intake import created, moved, overlaid, ruled
 from agentic_os.domain.evolution.questions import asked
 from agentic_os.domain.task import Task
@@ -46,16 +46,22 @@ def _apply(task: Task, event: e.Event) -> Task:
             return attempted(task, event)
         case e.LeaseRenewed() | e.ProgressReported() | e.EvidenceAdded() | e.ReportRecorded():
             return reported(task, event)
-        case e.PlanSubmitted() | e.PlanVoted() | e.PlanApproved() | e.PlanReturned() | e.PlanRejected():
-            return planned(task, event)
         case (
-            e.ResultSubmitted()
+            e.PlanSubmitted()
+            | e.PlanVoted()
+            | e.PlanApproved()
+            | e.PlanReturned()
+            | e.PlanRejected()
+            | e.ResultSubmitted()
             | e.ResultVoted()
             | e.ResultReturned()
             | e.ResultRejected()
             | e.TaskCompleted()
+            | e.ReviewSubmitted()
+            | e.ReviewEscalated()
+            | e.ReviewTimedOut()
         ):
-            return resulted(task, event)
+            return at_gate(task, event)
         case e.EscalationRaised() | e.EscalationAnswered() | e.EscalationTimedOut():
             return asked(task, event)
         case (

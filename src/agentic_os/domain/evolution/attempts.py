@@ -1,10 +1,11 @@
 """What attempts change."""
 
 from datetime import datetime
+from typing import assert_never
 
 from agentic_os.domain import events as e
-from agentic_os.domain.evolution.copying import changed
-from agentic_os.domain.task import Attempt, AttemptState, ClosedAttempt, Handoff, Phase, Task
+from agentic_os.domain.evolution.copying import changed, with_review
+from agentic_os.domain.task import REVIEW_TRIES, Attempt, AttemptState, ClosedAttempt, Handoff, Phase, Task
 
 
 def attempted(
@@ -12,6 +13,8 @@ def attempted(
     event: e.AttemptOffered | e.AttemptAcked | e.AttemptDeclined | e.AttemptFailed | e.AttemptExpired,
 ) -> Task:
     """Apply what opens, starts or ends an attempt."""
+    if task.attempt is not None and task.attempt.step == "review" and not isinstance(event, e.AttemptOffered):
+        return _reviewing(task, task.attempt.executor, event)
     match event:
         case e.AttemptOffered():
             return _offered(task, event)
@@ -31,6 +34,28 @@ def attempted(
             return _awaiting_retry(closed(task, "expired"), what, retry_at)
 
 
+def _reviewing(
+    task: Task,
+    reviewer: str,
+    event: e.AttemptAcked | e.AttemptDeclined | e.AttemptFailed | e.AttemptExpired,
+) -> Task:
+    """Apply what becomes of an attempt to review: the phase stays, and whose comes to nothing makes room."""
+    match event:
+        case e.AttemptAcked():
+            return changed(_acked(task, event), phase=task.phase, session=task.session)
+        case e.AttemptDeclined():
+            over, times = closed(task, "declined", event.seq, event.callback_id), REVIEW_TRIES
+        case e.AttemptFailed(retryable=retryable):
+            over = closed(task, "failed", event.seq, event.callback_id)
+            times = 1 if retryable else REVIEW_TRIES
+        case e.AttemptExpired():
+            over, times = closed(task, "expired"), 1
+        case _:
+            assert_never(event)
+    passed = task.under_review.passed if task.under_review else ()
+    return with_review(over, passed=(*passed, *(reviewer,) * times))
+
+
 def _offered(task: Task, event: e.AttemptOffered) -> Task:
     past = task.past
     if task.attempt is not None:
@@ -47,7 +72,8 @@ def _offered(task: Task, event: e.AttemptOffered) -> Task:
         lease_seconds=event.lease_seconds,
     )
     evidence = {} if event.step == "execute" else task.evidence
-    return changed(task, phase="dispatched", attempt=attempt, past=past, evidence=evidence, waits="")
+    phase: Phase = task.phase if event.step == "review" else "dispatched"
+    return changed(task, phase=phase, attempt=attempt, past=past, evidence=evidence, waits="")
 
 
 def _acked(task: Task, event: e.AttemptAcked) -> Task:
@@ -91,7 +117,7 @@ def reported(
     match event:
         case e.EvidenceAdded(evidence=found):
             return changed(alive, evidence={**task.evidence, found.criterion_id: found}, stalled=None)
-        case e.ReportRecorded(kind="checkpoint"):
+        case e.ReportRecorded(kind="checkpoint") if not _is_review(task):
             return changed(alive, checkpoint_in=task.version + 1, stalled=None)
         case e.ReportRecorded(kind="handoff", body=body):
             handoff = Handoff(to_role=body["to_role"], recorded_in=task.version + 1)
@@ -116,3 +142,8 @@ def renewed(
         progress_at=event.at if isinstance(event, e.ProgressReported) else task.attempt.progress_at,
     )
     return changed(task, attempt=attempt)
+
+
+def _is_review(task: Task) -> bool:
+    """Tell whether a reviewer is at work: what it keeps for itself is not for whoever does the work."""
+    return task.attempt is not None and task.attempt.step == "review"

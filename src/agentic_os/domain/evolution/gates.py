@@ -1,18 +1,32 @@
 """What plans, results and decisions on them change."""
 
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from agentic_os.domain import events as e
 from agentic_os.domain.evolution.attempts import closed
-from agentic_os.domain.evolution.copying import changed
+from agentic_os.domain.evolution.copying import changed, with_review
 from agentic_os.domain.task import Authorisation, Submission, Task
 
+_OfPlan: TypeAlias = e.PlanSubmitted | e.PlanVoted | e.PlanApproved | e.PlanReturned | e.PlanRejected
+_OfResult: TypeAlias = (
+    e.ResultSubmitted | e.ResultVoted | e.ResultReturned | e.ResultRejected | e.TaskCompleted
+)
+_OfReview: TypeAlias = e.ReviewSubmitted | e.ReviewEscalated | e.ReviewTimedOut
 
-def planned(
-    task: Task, event: e.PlanSubmitted | e.PlanVoted | e.PlanApproved | e.PlanReturned | e.PlanRejected
-) -> Task:
-    """Apply what becomes of a plan."""
+
+def at_gate(task: Task, event: _OfPlan | _OfResult | _OfReview) -> Task:
+    """Apply what becomes of a plan, of a result, or of a review of one."""
+    match event:
+        case e.ReviewSubmitted() | e.ReviewEscalated() | e.ReviewTimedOut():
+            return _reviewed(task, event)
+        case e.PlanSubmitted() | e.PlanVoted() | e.PlanApproved() | e.PlanReturned() | e.PlanRejected():
+            return _planned(task, event)
+        case _:
+            return _resulted(task, event)
+
+
+def _planned(task: Task, event: _OfPlan) -> Task:
     match event:
         case e.PlanSubmitted():
             submitted = closed(task, "submitted", event.seq, event.callback_id)
@@ -35,11 +49,10 @@ def planned(
             return changed(task, phase="rejected", plan=_decided(task.plan, "rejected"))
 
 
-def resulted(
+def _resulted(
     task: Task,
-    event: e.ResultSubmitted | e.ResultVoted | e.ResultReturned | e.ResultRejected | e.TaskCompleted,
+    event: _OfResult,
 ) -> Task:
-    """Apply what becomes of a result."""
     match event:
         case e.ResultSubmitted():
             submitted = closed(task, "submitted", event.seq, event.callback_id)
@@ -67,8 +80,23 @@ def resulted(
             )
 
 
+def _reviewed(task: Task, event: _OfReview) -> Task:
+    match event:
+        case e.ReviewSubmitted():
+            done = closed(task, "submitted", event.seq, event.callback_id)
+            return changed(done, evidence={**task.evidence, **{x.criterion_id: x for x in event.evidence}})
+        case e.ReviewEscalated(reason=reason):
+            return with_review(task, escalated=reason)
+        case e.ReviewTimedOut(outcome="escalate"):
+            return with_review(task, timed_out=True, review_deadline=None, escalated="nobody decided in time")
+        case e.ReviewTimedOut():
+            return with_review(task, timed_out=True, review_deadline=None)
+
+
 def _submission(task: Task, event: e.PlanSubmitted | e.ResultSubmitted) -> Submission:
+    before = task.plan if isinstance(event, e.PlanSubmitted) else task.result
     return Submission(
+        replaces=before.submitted_in if before else 0,
         version=event.version,
         digest=event.digest,
         state="open",
@@ -96,8 +124,3 @@ def _decided(
 def withdrawn(submission: Submission | None) -> Submission | None:
     """Withdraw what is under review."""
     return replace(submission, state="withdrawn") if submission and submission.state == "open" else submission
-
-
-def timed_out(submission: Submission | None) -> Submission | None:
-    """Note that the time for a decision has passed."""
-    return None if submission is None else replace(submission, timed_out=True, review_deadline=None)

@@ -7,7 +7,7 @@ from agentic_os.domain import events as e
 from agentic_os.domain.documents import RANKS, Criterion
 from agentic_os.domain.evolution.attempts import closed
 from agentic_os.domain.evolution.copying import changed
-from agentic_os.domain.evolution.gates import timed_out, withdrawn
+from agentic_os.domain.evolution.gates import withdrawn
 from agentic_os.domain.policy import Obligations
 from agentic_os.domain.task import Hold, Phase, Quarantined, Ruling, Task
 
@@ -72,8 +72,7 @@ def _ranked(criterion: Criterion, obligations: Obligations) -> Criterion:
 
 def moved(
     task: Task,
-    event: e.ReviewTimedOut
-    | e.AttemptSuperseded
+    event: e.AttemptSuperseded
     | e.RetryReleased
     | e.TaskReassigned
     | e.InputRequired
@@ -83,10 +82,6 @@ def moved(
 ) -> Task:
     """Apply what moves a task between phases, whatever gate or attempt it is at."""
     match event:
-        case e.ReviewTimedOut(subject="plan"):
-            return changed(task, plan=timed_out(task.plan))
-        case e.ReviewTimedOut():
-            return changed(task, result=timed_out(task.result))
         case e.AttemptSuperseded():
             return closed(task, "superseded")
         case e.RetryReleased(fresh=fresh):
