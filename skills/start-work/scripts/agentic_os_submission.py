@@ -48,7 +48,9 @@ def read_body(kind: str, file: str, attempt: Attempt) -> dict[str, Any]:
         raise Stop(USAGE, f"The {kind} in {file} cannot be read: {error}") from error
     if not text.lstrip().startswith("{"):
         if kind not in _MARKED:
-            raise Stop(DOCUMENT, f"A {kind} is JSON, and {file} holds something else; see the skill's SKILL.md.")
+            raise Stop(
+                DOCUMENT, f"A {kind} is JSON, and {file} holds something else; see the skill's SKILL.md."
+            )
         marked = wrap_in_markers(kind, text, attempt.state["task_id"], attempt.state["attempt"])
         return {"marked_text": marked}
     try:
