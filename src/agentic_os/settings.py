@@ -14,6 +14,8 @@ class Settings(BaseSettings):
     home: Path = Path("~/.agentic-os")
     url: str | None = None
     token: SecretStr | None = None
+    task: str | None = None
+    credential_file: Path | None = None
     governance: Path | None = None
     public_url: str | None = None
     run_as: str = ""

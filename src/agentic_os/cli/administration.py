@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from agentic_os.cli.client import Client, add_connection
+from agentic_os.cli.command_executor import add_run
 from agentic_os.cli.tables import table
 
 
@@ -24,6 +25,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     add.set_defaults(run=_add_executor)
     listing = executor.add_parser("list", help="list executors")
     listing.set_defaults(run=_list_executors)
+    add_run(executor)
 
     token = commands.add_parser("token", help="who steers and reviews").add_subparsers(
         metavar="VERB", required=True
