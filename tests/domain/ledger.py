@@ -122,7 +122,8 @@ class Ledger:
             self.open = None
         if isinstance(event, e.AttemptDeclined):
             self.held.pop(event.attempt, None)
-        if isinstance(event, e.AttemptFailed) and event.failure == "plan_infeasible":
+        worked = isinstance(event, e.AttemptFailed) and self.steps.get(event.attempt) != "review"
+        if worked and event.failure == "plan_infeasible":
             self.authorised = None
         if isinstance(event, e.TaskAllowed):
             self.planned = event.obligations.mode == "plan_first"
