@@ -7,6 +7,7 @@ from agentic_os.domain import commands as c
 from agentic_os.domain import events as e
 from agentic_os.domain.documents import FailureClass, Usage
 from agentic_os.domain.rejection import Code, Rejected
+from agentic_os.domain.spending import overspent, reserved, unbooked, wall_used_up
 from agentic_os.domain.task import Attempt, Task
 
 RETRY_BUDGET: Final[dict[str, int]] = {
@@ -63,7 +64,8 @@ def offer(command: c.OfferAttempt, task: Task) -> list[e.Event]:
             bundle=command.verdict.bundle,
             ack_deadline=command.ack_deadline,
             lease_seconds=command.lease_seconds,
-        )
+        ),
+        *reserved(command, task),
     ]
 
 
@@ -82,6 +84,9 @@ def _stopped(command: c.OfferAttempt, task: Task) -> list[e.Event]:
         return [denied, e.InputRequired(reason=reason)]
     if passed := over_budget(task):
         return [e.InputRequired(reason=f"The task's budget is used up: {passed}.")]
+    wall = task.budget.wall_seconds
+    if wall is not None and task.wall_spent >= wall:
+        return [e.InputRequired(reason=wall_used_up(wall))]
     limit = task.budget.attempts
     if limit is not None and command.attempt > limit:
         return [e.InputRequired(reason=f"All {limit} attempts of the budget are used.")]
@@ -217,12 +222,7 @@ def started(command: c.FromExecutor, task: Task) -> Attempt:
 def report(command: c.Heartbeat | c.ReportProgress | c.AddEvidence | c.Record, task: Task) -> list[e.Event]:
     """Renew the lease, and keep what was reported. Mere progress within ten seconds of the last yields nothing."""
     attempt = started(command, task)
-    if passed := over_budget(task):  # what is finished is still taken, since it is paid for
-        raise Rejected(
-            "budget_exceeded",
-            f"The task's budget is used up: {passed}.",
-            next_step="Submit what you have as a result with outcome partial, or fail with class budget.",
-        )
+    require_budget(task)
     sent: dict[str, Any] = {
         "attempt": attempt.number,
         "seq": command.seq,
@@ -235,7 +235,7 @@ def report(command: c.Heartbeat | c.ReportProgress | c.AddEvidence | c.Record, t
         case c.ReportProgress():
             soon = attempt.progress_at is not None and command.at < attempt.progress_at + PROGRESS_INTERVAL
             # What books usage leaves its seq in the log, so that a repeat is known and not booked again.
-            if soon and not booked(command):
+            if soon and not booked(command, task):
                 return []
             reported = e.ProgressReported(
                 **sent,
@@ -318,7 +318,7 @@ def release(command: c.FireDeadline, task: Task) -> list[e.Event]:
 def over_budget(task: Task) -> str:
     """Say which limit the task has passed, "" for none; what it spends is known only once it is spent."""
     if task.budget.cost_microusd is None and task.budget.tokens is None:
-        return ""
+        return overspent(task)
     spent = {
         "cost_microusd": task.spent.cost_microusd,
         "tokens": task.spent.input_tokens + task.spent.output_tokens,
@@ -329,14 +329,43 @@ def over_budget(task: Task) -> str:
         for name, limit in limits.items()
         if limit is not None and spent[name] > limit
     ]
-    return ", ".join(passed)
+    return ", ".join(passed) or overspent(task)
 
 
-def booked(command: c.FromExecutor) -> list[e.Event]:
-    """Book what the executor says it spent."""
-    if command.usage is None or command.usage == Usage():
+def require_budget(task: Task) -> None:
+    """Refuse further work over the budget; what is finished is still taken, since it is paid for."""
+    if passed := over_budget(task):
+        raise Rejected(
+            "budget_exceeded",
+            f"The task's budget is used up: {passed}.",
+            next_step="Submit what you have as a result with outcome partial, or fail with class budget.",
+        )
+
+
+def flagged(command: c.SubmitPlan | c.SubmitResult, task: Task) -> list[e.Event]:
+    """Flag a plan or result that is accepted although a limit was passed; `task` has its own usage booked."""
+    if not (passed := over_budget(task)):
         return []
-    return [e.UsageBooked(attempt=command.attempt, usage=command.usage, model=command.model)]
+    plan = isinstance(command, c.SubmitPlan)
+    last = task.plan if plan else task.result
+    return [
+        e.BudgetExceeded(
+            attempt=command.attempt,
+            subject="plan" if plan else "result",
+            version=(last.version if last else 0) + 1,
+            passed=passed,
+        )
+    ]
+
+
+def booked(command: c.FromExecutor, task: Task) -> list[e.Event]:
+    """Book what the executor says it spent, but for what was booked when the same callback was refused."""
+    usage = command.usage
+    if usage is not None and task.refused:
+        usage = unbooked(usage, task, command.attempt, command.callback_id)
+    if usage is None or usage == Usage():
+        return []
+    return [e.UsageBooked(attempt=command.attempt, usage=usage, model=command.model)]
 
 
 def lease(attempt: Attempt, at: datetime) -> datetime:

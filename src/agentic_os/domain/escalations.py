@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from agentic_os.domain import commands as c
 from agentic_os.domain import events as e
-from agentic_os.domain.attempts import lease, started
+from agentic_os.domain.attempts import lease, require_budget, started
 from agentic_os.domain.documents import RISKS
 from agentic_os.domain.intake import refuse_ended
 from agentic_os.domain.rejection import Rejected
@@ -15,6 +15,7 @@ from agentic_os.domain.task import Question, Task
 def escalate(command: c.Escalate, task: Task) -> list[e.Event]:
     """Put a question to a person; a blocking one closes the attempt."""
     attempt = started(command, task)
+    require_budget(task)
     wait = task.obligations.deadline_seconds
     return [
         e.EscalationRaised(

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from agentic_os.domain.escalations import answer_line, may_default
 from agentic_os.domain.reviews import approval_line, default_outcome, unmet
+from agentic_os.domain.spending import wall_deadline
 from agentic_os.domain.task import Task
 
 
@@ -35,6 +36,10 @@ def deadlines(task: Task) -> tuple[Deadline, ...]:
         found.append(Deadline(kind="ack", ref=str(attempt.number), at=attempt.ack_deadline))
     elif attempt is not None and attempt.is_open and attempt.lease_expires_at is not None:
         found.append(Deadline(kind="lease", ref=str(attempt.number), at=attempt.lease_expires_at))
+        if task.budget.wall_seconds is not None and (wall := wall_deadline(task)) is not None:
+            found.append(Deadline(kind="wall", ref=str(attempt.number), at=wall))
+    if task.awaited is not None and task.awaited.until is not None and task.phase == "ready":
+        found.append(Deadline(kind="budget", ref=task.awaited.scope, at=task.awaited.until))
     if task.phase == "retry_wait" and task.retry_at is not None:
         found.append(Deadline(kind="retry", ref=str(attempt.number if attempt else 0), at=task.retry_at))
     if task.phase in ("plan_review", "result_review"):
@@ -57,6 +62,14 @@ def waiting_for(task: Task) -> WaitingFor | None:
             return WaitingFor(
                 owner="operator",
                 what=f"the release of a hold ({'; '.join(h.reason or h.by for h in task.holds)}): /unhold",
+            )
+        case "ready" if task.awaited is not None:
+            until = task.awaited.until
+            return WaitingFor(
+                owner="system",
+                what=f"the budget of {task.awaited.scope.replace(':', ' ', 1)}",
+                deadline=until,
+                default="try again" if until else None,
             )
         case "ready":
             return WaitingFor(owner="system", what=task.waits or f"dispatch of a {task.next_step} attempt")
