@@ -109,5 +109,7 @@ def cleared(change: TaskChange) -> list[str]:
 
 def unreserved(charges: Sequence[Movement]) -> list[str]:
     """Name the budgets of which something came back."""
+    if not charges:
+        return []
     waits = {wait_of(m.account) for m in charges if m.spent + m.reserved < 0}
     return sorted(wait for wait in waits if wait is not None)
