@@ -9,6 +9,7 @@ from typing import Any, Final, NoReturn, get_args
 import yaml
 
 from agentic_os.contracts.canonical import digest_of
+from agentic_os.domain.budgets import Amounts, Budgets
 from agentic_os.domain.documents import RANKS, RISKS, Mode
 from agentic_os.domain.policy import (
     FIELDS,
@@ -29,6 +30,7 @@ _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _BOOL: Final = "tag:yaml.org,2002:bool"
 _ROLE: Final = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
 _NUMBER: Final = re.compile("[1-9][0-9]{0,8}")
+_MOST: Final = 2**53 - 1
 _LONGEST: Final = 366 * 86400
 _OBLIGATIONS: Final = (
     "mode",
@@ -100,7 +102,7 @@ class _Reader:
         self._path = path
 
     def policy(self, node: yaml.Node) -> RuleSet:
-        top = self._mapping(node, ("defaults", "rules"))
+        top = self._mapping(node, ("defaults", "rules", "budgets"))
         defaults = RuleSet(bundle="", rules=()).defaults
         if "defaults" in top:
             defaults = self._obligations(top["defaults"], defaults)
@@ -109,7 +111,27 @@ class _Reader:
         for index, rule in enumerate(rules):
             if rule.id in {r.id for r in rules[:index]}:
                 self._fail(items[index], f"the rule id {rule.id!r} is used twice")
-        return RuleSet(bundle="", rules=tuple(rules), defaults=defaults)
+        budgets = self._budgets(top["budgets"]) if "budgets" in top else Budgets()
+        return RuleSet(bundle="", rules=tuple(rules), defaults=defaults, budgets=budgets)
+
+    def _budgets(self, node: yaml.Node) -> Budgets:
+        parts = self._mapping(node, ("project", "day", "attempt"))
+        projects = self._mapping(parts["project"], None) if "project" in parts else {}
+        return Budgets(
+            project={name: self._amounts(amounts) for name, amounts in sorted(projects.items())},
+            day=self._amounts(parts["day"]) if "day" in parts else Amounts(),
+            attempt=self._amounts(parts["attempt"]) if "attempt" in parts else Amounts(),
+        )
+
+    def _amounts(self, node: yaml.Node) -> Amounts:
+        parts = self._mapping(node, ("cost_microusd", "tokens"))
+        if not parts:
+            self._fail(node, "a budget says cost_microusd, tokens or both")
+        amounts = {name: self._scalar(value, int) for name, value in parts.items()}
+        for name, amount in amounts.items():
+            if not 0 <= amount <= _MOST:
+                self._fail(parts[name], f"{name} is between 0 and {_MOST}")
+        return Amounts(**amounts)
 
     def _rule(self, node: yaml.Node, on_timeout: OnTimeout) -> Rule:
         parts = self._mapping(node, ("id", "on", "when", "require", "deny", "reason"))

@@ -258,7 +258,8 @@ class _Stack:
             home.write_secret("admin.token", token)
             (home.path / "admin.token.new").unlink()
         policy = self._governance
-        await backend.registry.record_bundle(policy.policy.bundle, policy.document, OPERATOR)
+        if await backend.registry.record_bundle(policy.policy.bundle, policy.document, OPERATOR):
+            await backend.work.mark_waiting("budget:")  # its limits may be higher than those before
 
     @asynccontextmanager
     async def _api(self, backend: Backend) -> AsyncIterator["_Server"]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentic_os.contracts.canonical import digest_of
+from agentic_os.domain.budgets import Amounts, Ceiling
 from agentic_os.domain.policy import NONE, Condition, Obligations, Reviewers, Rule
 from agentic_os.governance import GovernanceInvalid, load_governance
 
@@ -227,6 +229,18 @@ rules:
             "the rule id 'a' is used twice",
         ),
         # no YAML
+        # budgets
+        ("budgets:\n  week: {}\n", 2, "unknown field 'week'; expected one of: project, day, attempt"),
+        (
+            "budgets:\n  day:\n    cost: 5\n",
+            3,
+            "unknown field 'cost'; expected one of: cost_microusd, tokens",
+        ),
+        ("budgets:\n  project:\n    lab:\n      tokens: -1\n", 4, "tokens is between 0 and 9007199254740991"),
+        ("budgets:\n  attempt: {tokens: 1.5}\n", 2, "expected int"),
+        ("budgets:\n  attempt: {tokens: true}\n", 2, "expected int"),
+        ("budgets:\n  project:\n    lab: {}\n", 3, "a budget says cost_microusd, tokens or both"),
+        ("budgets:\n  project: [lab]\n", 2, "expected a mapping"),
         ("rules: [\n  }\n", 2, "not YAML"),
         ("a: 1\n b: 2\n", 2, "not YAML"),
         ("rules: !python/object:os.system []\n", 1, "not YAML"),
@@ -283,6 +297,19 @@ def test_a_deadline_without_an_outcome_does_what_the_defaults_say(tmp_path: Path
     for defaults, expected in (("", "block"), ("defaults: { on_timeout: escalate }\n", "escalate")):
         policy = load(tmp_path, defaults + rule).policy
         assert expected == policy.decide("task.received", facts).obligations.on_timeout
+
+
+def test_budgets_are_read_and_part_of_the_bundle(tmp_path: Path):
+    """Projects by name, the day and an attempt arrive as they were written, and name the accounts of an attempt."""
+    text = "budgets: {project: {lab: {tokens: 7}, '*': {cost_microusd: 1_000}}, day: {tokens: 9}, attempt: {tokens: 2}}"
+    policy = load(tmp_path, text).policy
+    at = datetime(2030, 1, 1, 1, tzinfo=timezone(timedelta(hours=2)))
+    day = Ceiling(account="tokens:day:2029-12-31", limit=9)
+    assert (Ceiling(account="tokens:project:lab", limit=7), day) == policy.budgets.ceilings("lab", at)
+    assert (Ceiling(account="cost:project:x", limit=1000), day) == policy.budgets.ceilings("x", at)
+    assert Amounts(tokens=2) == policy.budgets.attempt
+    assert policy.bundle != load(tmp_path, text.replace("7", "8")).policy.bundle
+    assert () == load(tmp_path, "rules: []").policy.budgets.ceilings("lab", at)
 
 
 def test_without_a_folder_the_blank_policy_is_in_force():

@@ -121,7 +121,7 @@ def admit(decision: str = "allow", **obligations: Any) -> c.AdmitTask:
 
 
 def offer(
-    attempt: int = 1, executor: str = "ada", decision: str = "allow", seconds: float = 0
+    attempt: int = 1, executor: str = "ada", decision: str = "allow", seconds: float = 0, **more: Any
 ) -> c.OfferAttempt:
     """Open an attempt."""
     return c.OfferAttempt(
@@ -133,6 +133,7 @@ def offer(
         facts_digest=FACTS_DIGEST,
         ack_deadline=at(seconds + ACK_SECONDS),
         lease_seconds=LEASE_SECONDS,
+        **more,
     )
 
 

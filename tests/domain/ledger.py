@@ -26,6 +26,7 @@ CLOSES = (
     | e.AttemptFailed
     | e.AttemptExpired
     | e.AttemptSuperseded
+    | e.WallTimeExceeded
 )
 ENDS = e.TaskDenied | e.PlanRejected | e.ResultRejected | e.TaskCompleted | e.TaskCancelled | e.TaskFailed
 
@@ -49,13 +50,21 @@ class Ledger:
     on_hold: bool = False
     agents_may: bool = False
     asked: str | None = None
+    spent: int = 0
+    refused: int = 0
+    accounts: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    charged: dict[str, int] = field(default_factory=dict)
+    begun: set[int] = field(default_factory=set)
+    timed: set[int] = field(default_factory=set)
 
     def enter(self, event: e.Event) -> None:
         """Enter one event; an assertion fails when the history must not hold it."""
-        assert not self.ended or isinstance(event, e.CallbackQuarantined), f"{event.type} after the end"
+        late = isinstance(event, e.CallbackQuarantined | e.RefusalCharged)
+        assert late or not self.ended, f"{event.type} after the end"
         if isinstance(event, WRITES) and not isinstance(event, e.UsageBooked):
             own = self.adopted if isinstance(event, e.PlanSubmitted | e.ResultSubmitted) else None
             assert event.attempt in (self.open, own), f"{event.type} of a closed attempt"
+        self._spent(event)
         self.adopted = event.attempt if isinstance(event, e.QuarantineAdopted) else None
         self.asked = event.executor if isinstance(event, e.ReviewSubmitted) else self.asked
         if isinstance(event, e.EscalationRaised) and event.blocking:
@@ -90,6 +99,22 @@ class Ledger:
         else:
             assert self.agents_may, "an executor was asked to review where only people may"
             assert event.executor not in self.held.values(), "one of the lineage was asked to review"
+
+    def _spent(self, event: e.Event) -> None:
+        if isinstance(event, e.BudgetReserved):
+            assert event.attempt == self.open, "a reservation for a closed attempt"
+            self.accounts[event.attempt] = tuple(r.account for r in event.reservations)
+        elif isinstance(event, e.UsageBooked | e.RefusalCharged):
+            self.spent += event.usage.tool_calls + event.usage.cost_microusd
+            self.refused += event.usage.cost_microusd if isinstance(event, e.RefusalCharged) else 0
+            for account in self.accounts.get(event.attempt, ()):
+                self.charged[account] = self.charged.get(account, 0) + event.usage.cost_microusd
+        elif isinstance(event, e.WallTimeBooked):
+            assert event.attempt == self.open, "time of a closed attempt"
+            assert event.attempt not in self.timed, "the time of an attempt was booked twice"
+            self.timed.add(event.attempt)
+        elif isinstance(event, e.AttemptAcked):
+            self.begun.add(event.attempt)
 
     def _voted(self, event: e.PlanVoted | e.ResultVoted) -> None:
         assert event.voter in self.people or event.voter == self.asked, "a vote of nobody who may"

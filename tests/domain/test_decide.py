@@ -19,6 +19,7 @@ from tests.domain.kit import (
     LIVE,
     PHASES,
     PLAN_FOR_AGENTS,
+    PLANNED,
     REVIEWING,
     RUNTIME,
     SKILLS,
@@ -47,8 +48,9 @@ from tests.domain.kit import (
 
 from agentic_os.domain import commands as c
 from agentic_os.domain import events as e
+from agentic_os.domain.budgets import Amounts, Ceiling
 from agentic_os.domain.decide import decide
-from agentic_os.domain.documents import Budget, Evidence, ReviewItem, Usage
+from agentic_os.domain.documents import Budget, Evidence, Reservation, ReviewItem, Usage
 from agentic_os.domain.policy import Obligations
 from agentic_os.domain.rejection import Rejected
 from agentic_os.domain.task import Task
@@ -66,6 +68,17 @@ REPORTED = {"attempt": 1, "seq": 2, "callback_id": "ada-1-2", "lease_expires_at"
 TARGET = {"version": 1, "digest": digest("a")}
 RESULT = {"version": 1, "digest": digest("c")}
 VOTED = {"voter": "rita", "vote": "approve", "words": "/approve"}
+TIMED = (create(budget=Budget(wall_seconds=30)), *DIRECT[1:], offer(), ack())
+AWAIT_DAY = c.AwaitBudget(scope="day:2030-01-01", until=at(43_200))
+CHARGE = c.ChargeRefusal(
+    executor="ada",
+    attempt=1,
+    callback_id="refused",
+    kind="heartbeat",
+    code="seq_stale",
+    usage=Usage(cost_microusd=3),
+    model="m",
+)
 CANCEL = c.Cancel(by="rita", reason="No longer needed.")
 REASSIGN = c.Reassign(assignee="bob", reason="/reassign bob")
 RETRY = c.Retry(by="rita", reason="again")
@@ -202,6 +215,77 @@ CASES = (
         offer(2),
         (e.InputRequired(reason="All 1 attempts of the budget are used."),),
         "input_required",
+    ),
+    Case(
+        "offer, on accounts",
+        DIRECT,
+        offer(ceilings=(Ceiling(account="cost:project:p", limit=9),), allowance=Amounts(cost_microusd=5)),
+        (
+            e.AttemptOffered(attempt=1, step="execute", **OFFERED),
+            e.BudgetReserved(
+                attempt=1, reservations=(Reservation(account="cost:project:p", amount=5, limit=9),)
+            ),
+        ),
+        "dispatched",
+    ),
+    Case(
+        "offer, with no wall time left",
+        (*TIMED, fire("wall", "1", 40), RETRY),
+        offer(2),
+        (e.InputRequired(reason="The wall time of the budget is used up: 30 seconds."),),
+        "input_required",
+    ),
+    Case(
+        "wait for a budget",
+        DIRECT,
+        AWAIT_DAY,
+        (e.BudgetAwaited(scope="day:2030-01-01", until=at(43_200)),),
+        "ready",
+    ),
+    Case(
+        "the day is over",
+        (*DIRECT, AWAIT_DAY),
+        fire("budget", "day:2030-01-01", 43_200),
+        (e.BudgetRenewed(scope="day:2030-01-01"),),
+        "ready",
+    ),
+    Case(
+        "the wall time is over",
+        TIMED,
+        fire("wall", "1", 40),
+        (
+            e.WallTimeBooked(attempt=1, seconds=30),
+            e.WallTimeExceeded(attempt=1, limit_seconds=30),
+            e.InputRequired(reason="The wall time of the budget is used up: 30 seconds."),
+        ),
+        "input_required",
+    ),
+    Case(
+        "charge a refusal",
+        EXECUTING,
+        CHARGE,
+        (
+            e.RefusalCharged(
+                attempt=1,
+                callback_id="refused",
+                kind="heartbeat",
+                code="seq_stale",
+                usage=Usage(cost_microusd=3),
+                model="m",
+            ),
+        ),
+        "executing",
+    ),
+    Case(
+        "submit a plan over the budget",
+        (create(budget=Budget(tokens=10)), *PLANNED[1:], offer(), ack()),
+        submit_plan(usage=Usage(input_tokens=11)),
+        (
+            e.UsageBooked(attempt=1, usage=Usage(input_tokens=11), model=None),
+            e.BudgetExceeded(attempt=1, subject="plan", version=1, passed="tokens 11 of 10"),
+            PLAN_SUBMITTED,
+        ),
+        "plan_review",
     ),
     Case(
         "require input",
@@ -629,6 +713,10 @@ ACTS_IN: dict[str, tuple[Callable[[Task], c.Command], frozenset[str]]] = {
     "result deadline": (lambda _: fire("review", "result:1", 9999), frozenset({"result_review"})),
     "unknown deadline": (lambda _: fire("birthday", "1", 9999), frozenset()),
     "quarantine": (lambda _: quarantine(), frozenset(PHASES)),
+    "await budget": (lambda _: AWAIT_DAY, frozenset({"ready"})),
+    "budget deadline": (lambda _: fire("budget", "day:2030-01-01", 9999), frozenset()),
+    "wall deadline": (lambda _: fire("wall", "1", 9999), frozenset()),
+    "charge": (lambda _: CHARGE, frozenset(PHASES) - {"received", "ready", "input_required"}),
     "escalate": (
         lambda _: c.Escalate(**sender(seq=9), question="Which?", blocking=False),
         frozenset({"planning", "executing"}),

@@ -28,6 +28,7 @@ from tests.domain.ledger import Ledger
 from agentic_os.application.ports import Envelope
 from agentic_os.domain import commands as c
 from agentic_os.domain import events as e
+from agentic_os.domain.budgets import Ceiling, renewal
 from agentic_os.domain.decide import decide
 from agentic_os.domain.documents import Budget, Criterion, Evidence, Option, Participant, Usage
 from agentic_os.domain.evolution import fold
@@ -85,6 +86,12 @@ class AnyOrder(RuleBasedStateMachine):
         self.seconds = 0.0
         self.calls = 0
         self.ledger = Ledger(people=frozenset(p.id for p in PEOPLE), quorum=quorum, agents_may=flags[4])
+        self.budget = Budget(
+            attempts=8 if flags[1] else None,
+            wall_seconds=200 if flags[0] else None,
+            cost_microusd=40 if flags[2] else None,
+        )
+        self.charges: dict[tuple[int, int], int] = {}
         criteria = (Criterion(id="tests", text="Pass"),) if flags[0] else ()
         self.verdict = verdict(
             mode=mode,
@@ -95,7 +102,7 @@ class AnyOrder(RuleBasedStateMachine):
             bare_approve=flags[3],
             evidence={"tests": "observed"},
         )
-        self._put(create(acceptance=criteria, risk=risk, budget=Budget(attempts=8 if flags[1] else None)))
+        self._put(create(acceptance=criteria, risk=risk, budget=self.budget))
 
     def teardown(self) -> None:
         """Read the stored events again: they give the same task, byte for byte, with the same deadlines."""
@@ -145,8 +152,8 @@ class AnyOrder(RuleBasedStateMachine):
                 self._put(c.FireDeadline(kind=deadline.kind, ref=deadline.ref, at=at(self.seconds)))
 
     @rule(
-        kind=st.sampled_from(["ack", "lease", "retry", "review", "escalation"]),
-        ref=st.sampled_from(["1", "2", "plan:1", "q1"]),
+        kind=st.sampled_from(["ack", "lease", "retry", "review", "escalation", "wall", "budget"]),
+        ref=st.sampled_from(["1", "2", "plan:1", "q1", "day:2030-01-01"]),
     )
     def a_stale_timer_fires(self, kind: str, ref: str) -> None:
         """Fire a timer for what may be long gone."""
@@ -156,6 +163,28 @@ class AnyOrder(RuleBasedStateMachine):
     def something_late_is_kept_aside(self, kind: str, attempt: int) -> None:
         """Keep a late plan or result aside."""
         self._put(quarantine(quarantine_id=f"{kind}-{attempt}", kind=kind, attempt=attempt))
+
+    @rule(number=st.integers(1, 3), call=st.integers(1, 4), cost=st.integers(1, 3))
+    def something_refused_is_charged(self, number: int, call: int, cost: int) -> None:
+        """Charge what a refused callback had spent; a few of them come again and again."""
+        executors = {a.number: a.executor for a in (*self.task.past, self.task.attempt) if a}
+        charge = c.ChargeRefusal(
+            executor=executors.get(number, "ada"),
+            attempt=number,
+            callback_id=f"refused-{call}",
+            kind="heartbeat",
+            code="seq_stale",
+            usage=Usage(cost_microusd=cost),
+        )
+        self._put(charge)
+        if number in executors:
+            self.charges[number, call] = max(cost, self.charges.get((number, call), 0))
+
+    @precondition(lambda self: self.task.phase == "ready")
+    @rule(scope=st.sampled_from(["day:2030-01-01", "project:p"]))
+    def no_budget_is_left(self, scope: str) -> None:
+        """Wait for a budget."""
+        self._put(c.AwaitBudget(scope=scope, until=renewal(scope)))
 
     @precondition(lambda self: self.task.version > 25)
     @rule()
@@ -174,7 +203,7 @@ class AnyOrder(RuleBasedStateMachine):
             "seq": seq + (draw(st.integers(0, 1)) if stale else 1),
             "callback_id": f"call-{self.calls}",
             "at": at(self.seconds),
-            "usage": Usage(tool_calls=1) if draw(st.booleans()) else None,
+            "usage": Usage(tool_calls=1, cost_microusd=2) if draw(st.booleans()) else None,
         }
 
     def _admit(self, draw: Draw, *, stale: bool) -> c.Command:  # noqa: ARG002 - all are called alike
@@ -188,7 +217,9 @@ class AnyOrder(RuleBasedStateMachine):
         )
         number = (self.task.attempt.number if self.task.attempt else 0) + 1
         denied = stale and draw(st.booleans())
-        return offer(number, chosen, "deny" if denied else "allow", seconds=self.seconds)
+        ceilings = (Ceiling(account="cost:project:p", limit=100),) if draw(st.booleans()) else ()
+        decision = "deny" if denied else "allow"
+        return offer(number, chosen, decision, seconds=self.seconds, ceilings=ceilings)
 
     def _ack(self, draw: Draw, *, stale: bool) -> c.Command:
         return c.Acknowledge(
@@ -349,6 +380,23 @@ class AnyOrder(RuleBasedStateMachine):
         if not self.ledger.ended:
             authorisation = self.task.authorisation
             assert self.ledger.authorised == (authorisation.digest if authorisation else None)
+
+    @invariant()
+    def what_was_spent_adds_up(self) -> None:
+        """Compare what was spent, on the task and on its accounts, with the sums of what was booked."""
+        if self.task is None:
+            return
+        assert self.ledger.spent == self.task.spent.tool_calls + self.task.spent.cost_microusd
+        accounts = {a: 0 for named in self.ledger.accounts.values() for a in named}
+        assert accounts | self.ledger.charged == self.task.charged
+        assert sum(self.charges.values()) == self.ledger.refused
+
+    @invariant()
+    def the_time_of_each_closed_attempt_was_booked(self) -> None:
+        """Find the time of an attempt booked when it closed after its ack, and only where time is limited."""
+        if self.task is not None:
+            closed = self.ledger.begun - {self.ledger.open}
+            assert self.ledger.timed == (closed if self.budget.wall_seconds is not None else set())
 
 
 TestAnyOrder = pytest.mark.timeout(300)(AnyOrder.TestCase)

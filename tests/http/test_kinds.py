@@ -86,7 +86,7 @@ async def test_usage_is_booked_with_every_kind(desk: Desk) -> None:
         answer.json()["budget_left"]["tokens"],
     )
     budget = (await desk.show(f"/api/tasks/{task_id}"))["budget"]
-    assert {"cost_microusd": 18_000, "tokens": 3_000} == budget["spent"]
+    assert {"cost_microusd": 18_000, "tokens": 3_000, "wall_seconds": None} == budget["spent"]
 
 
 async def test_a_claim_above_its_means_is_stored_at_its_true_rank(desk: Desk) -> None:

@@ -328,17 +328,32 @@ async def test_what_is_given_back_never_goes_below_zero(
     log: PostgresEventLog, owner: psycopg.Connection, batch_of: BatchOf
 ):
     """A release of more than is held leaves nothing held; it is granted even over a limit lowered meanwhile."""
-    account = "select spent, reserved, \"limit\" from es.account where name = 'a'"
+    account = "select spent, reserved from es.account where name = 'a'"
     await log.append(batch_of(("lab:a", 0), movements=[Movement(account="a", reserved=5, limit=5)]))
-    owner.execute("update es.account set \"limit\" = 2 where name = 'a'")
-    await log.append(batch_of(("lab:a", 1), movements=[Movement(account="a", reserved=-1)]))
-    assert (0, 4, 2) == owner.execute(account).fetchone()
+    await log.append(batch_of(("lab:a", 1), movements=[Movement(account="a", reserved=-1, limit=2)]))
+    assert (0, 4) == owner.execute(account).fetchone()
 
     await log.append(batch_of(("lab:a", 2), movements=[Movement(account="a", reserved=-9)]))
     await log.append(batch_of(("lab:a", 3), movements=[Movement(account="unknown", reserved=-1)]))
 
-    assert (0, 0, 2) == owner.execute(account).fetchone()
+    assert (0, 0) == owner.execute(account).fetchone()
     assert (0,) == owner.execute("select reserved from es.account where name = 'unknown'").fetchone()
+
+
+async def test_what_was_spent_is_taken_at_any_height(
+    log: PostgresEventLog, owner: psycopg.Connection, batch_of: BatchOf
+):
+    """Spending without a limit passes any; afterwards nothing more is reserved, and asking for nothing is refused."""
+    await log.append(batch_of(("lab:a", 0), movements=[Movement(account="a", reserved=5, limit=5)]))
+    await log.append(batch_of(("lab:a", 1), movements=[Movement(account="a", reserved=-5, spent=8)]))
+    assert (8, 0) == owner.execute("select spent, reserved from es.account").fetchone()
+
+    for more in (0, 1):
+        with pytest.raises(AccountExhausted):
+            await log.append(
+                batch_of(("lab:b", 0), movements=[Movement(account="a", reserved=more, limit=8)])
+            )
+    await log.append(batch_of(("lab:b", 0), movements=[Movement(account="a", limit=9)]))
 
 
 async def test_marks_coalesce(log: PostgresEventLog, pool: Pool, batch_of: BatchOf):

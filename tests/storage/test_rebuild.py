@@ -11,9 +11,11 @@ from typing import Any
 import psycopg
 import pytest
 
+from agentic_os.application.accounts import opened
 from agentic_os.application.handle import handle
 from agentic_os.application.ports import Envelope, Progress
 from agentic_os.domain import commands as c
+from agentic_os.domain.budgets import Amounts, Ceiling
 from agentic_os.domain.documents import Artifact, Criterion, Evidence, Participant, Runtime, Usage
 from agentic_os.domain.policy import Obligations, Verdict
 from agentic_os.domain.task import FOLD_VERSION, Task
@@ -23,7 +25,11 @@ from agentic_os.postgres.pool import Pool
 from agentic_os.postgres.rebuild import rebuild
 
 START = datetime(2027, 1, 5, 12, tzinfo=UTC)
-READ_MODELS = ("task", "deadline", "artifact", "quarantine")
+READ_MODELS = ("task", "deadline", "artifact", "quarantine", "account")
+CEILINGS = (
+    Ceiling(account="cost:project:lab", limit=10_000),
+    Ceiling(account="tokens:day:2027-01-05", limit=10_000),
+)
 REVIEWED = Obligations(mode="plan_first", deadline_seconds=600, result_review=True, bare_approve=False)
 LAX = Obligations()
 ADA = Participant(id="ada", kind="person", roles=frozenset({"reviewer"}))
@@ -47,7 +53,14 @@ class Story:
         """Carry out one command."""
         self.at += timedelta(seconds=1)
         envelope = Envelope(actor="tester", at=self.at)
-        return (await handle(self.log, self.task_id, lambda _: command, envelope)).task
+        handled = await handle(
+            self.log,
+            self.task_id,
+            lambda _: command,
+            envelope,
+            movements=lambda change: opened(change, None),
+        )
+        return handled.task
 
     async def create(self, obligations: Obligations = LAX) -> None:
         """Ask for work and have it admitted."""
@@ -92,6 +105,8 @@ class Story:
             facts_digest="f",
             ack_deadline=self.at + timedelta(minutes=5),
             lease_seconds=900,
+            ceilings=CEILINGS,
+            allowance=Amounts(cost_microusd=100),
         )
         await self.do(replace(offered, **more))
         self.seq = 0
@@ -273,7 +288,34 @@ async def planned(story: Story) -> None:
     await story.vote("plan", "approve", 2)
     await story.offer(3)
     await story.ack(3)
-    await story.do(c.Heartbeat(**story.said(3)))
+    await story.do(c.Heartbeat(**story.said(3, usage=Usage(input_tokens=4, cost_microusd=30))))
+
+
+async def charged(story: Story) -> None:
+    """Overspend, fail, and be charged for what both attempts sent in vain."""
+    await offered(story)
+    await story.ack(1)
+    await story.do(c.ReportFailure(failure="tool", message="m", retryable=True, **story.said(1)))
+    await story.do(c.FireDeadline(kind="retry", ref="1", at=story.at + timedelta(minutes=1)))
+    await story.offer(2)
+    await story.ack(2)
+    await story.do(c.Heartbeat(**story.said(2, usage=Usage(cost_microusd=170))))
+    for number in (1, 2):
+        vain = c.ChargeRefusal(
+            executor="coder",
+            attempt=number,
+            callback_id=f"vain-{number}",
+            kind="progress",
+            code="seq_stale",
+            usage=Usage(output_tokens=3, cost_microusd=number),
+        )
+        await story.do(vain)
+
+
+async def without_money(story: Story) -> None:
+    """Wait for the budget of a day."""
+    await story.create()
+    await story.do(c.AwaitBudget(scope="day:2027-01-05", until=START + timedelta(hours=12)))
 
 
 async def reworked(story: Story) -> None:
@@ -324,6 +366,8 @@ STORIES: tuple[Callable[[Story], Awaitable[None]], ...] = (
     reworked,
     timed_out,
     denied,
+    charged,
+    without_money,
 )
 PHASES = {
     "received",
@@ -359,6 +403,7 @@ async def test_a_rebuild_gives_the_same_rows(
     """Whatever became of the read models, afterwards they are what the appends had written, byte for byte."""
     before = contents(*READ_MODELS)
     assert all(any(line.startswith(table) for line in before) for table in READ_MODELS)
+    assert "account (cost:project:lab,247,170)" in before
     if loss == "rows":
         for table in READ_MODELS:
             owner.execute(f"delete from es.{table}".encode())
@@ -366,10 +411,12 @@ async def test_a_rebuild_gives_the_same_rows(
         owner.execute("update es.task set state = '{}', phase = 'lost', version = 99, executor = null")
         owner.execute("update es.deadline set at = now()")
         owner.execute("update es.artifact set digest = 'x'")
+        owner.execute("update es.account set spent = spent + 1, reserved = 0")
     elif loss == "strangers":
         owner.execute("insert into es.deadline select 'task-completed', 'lease', '9', now()")
         owner.execute("insert into es.deadline select 'stranger', 'lease', '9', now()")
         owner.execute("insert into es.quarantine select 'x', 'stranger', 1, 'plan', '', now()")
+        owner.execute("insert into es.account values ('cost:project:stranger', 1, 1)")
     counted: list[int] = []
 
     assert len(STORIES) == await rebuild(pool, counted.append)
@@ -379,7 +426,7 @@ async def test_a_rebuild_gives_the_same_rows(
 
 
 async def test_a_rebuild_fires_nothing(told: None, pool: Pool, contents: Callable[..., list[str]]):
-    """A rebuild marks no task stale and touches neither history nor accounts nor receipts."""
+    """A rebuild marks no task stale, touches neither history nor receipts, and leaves the accounts as they were."""
     tables = ("stale", "event", "stream", "receipt", "account", "waiting", "progress", "inbox")
     before = contents(*tables)
 

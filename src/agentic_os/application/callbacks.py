@@ -39,6 +39,8 @@ from agentic_os.domain.task import Task
 
 ROUTE: Final = "callback"
 _OWN_KINDS: Final = frozenset({"ack", "decline"})
+_UNCHARGED: Final = frozenset({"schema_invalid", "token_expired", "unknown_task"})
+"""Refusals that book nothing: what breaks the schema, a token that no longer counts, no task to book it on."""
 NO_SKILLS: Final = "sha256:" + hashlib.sha256(b"").hexdigest()
 
 
@@ -49,6 +51,14 @@ class CredentialInvalid(Exception):
         super().__init__(message)
         self.code = code
         self.message = message
+
+
+class _AcceptedMeanwhile(Exception):
+    """The callback that was refused here was accepted there."""
+
+    def __init__(self, found: Loaded) -> None:
+        super().__init__()
+        self.found = found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,10 +122,13 @@ class Callbacks:
         _require_valid(caller)
         try:
             return await self._decide(callback, caller, receipt, loaded, meta)
-        except Rejected as refusal:
-            await self._keep_aside(
-                refusal, callback, _executor(caller, loaded.task) or caller.principal, meta
-            )
+        except (Rejected, ContractViolation) as refusal:
+            executor = _executor(caller, loaded.task) or caller.principal
+            earlier = await self._charge(refusal.code, callback, executor, receipt, meta)
+            if earlier is not None:
+                return earlier
+            if isinstance(refusal, Rejected):
+                await self._keep_aside(refusal, callback, executor, meta)
             raise
 
     async def _accept_from_memory(
@@ -133,7 +146,7 @@ class Callbacks:
             )
         try:
             return await self._decide(callback, caller, receipt, remembered, meta)
-        except Rejected:
+        except (Rejected, ContractViolation):
             return None
 
     def _without_secrets(self, callback: Callback) -> tuple[Callback, JsonObject]:
@@ -302,6 +315,34 @@ class Callbacks:
         for artifact in artifacts:
             if artifact.content is not None:
                 await self._artifacts.put(artifact.digest, artifact.content)
+
+    async def _charge(
+        self, code: str, callback: Callback, executor: str, receipt: Receipt, meta: JsonObject
+    ) -> Answer | None:
+        """Book what a refused callback had spent; give the answer if the same callback was accepted meanwhile."""
+        usage = translate.usage_of(callback)
+        if usage is None or code in _UNCHARGED:
+            return None
+
+        def command_for(found: Loaded) -> c.Command:
+            if found.fingerprint is not None:
+                raise _AcceptedMeanwhile(found)
+            return c.ChargeRefusal(
+                executor=executor,
+                attempt=callback.attempt,
+                callback_id=callback.callback_id,
+                kind=callback.kind,
+                code=code,
+                usage=usage,
+                model=translate.model_of(callback),
+            )
+
+        envelope = Envelope(actor=executor, at=now(), cause=callback.callback_id, meta=meta)
+        try:
+            await handle(self._log, callback.task_id, command_for, envelope, lookup=receipt)
+        except _AcceptedMeanwhile as accepted:
+            return self._replay(accepted.found, receipt, callback)
+        return None
 
     async def _keep_aside(
         self, refusal: Rejected, callback: Callback, executor: str, meta: JsonObject

@@ -140,12 +140,13 @@ class Directives:
     ) -> c.Command:
         match directive.verb:
             case "cancel":
-                return c.Cancel(by=voter.id, reason=directive.text)
+                return c.Cancel(by=voter.id, reason=directive.text, at=now())
             case "retry":
                 fresh = directive.text.split()[:1] == ["fresh"]
                 return c.Retry(by=voter.id, reason=directive.text, fresh=fresh)
             case "reassign":
-                return c.Reassign(assignee=await self._assignee(directive.text), reason=directive.line)
+                assignee = await self._assignee(directive.text)
+                return c.Reassign(assignee=assignee, reason=directive.line, at=now())
             case "hold":
                 return c.PutOnHold(by=voter.id, reason=directive.text)
             case "unhold":

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from agentic_os.application import brief
+from agentic_os.application.accounts import opened, wait_of
 from agentic_os.application.handle import Handled, handle
 from agentic_os.application.ports import (
     AccountExhausted,
@@ -21,8 +22,8 @@ from agentic_os.clock import now
 from agentic_os.contracts.canonical import digest_of
 from agentic_os.domain import commands as c
 from agentic_os.domain.agent_reviews import awaits_attempt, may_review, wanted
+from agentic_os.domain.budgets import renewal
 from agentic_os.domain.documents import JsonObject
-from agentic_os.domain.events import AttemptOffered
 from agentic_os.domain.policy import DecisionPoint
 from agentic_os.domain.rejection import Rejected
 from agentic_os.domain.task import Submission, Task
@@ -91,18 +92,22 @@ class Dispatcher:
     async def _dispatch(self, task: Task) -> Task:
         """Offer an attempt, or note what the task waits for.
 
-        The note is written before the last look, so that whatever clears it meanwhile is not missed.
+        Every note is written before the last look, so that whatever clears it meanwhile is not missed.
         """
-        obstacles: Sequence[str] = ()
-        for look in ("first", "last"):
+        noted: frozenset[str] | None = None
+        while True:
             offered, obstacles = await self._try(task)
             if offered is not None:
                 await self._work.forget_waits(task.id)
                 return offered
-            if look == "first":
-                await self._work.forget_waits(task.id)
-                for obstacle in obstacles:
-                    await self._work.wait(task.id, obstacle)
+            if noted is not None and noted.issuperset(obstacles):
+                break
+            noted = frozenset(obstacles)
+            await self._work.forget_waits(task.id)
+            for obstacle in obstacles:
+                await self._work.wait(task.id, obstacle)
+        if any(obstacle.startswith("budget:") for obstacle in noted):
+            return (await self._log.load(task.id)).task or task
         return task
 
     async def _try(self, task: Task) -> tuple[Task | None, Sequence[str]]:
@@ -125,8 +130,7 @@ class Dispatcher:
         if not candidates and task.excluded:
             reason = f"Every executor that could take the task declined it ({', '.join(task.excluded)})."
             return (await self._handle(task, c.RequireInput(reason=reason))).task, ()
-        offered, busy = await self._first_free(task, candidates)
-        return offered, () if offered else [*(f"capacity:{name}" for name in busy), "executor"]
+        return await self._first_free(task, candidates, otherwise=["executor"])
 
     async def _try_reviewers(self, task: Task, submission: Submission) -> tuple[Task | None, Sequence[str]]:
         """Ask an executor for a review; with nobody left to ask, a person must look."""
@@ -134,30 +138,38 @@ class Dispatcher:
         candidates = [e for e in await self._registry.executors() if role in e.roles]
         candidates = [e for e in candidates if may_review(task, submission, e.name)]
         fresh_first = sorted(candidates, key=lambda e: (submission.passed.count(e.name), e.load, e.name))
-        offered, busy = await self._first_free(task, fresh_first)
-        if offered is not None or busy:
-            return offered, [f"capacity:{name}" for name in busy]
+        offered, waits = await self._first_free(task, fresh_first, otherwise=())
+        if offered is not None or waits:
+            return offered, waits
         reason = f"no executor with the role {role} is left that may review it"
         command = c.EscalateReview(version=submission.version, reason=reason)
         return (await self._handle(task, command)).task, ()
 
     async def _first_free(
-        self, task: Task, candidates: Sequence[Principal]
+        self, task: Task, candidates: Sequence[Principal], *, otherwise: Sequence[str]
     ) -> tuple[Task | None, Sequence[str]]:
-        """Offer the attempt to the first that has a free hand; name those that have none."""
+        """Offer the attempt to the first that has a free hand; name what there is to wait for where none has."""
         busy = []
         for candidate in candidates:
             try:
                 return await self._offer(task, candidate), ()
-            except AccountExhausted:
-                busy.append(candidate.name)
+            except AccountExhausted as full:
+                if (budget := wait_of(full.account)) is not None:
+                    await self._await(task, budget)
+                    return None, [budget]
+                busy.append(f"capacity:{candidate.name}")
             except Rejected as refusal:
                 if refusal.code == "policy_denied":
                     continue
                 if refusal.code not in ("wrong_phase", "not_permitted"):
                     raise
                 return (await self._log.load(task.id)).task, ()  # somebody moved it meanwhile
-        return None, busy
+        return None, [*busy, *otherwise]
+
+    async def _await(self, task: Task, budget: str) -> None:
+        """Put on record which budget the task waits for: none of its attempts is spent on it."""
+        scope = budget.removeprefix("budget:")
+        await self._handle(task, c.AwaitBudget(scope=scope, until=renewal(scope)))
 
     async def _offer(self, task: Task, executor: Principal) -> Task:
         at = now()
@@ -176,22 +188,20 @@ class Dispatcher:
             "executor.roles": list(executor.roles),
             "attempt.step": task.next_step,
         }
+        policy = self._policy()
         command = c.OfferAttempt(
             attempt=number,
             executor=executor.name,
             brief=document,
             brief_digest=digest_of(document),
-            verdict=self._policy().decide("dispatch", facts),
+            verdict=policy.decide("dispatch", facts),
             facts_digest=digest_of(facts),
             ack_deadline=at + self._terms.ack_within,
             lease_seconds=lease,
+            ceilings=policy.budgets.ceilings(task.project, at),
+            allowance=policy.budgets.attempt,
         )
-        held = Movement(account=f"capacity:{executor.name}", reserved=1, limit=executor.capacity)
-
-        def reserve(change: TaskChange) -> Sequence[Movement]:
-            return [held] if any(isinstance(event, AttemptOffered) for event in change.events) else []
-
-        return (await self._handle(task, command, reserve)).task
+        return (await self._handle(task, command, lambda change: opened(change, executor.capacity))).task
 
     async def _carried(self, task: Task, executor: Principal) -> brief.Carried:
         """Read again, from the events that hold them, what earlier attempts left for this one."""

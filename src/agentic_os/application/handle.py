@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from agentic_os.application.accounts import charged, freed, released, wait_of
 from agentic_os.application.ports import (
     Appended,
     Batch,
@@ -62,25 +63,28 @@ async def handle(
     credential: bytes | None = None,
     loaded: Loaded | None = None,
     before_append: Callable[[], Awaitable[None]] | None = None,
+    lookup: Receipt | None = None,
 ) -> Handled:
     """Carry out one command on one task. Raises Rejected, and what the log raises but VersionConflict.
 
     before_append runs once the decision is made and before it is written: for what the events refer to.
+    lookup: a receipt that is looked for whenever the task is loaded, and not written.
     """
     for attempt in range(_TRIES):
-        found = loaded if loaded is not None and attempt == 0 else await log.load(task_id, receipt)
+        found = loaded if loaded is not None and attempt == 0 else await log.load(task_id, receipt or lookup)
         change = change_of(found.task, [command_for(found)])
         if not change.events and receipt is None:
             return Handled(task=change.after, events=(), appended=None)
+        charges = charged(change)
         batch = Batch(
             envelope=envelope,
             changes=[change],
             receipt=receipt,
             answer=(lambda ids, after=change.after: answer(after, ids)) if answer else None,  # type: ignore[misc]
-            movements=[*movements(change), *released(change)],
+            movements=[*movements(change), *released(change), *charges],
             progress=progress,
             seq_guard=seq_guard,
-            clears=cleared(change),
+            clears=[*cleared(change), *unreserved(charges)],
             credential=credential,
         )
         if before_append is not None:
@@ -98,20 +102,14 @@ def cleared(change: TaskChange) -> list[str]:
     found = []
     if change.after.ended and change.before is not None and not change.before.ended:
         found.append(f"task:{change.after.id}")
-    if (executor := _freed(change)) is not None:
+    if (executor := freed(change)) is not None:
         found.append(f"capacity:{executor}")
     return found
 
 
-def released(change: TaskChange) -> list[Movement]:
-    """Give back the capacity of an attempt that this change closed."""
-    executor = _freed(change)
-    return [] if executor is None else [Movement(account=f"capacity:{executor}", reserved=-1)]
-
-
-def _freed(change: TaskChange) -> str | None:
-    attempt = change.before.attempt if change.before else None
-    if attempt is None or not attempt.is_open or change.after.attempt is None:
-        return None
-    now = change.after.attempt
-    return None if now.number == attempt.number and now.is_open else attempt.executor
+def unreserved(charges: Sequence[Movement]) -> list[str]:
+    """Name the budgets of which something came back."""
+    if not charges:
+        return []
+    waits = {wait_of(m.account) for m in charges if m.spent + m.reserved < 0}
+    return sorted(wait for wait in waits if wait is not None)

@@ -19,7 +19,9 @@ When: TypeAlias = int | datetime
 RECEIPTS: Final = 500
 _VERSION: Final = re.compile(r"[0-9]+")
 _BOOKKEEPING: Final = frozenset({"id", "version", "updated_at", "issue", "blocked_by", "asked"})
-_TOLD_OTHERWISE: Final = frozenset({"past", "waits", "spent", "ruling", "items"})
+_TOLD_OTHERWISE: Final = frozenset(
+    {"past", "waits", "spent", "ruling", "items", "charged", "refused", "wall_spent", "exceeded"}
+)
 """Fields of the fold that the view has under another name, or that say again what the attempts say."""
 
 

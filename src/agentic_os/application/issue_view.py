@@ -96,6 +96,11 @@ def _status(task: Task, documents: Documents) -> str:
             lines.append(
                 f"\n{name} {letter}{submission.version} `{hexadecimal(submission)[:8]}`: {submission.state}."
             )
+            lines += [
+                f"It came over the budget ({flag.passed})."
+                for flag in task.exceeded
+                if (flag.subject, flag.version) == (name.lower(), submission.version)
+            ]
             if submission.state == "open":
                 lines.append(f"To accept exactly this: `{approval_line(name.lower(), submission)}`")
     if documents.receipts:
@@ -111,10 +116,21 @@ def describe_waits(waits: Sequence[str]) -> str:
     tasks = [w.removeprefix("task:") for w in waits if w.startswith("task:")]
     if tasks:
         return f"{'task' if len(tasks) == 1 else 'tasks'} {', '.join(tasks)} to be completed"
+    budgets = [w.removeprefix("budget:") for w in waits if w.startswith("budget:")]
+    if budgets:
+        return " and ".join(describe_budget(scope) for scope in budgets)
     busy = [w.removeprefix("capacity:") for w in waits if w.startswith("capacity:")]
     if busy:
         return f"{' or '.join(busy)} to have a free hand"
     return "an executor that may take it (agentic-os executor add)"
+
+
+def describe_budget(scope: str) -> str:
+    """Say in words which budget must have room again, and what gives it some."""
+    kind, _, name = scope.partition(":")
+    if kind == "day":
+        return f"room in the budget of the day {name}: an attempt that closes, or the next day (UTC)"
+    return f"room in the budget of the {kind} {name}: an attempt that closes, or a higher limit in policy"
 
 
 def _outcome(receipt: DirectiveReceipt) -> str:

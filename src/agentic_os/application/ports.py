@@ -71,7 +71,10 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Movement:
-    """A change of an account; refused as a whole when spent + reserved would pass the limit."""
+    """A change of an account; refused as a whole when spent + reserved would pass the limit.
+
+    One of nothing, with a limit, asks whether anything is left.
+    """
 
     account: str
     reserved: int = 0
@@ -323,6 +326,10 @@ class WorkQueue(Protocol):
 
     async def mark(self, task_ids: Sequence[str]) -> None:
         """Mark tasks stale."""
+        ...
+
+    async def mark_waiting(self, kind: str) -> None:
+        """Mark the tasks stale that wait for anything of this kind ("budget:")."""
         ...
 
     async def wait(self, task_id: str, what: str) -> None:

@@ -1,13 +1,15 @@
 """A task as the API shows it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from agentic_os.application.acceptance import budget_left
 from agentic_os.application.issue_view import describe_waits
 from agentic_os.application.ports import IssueLink
+from agentic_os.domain.spending import wall_deadline
 from agentic_os.domain.task import Submission, Task
-from agentic_os.domain.waiting import waiting_for
+from agentic_os.domain.waiting import WaitingFor, waiting_for
 
 
 def task_view(task: Task, *, link: IssueLink | None, waits: Sequence[str], updated_at: Any) -> dict[str, Any]:
@@ -85,8 +87,13 @@ def task_view(task: Task, *, link: IssueLink | None, waits: Sequence[str], updat
             "spent": {
                 "cost_microusd": task.spent.cost_microusd,
                 "tokens": task.spent.input_tokens + task.spent.output_tokens,
+                "wall_seconds": None if task.budget.wall_seconds is None else task.wall_spent,
             },
             "left": budget_left(task),
+            "wall_deadline": wall_deadline(task),
+            "exceeded": [
+                {"subject": x.subject, "version": x.version, "passed": x.passed} for x in task.exceeded
+            ],
         },
         "created_at": task.created_at,
         "updated_at": updated_at,
@@ -103,5 +110,19 @@ def _waiting(task: Task, waits: Sequence[str]) -> dict[str, Any] | None:
     waiting = waiting_for(task)
     if waiting is None:
         return None
-    what = describe_waits(waits) if waits else waiting.what
-    return {"owner": waiting.owner, "what": what, "deadline": waiting.deadline, "default": waiting.default}
+    if not waits:
+        return _waits(waiting)
+    timed = any(
+        w.startswith("budget:") for w in waits
+    )  # a budget awaited before has no say in what is awaited now
+    now = replace(waiting, what=describe_waits(waits))
+    return _waits(now if timed else replace(now, deadline=None, default=None))
+
+
+def _waits(waiting: WaitingFor) -> dict[str, Any]:
+    return {
+        "owner": waiting.owner,
+        "what": waiting.what,
+        "deadline": waiting.deadline,
+        "default": waiting.default,
+    }

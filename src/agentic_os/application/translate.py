@@ -59,6 +59,17 @@ def split_artifacts(body: Mapping[str, Any]) -> tuple[list[Delivered], dict[str,
     return delivered, {**body, "artifacts": named}
 
 
+def usage_of(callback: Callback) -> Usage | None:
+    """Read what a callback says was spent."""
+    usage = callback.usage
+    return Usage(**{k: v for k, v in usage.items() if k != "model"}) if usage else None
+
+
+def model_of(callback: Callback) -> str | None:
+    """Read which model spent it."""
+    return callback.usage.get("model") if callback.usage else None
+
+
 def command_for(
     callback: Callback,
     body: dict[str, Any],
@@ -69,7 +80,6 @@ def command_for(
     output_schema: Mapping[str, Any] | None = None,
 ) -> c.Command:
     """Build the command that a callback stands for."""
-    usage = callback.usage or {}
     sender: dict[str, Any] = {
         "executor": origin.executor,
         "attempt": callback.attempt,
@@ -78,8 +88,8 @@ def command_for(
         "at": origin.at,
         "generation": origin.generation,
         "last_seq": origin.last_seq,
-        "usage": Usage(**{k: v for k, v in usage.items() if k != "model"}) if usage else None,
-        "model": usage.get("model"),
+        "usage": usage_of(callback),
+        "model": model_of(callback),
     }
     match callback.kind:
         case "ack":

@@ -54,7 +54,7 @@ def offer(command: c.OfferAttempt, task: Task) -> list[e.Event]:
         )
     if passed := over_budget(task):
         return [_escalated(task, submission, f"the task's budget is used up: {passed}")]
-    return [opened(command, task)]
+    return opened(command, task)
 
 
 def leave_to_people(command: c.EscalateReview, task: Task) -> list[e.Event]:

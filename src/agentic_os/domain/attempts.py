@@ -7,6 +7,7 @@ from agentic_os.domain import commands as c
 from agentic_os.domain import events as e
 from agentic_os.domain.documents import FailureClass, Usage, witnessed
 from agentic_os.domain.rejection import Code, Rejected
+from agentic_os.domain.spending import overspent, reserved, unbooked, wall_used_up
 from agentic_os.domain.task import Attempt, Task
 
 RETRY_BUDGET: Final[dict[str, int]] = {
@@ -53,12 +54,12 @@ def offer(command: c.OfferAttempt, task: Task) -> list[e.Event]:
     if task.holds:
         raise Rejected("wrong_phase", "The task is on hold.", next_step="/unhold")
     _require_eligible(command.executor, task)
-    return [opened(command, task)]
+    return opened(command, task)
 
 
-def opened(command: c.OfferAttempt, task: Task) -> e.Event:
+def opened(command: c.OfferAttempt, task: Task) -> list[e.Event]:
     """Open the attempt that the command describes, for the step that the task is at."""
-    return e.AttemptOffered(
+    offered = e.AttemptOffered(
         attempt=command.attempt,
         executor=command.executor,
         step=task.next_step,
@@ -68,6 +69,7 @@ def opened(command: c.OfferAttempt, task: Task) -> e.Event:
         ack_deadline=command.ack_deadline,
         lease_seconds=command.lease_seconds,
     )
+    return [offered, *reserved(command, task)]
 
 
 def _stopped(command: c.OfferAttempt, task: Task) -> list[e.Event]:
@@ -85,6 +87,9 @@ def _stopped(command: c.OfferAttempt, task: Task) -> list[e.Event]:
         return [denied, e.InputRequired(reason=reason)]
     if passed := over_budget(task):
         return [e.InputRequired(reason=f"The task's budget is used up: {passed}.")]
+    wall = task.budget.wall_seconds
+    if wall is not None and task.wall_spent >= wall:
+        return [e.InputRequired(reason=wall_used_up(wall))]
     limit = task.budget.attempts
     if limit is not None and task.worked_attempts >= limit:
         return [e.InputRequired(reason=f"All {limit} attempts of the budget are used.")]
@@ -220,12 +225,7 @@ def started(command: c.FromExecutor, task: Task) -> Attempt:
 def report(command: c.Heartbeat | c.ReportProgress | c.AddEvidence | c.Record, task: Task) -> list[e.Event]:
     """Renew the lease, and keep what was reported. Mere progress within ten seconds of the last yields nothing."""
     attempt = started(command, task)
-    if passed := over_budget(task):  # what is finished is still taken, since it is paid for
-        raise Rejected(
-            "budget_exceeded",
-            f"The task's budget is used up: {passed}.",
-            next_step="Submit what you have as a result with outcome partial, or fail with class budget.",
-        )
+    require_budget(task)
     sent: dict[str, Any] = {
         "attempt": attempt.number,
         "seq": command.seq,
@@ -238,7 +238,7 @@ def report(command: c.Heartbeat | c.ReportProgress | c.AddEvidence | c.Record, t
         case c.ReportProgress():
             soon = attempt.progress_at is not None and command.at < attempt.progress_at + PROGRESS_INTERVAL
             # What books usage leaves its seq in the log, so that a repeat is known and not booked again.
-            if soon and not booked(command):
+            if soon and not booked(command, task):
                 return []
             reported = e.ProgressReported(
                 **sent,
@@ -326,7 +326,7 @@ def release(command: c.FireDeadline, task: Task) -> list[e.Event]:
 def over_budget(task: Task) -> str:
     """Say which limit the task has passed, "" for none; what it spends is known only once it is spent."""
     if task.budget.cost_microusd is None and task.budget.tokens is None:
-        return ""
+        return overspent(task)
     spent = {
         "cost_microusd": task.spent.cost_microusd,
         "tokens": task.spent.input_tokens + task.spent.output_tokens,
@@ -337,14 +337,43 @@ def over_budget(task: Task) -> str:
         for name, limit in limits.items()
         if limit is not None and spent[name] > limit
     ]
-    return ", ".join(passed)
+    return ", ".join(passed) or overspent(task)
 
 
-def booked(command: c.FromExecutor) -> list[e.Event]:
-    """Book what the executor says it spent."""
-    if command.usage is None or command.usage == Usage():
+def require_budget(task: Task) -> None:
+    """Refuse further work over the budget; what is finished is still taken, since it is paid for."""
+    if passed := over_budget(task):
+        raise Rejected(
+            "budget_exceeded",
+            f"The task's budget is used up: {passed}.",
+            next_step="Submit what you have as a result with outcome partial, or fail with class budget.",
+        )
+
+
+def flagged(command: c.SubmitPlan | c.SubmitResult, task: Task) -> list[e.Event]:
+    """Flag a plan or result that is accepted although a limit was passed; `task` has its own usage booked."""
+    if not (passed := over_budget(task)):
         return []
-    return [e.UsageBooked(attempt=command.attempt, usage=command.usage, model=command.model)]
+    plan = isinstance(command, c.SubmitPlan)
+    last = task.plan if plan else task.result
+    return [
+        e.BudgetExceeded(
+            attempt=command.attempt,
+            subject="plan" if plan else "result",
+            version=(last.version if last else 0) + 1,
+            passed=passed,
+        )
+    ]
+
+
+def booked(command: c.FromExecutor, task: Task) -> list[e.Event]:
+    """Book what the executor says it spent, but for what was booked when the same callback was refused."""
+    usage = command.usage
+    if usage is not None and task.refused:
+        usage = unbooked(usage, task, command.attempt, command.callback_id)
+    if usage is None or usage == Usage():
+        return []
+    return [e.UsageBooked(attempt=command.attempt, usage=usage, model=command.model)]
 
 
 def lease(attempt: Attempt, at: datetime) -> datetime:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, TypeAlias
 
+from agentic_os.domain.budgets import Amounts, Ceiling
 from agentic_os.domain.documents import (
     Artifact,
     Budget,
@@ -60,7 +61,10 @@ class AdmitTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OfferAttempt:
-    """Open attempt n for an executor under a verdict reached just now."""
+    """Open attempt n for an executor under a verdict reached just now.
+
+    ceilings: of the accounts that it falls under. allowance: what it is thought to need, where its task does not say.
+    """
 
     attempt: int
     executor: str
@@ -70,6 +74,8 @@ class OfferAttempt:
     facts_digest: str
     ack_deadline: datetime
     lease_seconds: int
+    ceilings: tuple[Ceiling, ...] = ()
+    allowance: Amounts = field(default_factory=Amounts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +91,27 @@ class EscalateReview:
 
     version: int
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitBudget:
+    """Note that the budget of `scope` has nothing left for the next attempt; there is a new one at `until`, if ever."""
+
+    scope: str
+    until: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChargeRefusal:
+    """Book what a callback had spent that was refused with this code."""
+
+    executor: str
+    attempt: int
+    callback_id: str
+    kind: str
+    code: str
+    usage: Usage
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,6 +293,7 @@ class Cancel:
 
     by: str
     reason: str
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,6 +336,7 @@ class Reassign:
 
     assignee: str | None
     reason: str
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -348,4 +377,6 @@ Command: TypeAlias = (
     | CastVote
     | SteeringCommand
     | FireDeadline
+    | AwaitBudget
+    | ChargeRefusal
 )

@@ -2,15 +2,23 @@
 
 from typing import assert_never
 
-from agentic_os.domain import agent_reviews, attempts, escalations, intake, quarantine, reviews
+from agentic_os.domain import agent_reviews, attempts, escalations, intake, quarantine, reviews, spending
 from agentic_os.domain import commands as c
 from agentic_os.domain.events import Event
+from agentic_os.domain.evolution import fold
 from agentic_os.domain.rejection import Rejected
 from agentic_os.domain.task import Task
 
 
 def decide(command: c.Command, task: Task | None) -> list[Event]:
     """Decide which facts follow from the command. Raises Rejected with a code from a closed set."""
+    events = _decide(command, task)
+    if events and task is not None and task.budget.wall_seconds is not None:
+        return [*spending.wall_booked(command, task, events), *events]
+    return events
+
+
+def _decide(command: c.Command, task: Task | None) -> list[Event]:
     if isinstance(command, c.CreateTask):
         return intake.create(command, task)
     if task is None:
@@ -18,10 +26,10 @@ def decide(command: c.Command, task: Task | None) -> list[Event]:
     match command:
         case c.AdmitTask() | c.OfferAttempt() | c.RequireInput() | c.EscalateReview():
             return _by_system(command, task)
-        case c.Quarantine():
-            return quarantine.keep(command, task)
-        case c.Adopt():
-            return quarantine.adopt(command, task)
+        case c.AwaitBudget() | c.ChargeRefusal():
+            return _account(command, task)
+        case c.Quarantine() | c.Adopt():
+            return _late(command, task)
         case c.CastVote():
             return reviews.vote(command, task)
         case c.Cancel() | c.Retry() | c.Reassign() | c.Answer() | c.PutOnHold() | c.ReleaseHold():
@@ -46,6 +54,22 @@ def _by_system(
             return intake.require_input(command, task)
         case c.EscalateReview():
             return agent_reviews.leave_to_people(command, task)
+
+
+def _account(command: c.AwaitBudget | c.ChargeRefusal, task: Task) -> list[Event]:
+    match command:
+        case c.AwaitBudget():
+            return spending.wait(command, task) if agent_reviews.awaits_attempt(task) else []
+        case c.ChargeRefusal():
+            return spending.charge(command, task)
+
+
+def _late(command: c.Quarantine | c.Adopt, task: Task) -> list[Event]:
+    match command:
+        case c.Quarantine():
+            return quarantine.keep(command, task)
+        case c.Adopt():
+            return quarantine.adopt(command, task)
 
 
 def _steer(command: c.SteeringCommand, task: Task) -> list[Event]:
@@ -74,6 +98,10 @@ def _fire(command: c.FireDeadline, task: Task) -> list[Event]:
             return reviews.time_out(command, task)
         case "escalation":
             return escalations.time_out(command, task)
+        case "wall":
+            return spending.wall_out(command, task)
+        case "budget":
+            return spending.renew(command, task) if agent_reviews.awaits_attempt(task) else []
         case _:
             return []
 
@@ -100,4 +128,7 @@ def _from_executor(command: c.ExecutorCommand, task: Task) -> list[Event]:
             decided = attempts.fail(command, task)
         case _:
             assert_never(command)
-    return [*attempts.booked(command), *decided]
+    spent = attempts.booked(command, task)
+    if isinstance(command, c.SubmitPlan | c.SubmitResult):
+        return [*spent, *attempts.flagged(command, fold(spent, task) or task), *decided]
+    return [*spent, *decided]

@@ -67,6 +67,24 @@ class Usage:
             tool_calls=self.tool_calls + other.tool_calls,
         )
 
+    def less(self, other: "Usage") -> "Usage":
+        """Take another usage away, each part down to nothing."""
+        return Usage(
+            input_tokens=max(self.input_tokens - other.input_tokens, 0),
+            output_tokens=max(self.output_tokens - other.output_tokens, 0),
+            cost_microusd=max(self.cost_microusd - other.cost_microusd, 0),
+            tool_calls=max(self.tool_calls - other.tool_calls, 0),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reservation:
+    """So much of an account, kept for one attempt; `limit` is what may be spent and reserved on it by all."""
+
+    account: str
+    amount: int
+    limit: int
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewItem:

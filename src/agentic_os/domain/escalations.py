@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from agentic_os.domain import commands as c
 from agentic_os.domain import events as e
-from agentic_os.domain.attempts import lease, started
+from agentic_os.domain.attempts import lease, require_budget, started
 from agentic_os.domain.documents import RISKS
 from agentic_os.domain.intake import refuse_ended
 from agentic_os.domain.rejection import Rejected
@@ -21,6 +21,7 @@ def escalate(command: c.Escalate, task: Task) -> list[e.Event]:
             "A reviewer's question does not stop the task.",
             next_step="Vote revise with the question as an item, or ask with blocking false.",
         )
+    require_budget(task)
     wait = task.obligations.deadline_seconds
     return [
         e.EscalationRaised(

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
+from agentic_os.domain.budgets import Budgets
 from agentic_os.domain.documents import RANKS, RISKS, JsonObject, Mode, Rank
 
 Hook: TypeAlias = Literal["task.received", "dispatch"]
@@ -155,6 +156,11 @@ class DecisionPoint(Protocol):
         """Name the bundle in force by its digest."""
         ...
 
+    @property
+    def budgets(self) -> Budgets:
+        """Give what projects, days and attempts may spend."""
+        ...
+
     def decide(self, hook: Hook, facts: JsonObject) -> Verdict:
         """Reach a verdict. Raises nothing: whatever goes wrong is a denial."""
         ...
@@ -167,6 +173,7 @@ class RuleSet:
     bundle: str
     rules: tuple[Rule, ...]
     defaults: Obligations = Obligations(bare_approve=False)
+    budgets: Budgets = field(default_factory=Budgets)
 
     def decide(self, hook: Hook, facts: JsonObject) -> Verdict:
         """Reach the verdict of all rules that match."""

@@ -50,10 +50,25 @@ REVIEW_TRIES: Final = 2
 FOLD_VERSION: Final = 3
 """Raised whenever the shape or the meaning of the folded state changes, so that stored rows are folded again."""
 
+REMEMBERED_REFUSALS: Final = 32
+"""For how many refused callbacks of a task it is known what was booked; the oldest is forgotten first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What was reserved of an account for one attempt, and what the attempt has spent on it."""
+
+    account: str
+    amount: int
+    spent: int = 0
+
 
 @dataclass(frozen=True, kw_only=True)  # without slots, see changed
 class Attempt:
-    """One execution by one executor; `number` is the fence, `generation` counts its tokens, `seq` its callbacks."""
+    """One execution by one executor; `number` is the fence, `generation` counts its tokens, `seq` its callbacks.
+
+    acked_at: of the first acknowledgement. held: the accounts that it falls under.
+    """
 
     number: int
     executor: str
@@ -68,6 +83,8 @@ class Attempt:
     seq: int = 0
     last_callback: str = ""
     progress_at: datetime | None = None
+    acked_at: datetime | None = None
+    held: tuple[Held, ...] = ()
 
     @property
     def is_open(self) -> bool:
@@ -83,6 +100,33 @@ class ClosedAttempt:
     executor: str
     step: Step
     state: AttemptState
+    accounts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetWait:
+    """Which budget has nothing left for the next attempt, and when there is a new one."""
+
+    scope: str
+    until: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exceeded:
+    """A plan or result that was accepted although a limit was passed."""
+
+    subject: Literal["plan", "result"]
+    version: int
+    passed: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChargedRefusal:
+    """What was booked for a refused callback, so that it is not booked again when the callback is repeated."""
+
+    attempt: int
+    callback_id: str
+    usage: Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +231,8 @@ class Task:
 
     asked: how many questions there were. checkpoint_in: the event of the latest checkpoint, 0 for none.
     session: the latest executor's runtime session. stalled: class and words of the last failure, while nothing has
-    come of the task since.
+    come of the task since. charged: what the task has spent, by account. wall_spent: seconds of closed attempts,
+    counted where they are limited. refused: the latest callbacks that were refused and booked.
     """
 
     id: str
@@ -238,6 +283,11 @@ class Task:
     handoffs: tuple[Handoff, ...] = ()
     stalled: tuple[str, str] | None = None
     output_schema: JsonObject | None = None
+    charged: Mapping[str, int] = field(default_factory=dict)
+    refused: tuple[ChargedRefusal, ...] = ()
+    awaited: BudgetWait | None = None
+    exceeded: tuple[Exceeded, ...] = ()
+    wall_spent: int = 0
 
     @property
     def ended(self) -> bool:

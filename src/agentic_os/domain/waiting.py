@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from agentic_os.domain.agent_reviews import awaits_attempt
 from agentic_os.domain.escalations import answer_line, may_default
 from agentic_os.domain.reviews import approval_line, default_outcome, unmet
-from agentic_os.domain.task import Task
+from agentic_os.domain.spending import wall_deadline
+from agentic_os.domain.task import BudgetWait, Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,10 @@ def deadlines(task: Task) -> tuple[Deadline, ...]:
         found.append(Deadline(kind="ack", ref=str(attempt.number), at=attempt.ack_deadline))
     elif attempt is not None and attempt.is_open and attempt.lease_expires_at is not None:
         found.append(Deadline(kind="lease", ref=str(attempt.number), at=attempt.lease_expires_at))
+        if task.budget.wall_seconds is not None and (wall := wall_deadline(task)) is not None:
+            found.append(Deadline(kind="wall", ref=str(attempt.number), at=wall))
+    if task.awaited is not None and task.awaited.until is not None and awaits_attempt(task):
+        found.append(Deadline(kind="budget", ref=task.awaited.scope, at=task.awaited.until))
     if task.phase == "retry_wait" and task.retry_at is not None:
         found.append(Deadline(kind="retry", ref=str(attempt.number if attempt else 0), at=task.retry_at))
     if task.phase in ("plan_review", "result_review"):
@@ -58,6 +64,8 @@ def waiting_for(task: Task) -> WaitingFor | None:
                 owner="operator",
                 what=f"the release of a hold ({'; '.join(h.reason or h.by for h in task.holds)}): /unhold",
             )
+        case "ready" if task.awaited is not None:
+            return _for_budget(task.awaited)
         case "ready":
             return WaitingFor(owner="system", what=task.waits or f"dispatch of a {task.next_step} attempt")
         case "dispatched" | "planning" | "executing":
@@ -74,6 +82,15 @@ def waiting_for(task: Task) -> WaitingFor | None:
             return WaitingFor(owner="operator", what=f"{task.waits} Use /retry to go on, or /cancel.".strip())
         case _:
             return None
+
+
+def _for_budget(awaited: BudgetWait) -> WaitingFor:
+    return WaitingFor(
+        owner="system",
+        what=f"the budget of {awaited.scope.replace(':', ' ', 1)}",
+        deadline=awaited.until,
+        default="try again" if awaited.until else None,
+    )
 
 
 def _for_executor(task: Task) -> WaitingFor | None:
@@ -108,6 +125,8 @@ def _for_review(task: Task) -> WaitingFor | None:
     submission = task.under_review
     if submission is None:
         return None
+    if task.awaited is not None and awaits_attempt(task):
+        return _for_budget(task.awaited)
     attempt = task.attempt
     if attempt is not None and attempt.is_open:
         return WaitingFor(

@@ -6,6 +6,7 @@ from typing import Final
 import orjson
 from psycopg.types.json import Jsonb
 
+from agentic_os.application.accounts import totals
 from agentic_os.domain.events import CallbackQuarantined, QuarantineAdopted, ResultSubmitted
 from agentic_os.domain.evolution import evolve
 from agentic_os.domain.task import Task
@@ -61,7 +62,27 @@ async def rebuild(pool: Pool, progress: Callable[[int], None]) -> int:
             await connection.execute(
                 f"delete from es.{table} r where not exists (select from es.stream s where s.stream_id = r.task_id)"  # noqa: S608 - constants
             )
+    await _rebuild_accounts(pool)
     return done
+
+
+async def _rebuild_accounts(pool: Pool) -> None:
+    """Add up all accounts from the tasks; nobody moves one meanwhile, so that rows and sums are of one instant."""
+    sums: dict[str, tuple[int, int]] = {}
+    async with pool.connection() as connection, connection.transaction():
+        await connection.execute("lock table es.account in exclusive mode")
+        async with connection.cursor(name="states") as states:
+            await states.execute("select t.state from es.task t")
+            async for (state,) in states:
+                for account, (spent, reserved) in totals(codec.decode_task(state)).items():
+                    before = sums.get(account, (0, 0))
+                    sums[account] = (before[0] + spent, before[1] + reserved)
+        rows = [{"name": a, "spent": spent, "reserved": reserved} for a, (spent, reserved) in sums.items()]
+        await connection.execute("delete from es.account")
+        await connection.execute(
+            "insert into es.account select * from jsonb_populate_recordset(null::es.account, %s)",
+            (Jsonb(rows),),
+        )
 
 
 async def _rebuild_streams(pool: Pool, streams: list[str]) -> None:

@@ -38,6 +38,10 @@ _MARK: Final = """
 insert into es.stale as s (task_id) select distinct t from unnest(%s::text[]) t order by t
 on conflict (task_id) do update set generation = s.generation + 1, not_before = null
 """
+_MARK_WAITING: Final = """
+insert into es.stale as s (task_id) select distinct w.task_id from es.waiting w where starts_with(w.what, %s) order by 1
+on conflict (task_id) do update set generation = s.generation + 1, not_before = null
+"""
 _OUTLOOK: Final = """
 select (select min(at) from es.deadline),
     (select min(greatest(claimed_until, not_before, since)) from es.stale),
@@ -71,6 +75,11 @@ class PostgresWorkQueue:
         """Mark tasks stale."""
         async with self._pool.connection() as connection:
             await connection.execute(_MARK, (list(task_ids),))
+
+    async def mark_waiting(self, kind: str) -> None:
+        """Mark the tasks stale that wait for anything of this kind."""
+        async with self._pool.connection() as connection:
+            await connection.execute(_MARK_WAITING, (kind,))
 
     async def wait(self, task_id: str, what: str) -> None:
         """Note what the task waits for."""

@@ -21,6 +21,15 @@ from agentic_os.domain.events.attempts import (
     ReportRecorded,
     UsageBooked,
 )
+from agentic_os.domain.events.budgets import (
+    BudgetAwaited,
+    BudgetExceeded,
+    BudgetRenewed,
+    BudgetReserved,
+    RefusalCharged,
+    WallTimeBooked,
+    WallTimeExceeded,
+)
 from agentic_os.domain.events.gates import (
     PlanApproved,
     PlanRejected,
@@ -63,6 +72,10 @@ __all__ = [
     "AttemptFailed",
     "AttemptOffered",
     "AttemptSuperseded",
+    "BudgetAwaited",
+    "BudgetExceeded",
+    "BudgetRenewed",
+    "BudgetReserved",
     "CallbackQuarantined",
     "DispatchDenied",
     "EscalationAnswered",
@@ -81,6 +94,7 @@ __all__ = [
     "PlanVoted",
     "ProgressReported",
     "QuarantineAdopted",
+    "RefusalCharged",
     "ReportRecorded",
     "ResultRejected",
     "ResultReturned",
@@ -100,6 +114,8 @@ __all__ = [
     "TaskHeld",
     "TaskReassigned",
     "UsageBooked",
+    "WallTimeBooked",
+    "WallTimeExceeded",
 ]
 
 Event: TypeAlias = (
@@ -145,6 +161,13 @@ Event: TypeAlias = (
     | TaskFailed
     | TaskCancelled
     | CallbackQuarantined
+    | BudgetReserved
+    | BudgetAwaited
+    | BudgetRenewed
+    | BudgetExceeded
+    | RefusalCharged
+    | WallTimeBooked
+    | WallTimeExceeded
 )
 
 BY_SYSTEM: Final[frozenset[type]] = frozenset(
@@ -164,12 +187,26 @@ BY_SYSTEM: Final[frozenset[type]] = frozenset(
         TaskFailed,
         InputRequired,
         CallbackQuarantined,
+        BudgetReserved,
+        BudgetAwaited,
+        BudgetRenewed,
+        BudgetExceeded,
+        WallTimeBooked,
+        WallTimeExceeded,
     }
 )
 """Facts that the backend decides, whoever's act led to them: their actor is the system, their cause that act."""
 
 QUIET: Final[frozenset[type]] = frozenset(
-    {LeaseRenewed, ProgressReported, UsageBooked, ReportRecorded, EvidenceAdded}
+    {
+        LeaseRenewed,
+        ProgressReported,
+        UsageBooked,
+        ReportRecorded,
+        EvidenceAdded,
+        BudgetAwaited,
+        RefusalCharged,
+    }
 )
 """Facts that change nothing that an issue shows or that the system must act on: they mark no task stale."""
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from agentic_os.domain import events as e
 from agentic_os.domain.evolution.attempts import attempted, reported
+from agentic_os.domain.evolution.budgets import budgeted
 from agentic_os.domain.evolution.copying import changed
 from agentic_os.domain.evolution.gates import at_gate
 from agentic_os.domain.evolution.intake import created, moved, overlaid, ruled
@@ -72,7 +73,16 @@ def _apply(task: Task, event: e.Event) -> Task:
             | e.OutputDeclared()
         ):
             return overlaid(task, event)
-        case e.UsageBooked(usage=usage):
-            return changed(task, spent=task.spent.plus(usage))
+        case (
+            e.UsageBooked()
+            | e.RefusalCharged()
+            | e.BudgetReserved()
+            | e.BudgetAwaited()
+            | e.BudgetRenewed()
+            | e.BudgetExceeded()
+            | e.WallTimeBooked()
+            | e.WallTimeExceeded()
+        ):
+            return budgeted(task, event)
         case _:
             return moved(task, event)

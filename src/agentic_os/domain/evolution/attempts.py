@@ -1,6 +1,6 @@
 """What attempts change."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import assert_never
 
 from agentic_os.domain import events as e
@@ -60,7 +60,11 @@ def _offered(task: Task, event: e.AttemptOffered) -> Task:
     past = task.past
     if task.attempt is not None:
         a = task.attempt
-        past = (*past, ClosedAttempt(number=a.number, executor=a.executor, step=a.step, state=a.state))
+        accounts = tuple(h.account for h in a.held)
+        done = ClosedAttempt(
+            number=a.number, executor=a.executor, step=a.step, state=a.state, accounts=accounts
+        )
+        past = (*past, done)
     attempt = Attempt(
         number=event.attempt,
         executor=event.executor,
@@ -73,7 +77,7 @@ def _offered(task: Task, event: e.AttemptOffered) -> Task:
     )
     evidence = {} if event.step == "execute" else task.evidence
     phase: Phase = task.phase if event.step == "review" else "dispatched"
-    return changed(task, phase=phase, attempt=attempt, past=past, evidence=evidence, waits="")
+    return changed(task, phase=phase, attempt=attempt, past=past, evidence=evidence, waits="", awaited=None)
 
 
 def _acked(task: Task, event: e.AttemptAcked) -> Task:
@@ -86,6 +90,8 @@ def _acked(task: Task, event: e.AttemptAcked) -> Task:
         last_callback=event.callback_id,
         lease_expires_at=event.lease_expires_at,
         generation=event.generation,
+        acked_at=task.attempt.acked_at
+        or event.lease_expires_at - timedelta(seconds=task.attempt.lease_seconds),
     )
     phase: Phase = "planning" if attempt.step == "plan" else "executing"
     return changed(task, attempt=attempt, phase=phase, session=event.runtime.session)
