@@ -259,6 +259,8 @@ class _Stack:
             (home.path / "admin.token.new").unlink()
         policy = self._governance
         await backend.registry.record_bundle(policy.policy.bundle, policy.document, OPERATOR)
+        if extended := await backend.extend_lapsed():  # before a callback can come, or a deadline can fire
+            say(f"{extended} attempts could not be heard while nobody served; each has one lease more")
 
     @asynccontextmanager
     async def _api(self, backend: Backend) -> AsyncIterator["_Server"]:

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 from agentic_os.application import brief
 from agentic_os.application.handle import Handled, handle
@@ -22,11 +22,15 @@ from agentic_os.contracts.canonical import digest_of
 from agentic_os.domain import commands as c
 from agentic_os.domain.documents import JsonObject
 from agentic_os.domain.events import AttemptOffered
-from agentic_os.domain.policy import DecisionPoint
+from agentic_os.domain.governance import BreakerTripped
+from agentic_os.domain.overlays import overdue_reason
+from agentic_os.domain.policy import Breaker, DecisionPoint
 from agentic_os.domain.rejection import Rejected
 from agentic_os.domain.task import Task
 
 SYSTEM = "system"
+
+_RESTING: Final = "breaker:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +89,8 @@ class Dispatcher:
             task = (await self._handle(task, admission(task, self._policy()))).task
         if task is not None and task.phase == "ready":
             task = await self._dispatch(task)
+        elif task is not None and task.frozen is not None and not task.ended:
+            task = await self._follow_freezes(task)
         return task
 
     async def _dispatch(self, task: Task) -> Task:
@@ -94,6 +100,7 @@ class Dispatcher:
         """
         obstacles: Sequence[str] = ()
         for look in ("first", "last"):
+            task = await self._follow_freezes(task)
             offered, obstacles = await self._try(task)
             if offered is not None:
                 await self._work.forget_waits(task.id)
@@ -104,8 +111,23 @@ class Dispatcher:
                     await self._work.wait(task.id, obstacle)
         return task
 
+    async def _follow_freezes(self, task: Task) -> Task:
+        """Freeze or thaw the task as the policy in force says; a freeze that ended at its deadline has ended."""
+        at = max(now(), task.thawed_at or task.created_at)
+        window = self._policy().frozen(task.project, at)
+        if window is not None:
+            command: c.Command = c.FreezeTask(until=window.until, rule=window.id, reason=window.reason)
+        elif task.frozen is not None:
+            command = c.ThawTask(reason="The policy in force has no such freeze any more.", at=at)
+        else:
+            return task
+        return (await self._handle(task, command)).task
+
     async def _try(self, task: Task) -> tuple[Task | None, Sequence[str]]:
-        if task.holds:
+        if task.must_escalate and task.due is not None:
+            command = c.RequireInput(reason=overdue_reason(task.due))
+            return (await self._handle(task, command)).task, ()
+        if task.kept_back:
             return task, ()  # whatever releases it marks the task
         blockers = []
         for blocker_id in task.depends_on:
@@ -122,20 +144,62 @@ class Dispatcher:
         if not candidates and task.excluded:
             reason = f"Every executor that could take the task declined it ({', '.join(task.excluded)})."
             return (await self._handle(task, c.RequireInput(reason=reason))).task, ()
+        breaker = self._policy().breakers.task
+        if candidates and breaker is not None and await self._tried_too_often(task, breaker):
+            trip = c.TripBreaker(
+                attempts=breaker.attempts, within_seconds=int(breaker.within.total_seconds())
+            )
+            return (await self._handle(task, trip)).task, ()
+        return await self._offer_to_one(task, candidates)
+
+    async def _offer_to_one(
+        self, task: Task, candidates: Sequence[Principal]
+    ) -> tuple[Task | None, Sequence[str]]:
+        obstacles = []
         for candidate in candidates:
+            rests_until = await self._rests_until(task, candidate)
+            if rests_until is not None:
+                obstacles.append(f"{_RESTING}{candidate.name}:{rests_until.isoformat()}")
+                continue
             try:
                 return await self._offer(task, candidate), ()
             except AccountExhausted:
+                obstacles.append(f"capacity:{candidate.name}")
                 continue
             except Rejected as refusal:
                 if refusal.code not in ("wrong_phase", "not_permitted"):
                     raise
                 return (await self._log.load(task.id)).task, ()  # somebody moved it meanwhile
-        return None, [*(f"capacity:{e.name}" for e in candidates), "executor"]
+        return None, [*obstacles, "executor"]
+
+    async def _tried_too_often(self, task: Task, breaker: Breaker) -> bool:
+        """Tell whether one attempt more would be too many: by when the one was opened that is so many back."""
+        offers = [(a.number, a.offered_in) for a in (*task.past, task.attempt) if a is not None]
+        counted = [offered_in for number, offered_in in offers if number > task.counted_from]
+        if len(counted) < breaker.attempts:
+            return False
+        (opened,) = await self._log.read_stream(task.id, after=counted[-breaker.attempts] - 1, limit=1)
+        return opened.at > now() - breaker.within
+
+    async def _rests_until(self, task: Task, executor: Principal) -> datetime | None:
+        """Count the attempt that the executor is about to get, or say until when its breaker keeps it from one."""
+        breaker = self._policy().breakers.executor
+        if breaker is None:
+            return None
+        until = await self._work.take_turn(executor.name, task.id, _following(task), now(), breaker)
+        if until is not None:
+            trip = BreakerTripped(
+                executor=executor.name,
+                attempts=breaker.attempts,
+                within_seconds=int(breaker.within.total_seconds()),
+                until=until,
+            )
+            await self._registry.record_trip(trip)
+        return until
 
     async def _offer(self, task: Task, executor: Principal) -> Task:
         at = now()
-        number = (task.attempt.number if task.attempt else 0) + 1
+        number = _following(task)
         lease = int(self._terms.lease.total_seconds())
         document = brief.compose(
             task,
@@ -160,7 +224,14 @@ class Dispatcher:
         def reserve(change: TaskChange) -> Sequence[Movement]:
             return [held] if any(isinstance(event, AttemptOffered) for event in change.events) else []
 
-        return (await self._handle(task, command, reserve)).task
+        opened = False
+        try:
+            handled = await self._handle(task, command, reserve)
+            opened = any(isinstance(event, AttemptOffered) for event in handled.events)
+        finally:
+            if not opened and self._policy().breakers.executor is not None:
+                await self._work.give_turn_back(task.id, number)
+        return handled.task
 
     async def _carried(self, task: Task, executor: Principal) -> brief.Carried:
         """Read again, from the events that hold them, what earlier attempts left for this one."""
@@ -189,6 +260,16 @@ class Dispatcher:
         if handled.events:
             self._committed(handled.task)
         return handled
+
+
+def resting(waits: Sequence[str]) -> dict[str, datetime]:
+    """Read from what a task waits for which executors a breaker keeps from it, and until when."""
+    found = [w.removeprefix(_RESTING).partition(":") for w in waits if w.startswith(_RESTING)]
+    return {name: datetime.fromisoformat(until) for name, _, until in found}
+
+
+def _following(task: Task) -> int:
+    return (task.attempt.number if task.attempt else 0) + 1
 
 
 def eligible(task: Task, executors: Sequence[Principal]) -> list[Principal]:

@@ -30,6 +30,11 @@ def task_view(task: Task, *, link: IssueLink | None, waits: Sequence[str], updat
         "requester": task.requester,
         "depends_on": list(task.depends_on),
         "due": task.due,
+        "overdue": task.overdue and not task.ended,
+        "not_before": task.not_before,
+        "frozen": None
+        if task.frozen is None or task.ended
+        else {"until": task.frozen.until, "rule": task.frozen.rule, "reason": task.frozen.reason},
         "output_schema": task.output_schema,
         "version": task.version,
         "attempt": None
@@ -103,5 +108,6 @@ def _waiting(task: Task, waits: Sequence[str]) -> dict[str, Any] | None:
     waiting = waiting_for(task)
     if waiting is None:
         return None
-    what = describe_waits(waits) if task.phase == "ready" and waits else waiting.what
+    waits_for_others = task.phase == "ready" and bool(waits) and not task.kept_back
+    what = describe_waits(waits) if waits_for_others else waiting.what
     return {"owner": waiting.owner, "what": what, "deadline": waiting.deadline, "default": waiting.default}

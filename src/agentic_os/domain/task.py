@@ -44,13 +44,16 @@ AttemptState: TypeAlias = Literal[
 ENDS: Final[frozenset[Phase]] = frozenset({"completed", "rejected", "cancelled", "failed"})
 OPEN: Final[frozenset[AttemptState]] = frozenset({"offered", "acked", "running"})
 
-FOLD_VERSION: Final = 2
+FOLD_VERSION: Final = 3
 """Raised whenever the shape or the meaning of the folded state changes, so that stored rows are folded again."""
 
 
 @dataclass(frozen=True, kw_only=True)  # without slots, see changed
 class Attempt:
-    """One execution by one executor; `number` is the fence, `generation` counts its tokens, `seq` its callbacks."""
+    """One execution by one executor; `number` is the fence, `generation` counts its tokens, `seq` its callbacks.
+
+    extended: whether it got its one lease more after an outage. run_ended: when its run was seen to end.
+    """
 
     number: int
     executor: str
@@ -65,6 +68,8 @@ class Attempt:
     seq: int = 0
     last_callback: str = ""
     progress_at: datetime | None = None
+    extended: bool = False
+    run_ended: datetime | None = None
 
     @property
     def is_open(self) -> bool:
@@ -74,12 +79,13 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClosedAttempt:
-    """What is remembered of an attempt that is over."""
+    """What is remembered of an attempt that is over; `offered_in` is the event that opened it."""
 
     number: int
     executor: str
     step: Step
     state: AttemptState
+    offered_in: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,10 +115,21 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """Why no attempt is opened, and who wants it so."""
+    """Why no attempt is opened, and who wants it so; `placed_in` is the event that says so."""
 
     reason: str
     by: str
+    cause: Literal["operator", "no_progress", "breaker"] = "operator"
+    placed_in: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freeze:
+    """Which rule of policy keeps attempts from being opened, until when, and why."""
+
+    until: datetime
+    rule: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +194,9 @@ class Task:
 
     asked: how many questions there were. checkpoint_in: the event of the latest checkpoint, 0 for none.
     session: the latest executor's runtime session. stalled: class and words of the last failure, while nothing has
-    come of the task since.
+    come of the task since. deferred: whether `not_before` is still to come. thawed_at: when its last freeze ended.
+    must_escalate: whether it is overdue and an operator is still to be asked. counted_from: the attempt up to which
+    a breaker counts none, since an operator released a hold after it.
     """
 
     id: str
@@ -228,6 +247,19 @@ class Task:
     handoffs: tuple[Handoff, ...] = ()
     stalled: tuple[str, str] | None = None
     output_schema: JsonObject | None = None
+    not_before: datetime | None = None
+    deferred: bool = False
+    on_due: Literal["notify", "escalate"] = "notify"
+    overdue: bool = False
+    must_escalate: bool = False
+    frozen: Freeze | None = None
+    thawed_at: datetime | None = None
+    counted_from: int = 0
+
+    @property
+    def kept_back(self) -> bool:
+        """Tell whether something other than policy's verdict or capacity keeps attempts from being opened."""
+        return bool(self.holds) or self.deferred or self.frozen is not None
 
     @property
     def ended(self) -> bool:

@@ -49,6 +49,15 @@ from agentic_os.domain.events.intake import (
     TaskHeld,
     TaskReassigned,
 )
+from agentic_os.domain.events.leases import LeaseExtended, LeaseRenewedByRun, RunEnded
+from agentic_os.domain.events.overlays import (
+    DueEscalates,
+    StartDeferred,
+    StartReached,
+    TaskFrozen,
+    TaskOverdue,
+    TaskThawed,
+)
 from agentic_os.domain.events.questions import EscalationAnswered, EscalationRaised, EscalationTimedOut
 
 __all__ = [
@@ -63,6 +72,7 @@ __all__ = [
     "AttemptSuperseded",
     "CallbackQuarantined",
     "DispatchDenied",
+    "DueEscalates",
     "EscalationAnswered",
     "EscalationRaised",
     "EscalationTimedOut",
@@ -70,7 +80,9 @@ __all__ = [
     "EvidenceAdded",
     "HoldReleased",
     "InputRequired",
+    "LeaseExtended",
     "LeaseRenewed",
+    "LeaseRenewedByRun",
     "OutputDeclared",
     "PlanApproved",
     "PlanRejected",
@@ -86,6 +98,9 @@ __all__ = [
     "ResultVoted",
     "RetryReleased",
     "ReviewTimedOut",
+    "RunEnded",
+    "StartDeferred",
+    "StartReached",
     "TaskAllowed",
     "TaskCancelled",
     "TaskCompleted",
@@ -93,8 +108,11 @@ __all__ = [
     "TaskDeadLettered",
     "TaskDenied",
     "TaskFailed",
+    "TaskFrozen",
     "TaskHeld",
+    "TaskOverdue",
     "TaskReassigned",
+    "TaskThawed",
     "UsageBooked",
 ]
 
@@ -139,6 +157,15 @@ Event: TypeAlias = (
     | TaskFailed
     | TaskCancelled
     | CallbackQuarantined
+    | StartDeferred
+    | StartReached
+    | DueEscalates
+    | TaskOverdue
+    | TaskFrozen
+    | TaskThawed
+    | LeaseExtended
+    | LeaseRenewedByRun
+    | RunEnded
 )
 
 BY_SYSTEM: Final[frozenset[type]] = frozenset(
@@ -157,12 +184,20 @@ BY_SYSTEM: Final[frozenset[type]] = frozenset(
         TaskFailed,
         InputRequired,
         CallbackQuarantined,
+        StartReached,
+        DueEscalates,
+        TaskOverdue,
+        TaskFrozen,
+        TaskThawed,
+        LeaseExtended,
+        LeaseRenewedByRun,
+        RunEnded,
     }
 )
 """Facts that the backend decides, whoever's act led to them: their actor is the system, their cause that act."""
 
 QUIET: Final[frozenset[type]] = frozenset(
-    {LeaseRenewed, ProgressReported, UsageBooked, ReportRecorded, EvidenceAdded}
+    {LeaseRenewed, ProgressReported, UsageBooked, ReportRecorded, EvidenceAdded, LeaseRenewedByRun, RunEnded}
 )
 """Facts that change nothing that an issue shows or that the system must act on: they mark no task stale."""
 

@@ -7,6 +7,7 @@ from agentic_os.domain.evolution.attempts import attempted, reported
 from agentic_os.domain.evolution.copying import changed
 from agentic_os.domain.evolution.gates import planned, resulted
 from agentic_os.domain.evolution.intake import created, moved, overlaid, ruled
+from agentic_os.domain.evolution.overlays import timed
 from agentic_os.domain.evolution.questions import asked
 from agentic_os.domain.task import Task
 
@@ -30,7 +31,7 @@ def evolve(task: Task | None, event: e.Event) -> Task:
     return changed(_apply(task, event), version=task.version + 1)
 
 
-def _apply(task: Task, event: e.Event) -> Task:
+def _apply(task: Task, event: e.Event) -> Task:  # noqa: PLR0911 - one arm for each topic
     match event:
         case e.TaskCreated():
             return task
@@ -66,6 +67,18 @@ def _apply(task: Task, event: e.Event) -> Task:
             | e.OutputDeclared()
         ):
             return overlaid(task, event)
+        case (
+            e.StartDeferred()
+            | e.StartReached()
+            | e.DueEscalates()
+            | e.TaskOverdue()
+            | e.TaskFrozen()
+            | e.TaskThawed()
+            | e.LeaseExtended()
+            | e.LeaseRenewedByRun()
+            | e.RunEnded()
+        ):
+            return timed(task, event)
         case e.UsageBooked(usage=usage):
             return changed(task, spent=task.spent.plus(usage))
         case _:

@@ -35,7 +35,10 @@ def _offered(task: Task, event: e.AttemptOffered) -> Task:
     past = task.past
     if task.attempt is not None:
         a = task.attempt
-        past = (*past, ClosedAttempt(number=a.number, executor=a.executor, step=a.step, state=a.state))
+        closed_one = ClosedAttempt(
+            number=a.number, executor=a.executor, step=a.step, state=a.state, offered_in=a.offered_in
+        )
+        past = (*past, closed_one)
     attempt = Attempt(
         number=event.attempt,
         executor=event.executor,
@@ -60,6 +63,7 @@ def _acked(task: Task, event: e.AttemptAcked) -> Task:
         last_callback=event.callback_id,
         lease_expires_at=event.lease_expires_at,
         generation=event.generation,
+        run_ended=None,
     )
     phase: Phase = "planning" if attempt.step == "plan" else "executing"
     return changed(task, attempt=attempt, phase=phase, session=event.runtime.session)
