@@ -48,17 +48,21 @@ _OBLIGATIONS: Final = (
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML with the booleans of its version 1.2: `on`, which every rule has, is a word and not true.
-
-    A time is text too: it is read where one is expected, and the document stays what JSON can hold.
-    """
+    """YAML with the booleans of its version 1.2: `on`, which every rule has, is a word and not true."""
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, form) for tag, form in resolvers if tag not in {_BOOL, _TIMESTAMP}]
+    first: [(tag, form) for tag, form in resolvers if tag != _BOOL]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(_BOOL, re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z"), list("tTfF"))
+
+
+class _DocumentLoader(_Loader):
+    """The same, with times left as they are written: the document is stored as JSON, and named by its digest."""
+
+
+_DocumentLoader.add_constructor(_TIMESTAMP, lambda _, node: node.value)
 
 
 class GovernanceInvalid(Exception):
@@ -86,7 +90,7 @@ def load_governance(folder: Path | None) -> Governance:
             f"{path}: cannot be read ({problem}). A governance folder holds policy.yaml."
         ) from problem
     try:
-        loader = _Loader(text)
+        loader = _DocumentLoader(text)
         node = loader.get_single_node()
         if node is None or node.tag == "tag:yaml.org,2002:null":
             return Governance(RuleSet(bundle=digest_of({}), rules=()), {})
@@ -156,7 +160,7 @@ class _Reader:
         )
 
     def _instant(self, node: yaml.Node) -> datetime:
-        text = self._scalar(node, str)
+        text = node.value if node.tag == _TIMESTAMP else self._scalar(node, str)
         try:
             instant = datetime.fromisoformat(text)
         except ValueError:
