@@ -226,12 +226,12 @@ class Dispatcher:
 
         opened = False
         try:
-            handled = await self._handle(task, command, reserve)
-            opened = any(isinstance(event, AttemptOffered) for event in handled.events)
+            task = (await self._handle(task, command, reserve)).task
+            opened = task.attempt is not None and task.attempt.number == number  # by whoever was first
         finally:
             if not opened and self._policy().breakers.executor is not None:
                 await self._work.give_turn_back(task.id, number)
-        return handled.task
+        return task
 
     async def _carried(self, task: Task, executor: Principal) -> brief.Carried:
         """Read again, from the events that hold them, what earlier attempts left for this one."""
