@@ -260,7 +260,7 @@ class _Stack:
         policy = self._governance
         await backend.registry.record_bundle(policy.policy.bundle, policy.document, OPERATOR)
         if extended := await backend.extend_lapsed():  # before a callback can come, or a deadline can fire
-            say(f"{extended} attempts could not be heard while nobody served; each has one lease more")
+            say(f"attempts that lapsed while nobody served, and have one lease more: {extended}")
 
     @asynccontextmanager
     async def _api(self, backend: Backend) -> AsyncIterator["_Server"]:
