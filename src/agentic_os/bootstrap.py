@@ -16,6 +16,7 @@ from agentic_os.application.callbacks import Callbacks
 from agentic_os.application.directives import Directives
 from agentic_os.application.dispatch import Dispatcher, Terms
 from agentic_os.application.inbox import Adoption, Inbox
+from agentic_os.application.outage import extend_lapsed
 from agentic_os.application.ports import SkillSetView, StoreUnavailable
 from agentic_os.application.reconciler import Reconciler
 from agentic_os.application.signals import Signals
@@ -148,6 +149,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
         verify=lambda: _verify(pool),
         rebuild=lambda: rebuild(pool, lambda done: log.info("rebuilding", tasks=done)),
         ready=lambda: _ready(pool),
+        extend_lapsed=lambda: extend_lapsed(event_log, work, signals.committed),
         fingerprint=tokens.fingerprint,
         note_refusal=PostgresSecurityLog(pool).note,
     )

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, NoReturn, get_args
 
@@ -16,8 +17,12 @@ from agentic_os.domain.policy import (
     HOOKS,
     NONE,
     REVIEWER_ROLES,
+    Breaker,
+    Breakers,
     Condition,
+    FreezeWindow,
     Obligations,
+    OnDue,
     OnTimeout,
     Reviewers,
     Rule,
@@ -29,6 +34,7 @@ _OPERATORS: Final = ("eq", "in", "any_glob", "gte")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _BOOL: Final = "tag:yaml.org,2002:bool"
 _ROLE: Final = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
+_TIMESTAMP: Final = "tag:yaml.org,2002:timestamp"
 _NUMBER: Final = re.compile("[1-9][0-9]{0,8}")
 _MOST: Final = 2**53 - 1
 _LONGEST: Final = 366 * 86400
@@ -41,6 +47,7 @@ _OBLIGATIONS: Final = (
     "result_review",
     "bare_approve",
     "independent_human",
+    "on_due",
 )
 
 
@@ -53,6 +60,13 @@ _Loader.yaml_implicit_resolvers = {
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(_BOOL, re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z"), list("tTfF"))
+
+
+class _DocumentLoader(_Loader):
+    """The same, with times left as they are written: the document is stored as JSON, and named by its digest."""
+
+
+_DocumentLoader.add_constructor(_TIMESTAMP, lambda _, node: node.value)
 
 
 class GovernanceInvalid(Exception):
@@ -80,7 +94,7 @@ def load_governance(folder: Path | None) -> Governance:
             f"{path}: cannot be read ({problem}). A governance folder holds policy.yaml."
         ) from problem
     try:
-        loader = _Loader(text)
+        loader = _DocumentLoader(text)
         node = loader.get_single_node()
         if node is None or node.tag == "tag:yaml.org,2002:null":
             return Governance(RuleSet(bundle=digest_of({}), rules=()), {})
@@ -102,17 +116,26 @@ class _Reader:
         self._path = path
 
     def policy(self, node: yaml.Node) -> RuleSet:
-        top = self._mapping(node, ("defaults", "rules", "budgets"))
+        top = self._mapping(node, ("defaults", "rules", "budgets", "freezes", "breakers"))
         defaults = RuleSet(bundle="", rules=()).defaults
+        on_due: OnDue = "notify"
         if "defaults" in top:
             defaults = self._obligations(top["defaults"], defaults)
+            on_due = self._on_due(top["defaults"])
         items = self._sequence(top["rules"]) if "rules" in top else []
         rules = [self._rule(item, defaults.on_timeout) for item in items]
         for index, rule in enumerate(rules):
             if rule.id in {r.id for r in rules[:index]}:
                 self._fail(items[index], f"the rule id {rule.id!r} is used twice")
-        budgets = self._budgets(top["budgets"]) if "budgets" in top else Budgets()
-        return RuleSet(bundle="", rules=tuple(rules), defaults=defaults, budgets=budgets)
+        return RuleSet(
+            bundle="",
+            rules=tuple(rules),
+            defaults=defaults,
+            budgets=self._budgets(top["budgets"]) if "budgets" in top else Budgets(),
+            on_due=on_due,
+            freezes=self._freezes(top["freezes"]) if "freezes" in top else (),
+            breakers=self._breakers(top["breakers"]) if "breakers" in top else Breakers(),
+        )
 
     def _budgets(self, node: yaml.Node) -> Budgets:
         parts = self._mapping(node, ("project", "day", "attempt"))
@@ -133,6 +156,59 @@ class _Reader:
                 self._fail(parts[name], f"{name} is between 0 and {_MOST}")
         return Amounts(**amounts)
 
+    def _freezes(self, node: yaml.Node) -> tuple[FreezeWindow, ...]:
+        found: list[FreezeWindow] = []
+        for item in self._sequence(node):
+            freeze = self._freeze(item)
+            if freeze.id in {f.id for f in found}:
+                self._fail(item, f"the freeze id {freeze.id!r} is used twice")
+            found.append(freeze)
+        return tuple(found)
+
+    def _freeze(self, node: yaml.Node) -> FreezeWindow:
+        parts = self._mapping(
+            node, ("id", "from", "until", "projects", "reason"), needed=("id", "from", "until", "projects")
+        )
+        start, until = self._instant(parts["from"]), self._instant(parts["until"])
+        if until <= start:
+            self._fail(parts["until"], "a freeze ends after it begins")
+        patterns = tuple(self._scalar(item, str) for item in self._sequence(parts["projects"]))
+        if not patterns:
+            self._fail(parts["projects"], 'no project is named; ["*"] is every one')
+        return FreezeWindow(
+            id=self._scalar(parts["id"], str),
+            start=start,
+            until=until,
+            projects=patterns,
+            reason=self._scalar(parts["reason"], str) if "reason" in parts else "",
+        )
+
+    def _instant(self, node: yaml.Node) -> datetime:
+        text = node.value if node.tag == _TIMESTAMP else self._scalar(node, str)
+        try:
+            instant = datetime.fromisoformat(text)
+        except ValueError:
+            self._fail(node, f"{text!r} is not a time like 2026-12-24T12:00:00Z")
+        if instant.tzinfo is None:
+            self._fail(node, f"{text!r} needs its offset, for instance Z")
+        return instant
+
+    def _breakers(self, node: yaml.Node) -> Breakers:
+        parts = self._mapping(node, ("task", "executor"))
+        return Breakers(**{name: self._breaker(item) for name, item in parts.items()})
+
+    def _breaker(self, node: yaml.Node) -> Breaker:
+        parts = self._mapping(node, ("attempts", "within"), needed=("attempts", "within"))
+        attempts = self._scalar(parts["attempts"], int)
+        if not 1 <= attempts <= 100_000:  # noqa: PLR2004 - said in the message
+            self._fail(parts["attempts"], "attempts is between 1 and 100000")
+        return Breaker(attempts=attempts, within=timedelta(seconds=self._duration(parts["within"])))
+
+    def _on_due(self, node: yaml.Node) -> OnDue:
+        parts = self._mapping(node, _OBLIGATIONS)
+        found: OnDue = self._one_of(parts["on_due"], get_args(OnDue)) if "on_due" in parts else "notify"
+        return found
+
     def _rule(self, node: yaml.Node, on_timeout: OnTimeout) -> Rule:
         parts = self._mapping(node, ("id", "on", "when", "require", "deny", "reason"))
         for needed in ("id", "on"):
@@ -151,6 +227,7 @@ class _Reader:
             effect="deny" if deny else "require",
             obligations=self._required(parts["require"], on_timeout) if "require" in parts else NONE,
             reason=self._scalar(parts["reason"], str) if "reason" in parts else "",
+            on_due=self._on_due(parts["require"]) if "require" in parts else "notify",
         )
 
     def _required(self, node: yaml.Node, on_timeout: OnTimeout) -> Obligations:

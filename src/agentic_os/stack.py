@@ -260,6 +260,8 @@ class _Stack:
         policy = self._governance
         if await backend.registry.record_bundle(policy.policy.bundle, policy.document, OPERATOR):
             await backend.work.mark_waiting("budget:")  # its limits may be higher than those before
+        if extended := await backend.extend_lapsed():  # before a callback can come, or a deadline can fire
+            say(f"attempts that lapsed while nobody served, and have one lease more: {extended}")
 
     @asynccontextmanager
     async def _api(self, backend: Backend) -> AsyncIterator["_Server"]:

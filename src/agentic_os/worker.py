@@ -22,6 +22,8 @@ log = structlog.get_logger()
 
 RESYNC: Final = timedelta(seconds=60)
 _AT_ONCE: Final = 8
+_GAP: Final = 3
+"""How many looks in a row may be missing before the time since the last counts as one in which nobody served."""
 _FAULT_PAUSE: Final = 1.0
 
 
@@ -32,6 +34,7 @@ class Worker:
         self._backend = backend
         self._name = str(new_id())
         self._resync = resync
+        self._served_at: datetime | None = None
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
     async def run(self) -> None:
@@ -117,11 +120,19 @@ class Worker:
             # Whatever is committed from here on sets the event again, so nothing falls between look and sleep.
             signals.look()
             try:
+                await self.notice_gap()
                 earliest = await self.drain_deadlines()
             except Exception:
                 log.exception("pass failed", drain="deadlines")
                 earliest = now() + timedelta(seconds=_FAULT_PAUSE)
             await self._sleep(signals.deadline, signals.found(earliest))
+
+    async def notice_gap(self) -> None:
+        """Treat a time in which this process could not work as an outage: the machine slept, or the store was away."""
+        if self._served_at is not None and now() - self._served_at > _GAP * self._resync:
+            extended = await self._backend.extend_lapsed()
+            self._served_at = now()
+            log.warning("did not serve for a while", extended=extended)
 
     async def _sleep(self, event: asyncio.Event, until: datetime | None) -> None:
         remaining = None if until is None else max((until - now()).total_seconds(), 0.0)
@@ -142,7 +153,9 @@ class Worker:
     async def look_around(self) -> None:
         """Set the signals that somebody forgot, and read the tracker's feed."""
         signals = self._backend.signals
-        outlook = await self._backend.work.outlook()
+        await self.notice_gap()
+        outlook = await self._backend.work.look()
+        self._served_at = now()
         if outlook.mark is not None and outlook.mark <= now():
             signals.work.set()
         if outlook.deadline is not None:

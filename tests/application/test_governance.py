@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 
 from agentic_os.contracts.canonical import digest_of
 from agentic_os.domain.budgets import Amounts, Ceiling
-from agentic_os.domain.policy import NONE, Condition, Obligations, Reviewers, Rule
+from agentic_os.domain.policy import NONE, Breaker, Breakers, Condition, Obligations, Reviewers, Rule
 from agentic_os.governance import GovernanceInvalid, load_governance
+
+FREEZE = "freezes:\n  - id: a\n    projects: ['*']\n    from: 2030-01-01T00:00:00Z\n"
+"""Four lines, so that what follows begins on line 5."""
 
 HEAD = "rules:\n  - id: a\n    on: task.received\n"
 """Three lines, so that what follows begins on line 4."""
@@ -228,6 +231,31 @@ rules:
             5,
             "the rule id 'a' is used twice",
         ),
+        # when nothing may begin, and how often something may
+        (FREEZE, 2, "the field 'until' is missing"),
+        (FREEZE + "    until: 2030-01-01T00:00:00Z\n", 5, "a freeze ends after it begins"),
+        (FREEZE + "    until: 2030-01-02T00:00:00\n", 5, "needs its offset"),
+        (FREEZE + "    until: 2030-01-02\n", 5, "needs its offset"),
+        (FREEZE + "    until: tomorrow\n", 5, "'tomorrow' is not a time"),
+        (FREEZE + "    until: 7\n", 5, "expected str, got 7"),
+        (FREEZE + "    until: 2030-02-30T00:00:00Z\n", 5, "is not a time"),
+        (FREEZE + "    until: 2031-01-01T00:00:00Z\n    cron: x\n", 6, "unknown field 'cron'"),
+        (
+            "freezes:\n  - {id: a, from: 2030-01-01T00:00:00Z, until: 2031-01-01T00:00:00Z, projects: []}\n",
+            2,
+            "no project is named",
+        ),
+        (
+            "freezes:\n"
+            + 2 * "  - {id: a, from: 2030-01-01T00:00:00Z, until: 2031-01-01T00:00:00Z, projects: [a]}\n",
+            3,
+            "the freeze id 'a' is used twice",
+        ),
+        ("breakers: { project: {} }\n", 1, "unknown field 'project'; expected one of: task, executor"),
+        ("breakers:\n  task: { attempts: 3 }\n", 2, "the field 'within' is missing"),
+        ("breakers:\n  task: { attempts: 0, within: 10m }\n", 2, "attempts is between 1 and 100000"),
+        ("breakers:\n  task: { attempts: 3, within: soon }\n", 2, "is not a duration"),
+        ("defaults: { on_due: cancel }\n", 1, "'cancel' is none of: notify, escalate"),
         # no YAML
         # budgets
         ("budgets:\n  week: {}\n", 2, "unknown field 'week'; expected one of: project, day, attempt"),
@@ -254,6 +282,74 @@ def test_a_fault_is_named_with_its_file_and_line(tmp_path: Path, text: str, line
     """Whatever is wrong with the file, the answer says where, and what was expected instead."""
     found, message = refusal(tmp_path, text)
     assert (line, True) == (found, words in message), message
+
+
+def test_freezes_and_breakers_are_read(tmp_path: Path):
+    """Instants with their offsets, patterns and spans arrive as written; the document stays what JSON can hold."""
+    governance = load(
+        tmp_path,
+        """
+freezes:
+  - { id: year-end, from: 2030-12-24T12:00:00Z, until: "2031-01-02T08:00:00+01:00", projects: [pay*], reason: Closed. }
+breakers: { task: { attempts: 3, within: 10m }, executor: { attempts: 50, within: 1h } }
+""",
+    )
+    (freeze,) = governance.policy.freezes
+    start, end = datetime(2030, 12, 24, 12, tzinfo=UTC), datetime(2031, 1, 2, 7, tzinfo=UTC)
+    assert ("year-end", start, end, ("pay*",), "Closed.") == (
+        freeze.id,
+        freeze.start,
+        freeze.until,
+        freeze.projects,
+        freeze.reason,
+    )
+    assert governance.policy.breakers == Breakers(
+        task=Breaker(attempts=3, within=timedelta(minutes=10)),
+        executor=Breaker(attempts=50, within=timedelta(hours=1)),
+    )
+    assert "2030-12-24T12:00:00Z" == governance.document["freezes"][0]["from"]
+    assert digest_of(governance.document) == governance.policy.bundle
+
+
+@pytest.mark.parametrize(
+    ("project", "moment", "expected"),
+    [
+        ("payments", datetime(2030, 1, 1, tzinfo=UTC), "short"),
+        ("payments", datetime(2030, 1, 2, tzinfo=UTC), "long"),
+        ("payments", datetime(2030, 1, 3, tzinfo=UTC), "long"),
+        ("payments", datetime(2030, 1, 5, tzinfo=UTC), None),
+        ("website", datetime(2030, 1, 2, tzinfo=UTC), None),
+    ],
+)
+def test_of_several_freezes_the_last_to_end_holds(
+    tmp_path: Path, project: str, moment: datetime, expected: str | None
+):
+    """A freeze holds from its start to just before its end, for the projects that it names."""
+    policy = load(
+        tmp_path,
+        """
+freezes:
+  - { id: long, from: 2030-01-02T00:00:00Z, until: 2030-01-05T00:00:00Z, projects: [pay*] }
+  - { id: short, from: 2030-01-01T00:00:00Z, until: 2030-01-03T00:00:00Z, projects: [payments] }
+""",
+    ).policy
+    found = policy.frozen(project, moment)
+    assert expected == (found and found.id)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("defaults: { on_due: escalate }\n", "escalate"),
+        (HEAD + "    require: { on_due: escalate }\n", "escalate"),
+        (HEAD + "    require: { on_due: notify }\n", "notify"),
+        (HEAD + "    require: { mode: direct }\n", "notify"),
+    ],
+)
+def test_what_happens_to_late_work_is_policys(tmp_path: Path, text: str, expected: str):
+    """Escalation wins over notification, whichever rule or default asks for it."""
+    verdict = load(tmp_path, text).policy.decide("task.received", {"task.mode": "direct"})
+    assert expected == verdict.on_due
 
 
 @pytest.mark.parametrize(

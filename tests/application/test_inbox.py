@@ -1,12 +1,15 @@
 """What people do on the tracker: heard once, carried out once, and answered."""
 
 import asyncio
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from tests.desk import callback
 from tests.tracked_desk import TrackedDesk
 
+from agentic_os.application import inbox
+from agentic_os.clock import now
 from agentic_os.control_plane.memory import MemoryTracker
 
 
@@ -261,14 +264,14 @@ async def test_every_observation_ends_with_an_outcome(desk: TrackedDesk, tracker
         ("ignored", "it has no label agentic-os"),
         ("ignored", "the issue shows no task"),
         ("done", "the issue is compared again"),
-        ("ignored", "a run authorises nothing"),
+        ("ignored", "it changes no lease"),
         ("done", "the issue is compared again"),
     ] == found
     assert [] == list(await desk.backend.issues.open_items(10))
 
 
 async def test_a_run_that_ended_is_no_result(desk: TrackedDesk, tracker: MemoryTracker) -> None:
-    """That an agent's run is over changes nothing: only a callback is evidence of work."""
+    """That an agent's run is over ends nothing at once: its last callback may still be on its way."""
     await desk.executor()
     task_id = await desk.task()
     token = await desk.ack(task_id)
@@ -278,14 +281,61 @@ async def test_a_run_that_ended_is_no_result(desk: TrackedDesk, tracker: MemoryT
     assert 202 == (await desk.send(callback("heartbeat", task_id, 1, 2, {}), token)).status_code
 
 
+async def test_a_run_that_ended_shortens_the_lease(desk: TrackedDesk, tracker: MemoryTracker) -> None:
+    """An executor whose run is over, and that handed in nothing, expires within a minute."""
+    await desk.executor()
+    task_id = await desk.task()
+    await desk.ack(task_id)
+    tracker.report_run((await desk.issue(task_id)).key, tracker.wakes[0], "ended", "exit 1")
+    await desk.listen()
+    lease = datetime.fromisoformat((await desk.show(f"/api/tasks/{task_id}"))["attempt"]["lease_expires_at"])
+    assert now() < lease <= now() + timedelta(seconds=60)
+    assert [(lease,)] == await desk.rows("select at from es.deadline where kind = 'lease'")
+
+
+async def test_a_run_that_is_alive_renews_the_lease(
+    desk: TrackedDesk, tracker: MemoryTracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the tracker sees the run, a silent executor keeps its attempt; what is seen soon after changes nothing."""
+    await desk.executor()
+    task_id = await desk.task()
+    await desk.ack(task_id)
+    key, wake = (await desk.issue(task_id)).key, tracker.wakes[0]
+    tracker.report_run(key, wake, "alive")
+    await desk.listen()
+    assert 0 == (await desk.events(task_id)).count("lease.renewed_by_run")
+
+    def ahead() -> datetime:
+        return now() + timedelta(minutes=6)
+
+    monkeypatch.setattr(inbox, "now", ahead)
+    tracker.now = ahead
+    for _ in range(2):
+        tracker.report_run(key, wake, "alive")
+    await desk.listen()
+    assert 1 == (await desk.events(task_id)).count("lease.renewed_by_run")
+    lease = datetime.fromisoformat((await desk.show(f"/api/tasks/{task_id}"))["attempt"]["lease_expires_at"])
+    assert now() + timedelta(minutes=20) < lease
+
+
+async def test_a_run_on_another_issue_moves_nothing(desk: TrackedDesk, tracker: MemoryTracker) -> None:
+    """What a tracker says of a run counts for the task that its issue shows, and for no other."""
+    await desk.executor()
+    task_id, other = await desk.task(), await desk.task()
+    await desk.ack(task_id)
+    tracker.report_run((await desk.issue(other)).key, tracker.wakes[0], "ended")
+    await desk.listen()
+    assert 0 == (await desk.events(task_id)).count("run.ended")
+
+
 async def test_the_feed_goes_on_where_it_was_read(desk: TrackedDesk, tracker: MemoryTracker) -> None:
     """After a restart the feed is read from its stored cursor, and nothing is heard twice or lost."""
     task_id = await desk.planned()
     await desk.comment(task_id, "rita", "/help")
     tracker.comment((await desk.issue(task_id)).key, tracker.account("rita"), await line(desk, task_id))
-    inbox = desk.backend.inbox
-    assert inbox is not None
-    inbox._cursor = None
+    heard = desk.backend.inbox
+    assert heard is not None
+    heard._cursor = None
     await desk.listen()
     assert [("help", "done", None), ("approve", "done", None)] == await desk.receipts(task_id)
 

@@ -56,6 +56,10 @@ class Ledger:
     charged: dict[str, int] = field(default_factory=dict)
     begun: set[int] = field(default_factory=set)
     timed: set[int] = field(default_factory=set)
+    frozen: bool = False
+    deferred: bool = False
+    extended: set[int] = field(default_factory=set)
+    late: bool = False
 
     def enter(self, event: e.Event) -> None:
         """Enter one event; an assertion fails when the history must not hold it."""
@@ -84,11 +88,31 @@ class Ledger:
             self._completed(event)
         elif isinstance(event, e.ResultSubmitted):
             self.voters = set()
+        self._time(event)
         self._close(event)
+
+    def _time(self, event: e.Event) -> None:
+        if isinstance(event, e.TaskFrozen | e.TaskThawed):
+            self.frozen = isinstance(event, e.TaskFrozen)
+        elif isinstance(event, e.StartDeferred | e.StartReached):
+            self.deferred = isinstance(event, e.StartDeferred)
+        elif isinstance(event, e.LeaseExtended | e.LeaseRenewedByRun | e.RunEnded):
+            self._moved(event)
+        elif isinstance(event, e.TaskOverdue):
+            assert not self.late, "overdue twice"
+            self.late = True
+
+    def _moved(self, event: e.LeaseExtended | e.LeaseRenewedByRun | e.RunEnded) -> None:
+        assert event.attempt == self.open, f"{event.type} of a closed attempt"
+        if isinstance(event, e.LeaseExtended):
+            assert event.attempt not in self.extended, "one attempt was extended twice"
+            self.extended.add(event.attempt)
 
     def _offered(self, event: e.AttemptOffered) -> None:
         assert self.open is None, "two open attempts"
         assert not self.on_hold, "an attempt was opened under a hold"
+        assert not self.frozen, "an attempt was opened in a freeze"
+        assert not self.deferred, "an attempt was opened before its time"
         assert self.numbers == [] or self.numbers[-1] < event.attempt, "an attempt number was used twice"
         assert event.step != "execute" or not self.planned or self.authorised, "executes what nobody approved"
         self.open = event.attempt

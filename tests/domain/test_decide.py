@@ -1,7 +1,7 @@
 """Each command: it acts in its origin state, yields exactly the right events, and none when repeated."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import pytest
@@ -83,6 +83,9 @@ CANCEL = c.Cancel(by="rita", reason="No longer needed.")
 REASSIGN = c.Reassign(assignee="bob", reason="/reassign bob")
 RETRY = c.Retry(by="rita", reason="again")
 RECORD = c.Record(**sender(), kind="checkpoint", body={"state": {}})
+ADMIT = admit()
+FREEZE = c.FreezeTask(until=at(60), rule="year-end", reason="The books are closed.")
+FROZEN = e.TaskFrozen(until=at(60), rule="year-end", reason="The books are closed.")
 SUPERSEDED = e.AttemptSuperseded(attempt=1, reason="the task was reassigned")
 OFFERED = {
     "executor": "ada",
@@ -643,6 +646,89 @@ CASES = (
         "plan_review",
     ),
     Case(
+        "create with a start that is to come",
+        (),
+        create(not_before=at(60)),
+        (CREATED, e.StartDeferred(not_before=at(60))),
+        "received",
+    ),
+    Case(
+        "the start comes",
+        (create(not_before=at(60)), admit()),
+        fire("not_before", "task", 60),
+        (e.StartReached(not_before=at(60)),),
+        "ready",
+    ),
+    Case(
+        "admit, with a due date that escalates",
+        (create(due=at(60)),),
+        replace(ADMIT, verdict=replace(ADMIT.verdict, on_due="escalate")),
+        (e.TaskAllowed(obligations=Obligations(), **RULED), e.DueEscalates(rules=("rule",))),
+        "ready",
+    ),
+    Case(
+        "the due date passes",
+        (create(due=at(60)), admit()),
+        fire("due", "task", 60),
+        (e.TaskOverdue(due=at(60), on_due="notify"),),
+        "ready",
+    ),
+    Case("freeze", DIRECT, FREEZE, (FROZEN,), "ready"),
+    Case(
+        "thaw",
+        (*DIRECT, FREEZE),
+        c.ThawTask(reason="Lifted.", at=at(5)),
+        (e.TaskThawed(rule="year-end", reason="Lifted.", at=at(5)),),
+        "ready",
+    ),
+    Case(
+        "the freeze ends",
+        (*DIRECT, FREEZE),
+        fire("freeze", "year-end", 60),
+        (e.TaskThawed(rule="year-end", reason="The freeze is over.", at=at(60)),),
+        "ready",
+    ),
+    Case(
+        "trip a breaker",
+        DIRECT,
+        c.TripBreaker(attempts=3, within_seconds=600),
+        (
+            e.TaskHeld(
+                reason="It had 3 attempts within 600 seconds, as many as policy allows.",
+                by="system",
+                cause="breaker",
+            ),
+        ),
+        "ready",
+    ),
+    Case(
+        "extend a lease",
+        EXECUTING,
+        c.ExtendLease(attempt=1, since=at(900), at=at(2000)),
+        (
+            e.LeaseExtended(
+                attempt=1,
+                lease_expires_at=at(2900),
+                reason="Nobody served from 2030-01-01 12:15:00 UTC to 2030-01-01 12:33:20 UTC.",
+            ),
+        ),
+        "executing",
+    ),
+    Case(
+        "a run is alive",
+        EXECUTING,
+        c.SeeRun(attempt=1, alive=True, seen_at=at(400), at=at(401)),
+        (e.LeaseRenewedByRun(attempt=1, lease_expires_at=at(1300), seen_at=at(400)),),
+        "executing",
+    ),
+    Case(
+        "a run has ended",
+        EXECUTING,
+        c.SeeRun(attempt=1, alive=False, seen_at=at(400), at=at(401)),
+        (e.RunEnded(attempt=1, lease_expires_at=at(461), seen_at=at(400)),),
+        "executing",
+    ),
+    Case(
         "the review's deadline comes",
         IN_PLAN_REVIEW,
         fire("review", "plan:1", 20 + DEADLINE_SECONDS),
@@ -711,6 +797,20 @@ ACTS_IN: dict[str, tuple[Callable[[Task], c.Command], frozenset[str]]] = {
     "retry deadline": (lambda _: fire("retry", "1", 9999), frozenset({"retry_wait"})),
     "plan deadline": (lambda _: fire("review", "plan:1", 9999), frozenset({"plan_review"})),
     "result deadline": (lambda _: fire("review", "result:1", 9999), frozenset({"result_review"})),
+    "freeze": (lambda _: FREEZE, LIVE),
+    "thaw": (lambda _: c.ThawTask(reason="", at=at(5)), frozenset()),
+    "trip": (lambda _: c.TripBreaker(attempts=1, within_seconds=60), frozenset({"ready"})),
+    "extend": (
+        lambda _: c.ExtendLease(attempt=1, since=at(0), at=at(9999)),
+        frozenset({"dispatched", "planning", "executing"}),
+    ),
+    "see a run": (
+        lambda _: c.SeeRun(attempt=1, alive=False, seen_at=at(30), at=at(31)),
+        frozenset({"planning", "executing"}),
+    ),
+    "start": (lambda _: fire("not_before", "task", 9999), frozenset()),
+    "due": (lambda _: fire("due", "task", 9999), frozenset()),
+    "end of a freeze": (lambda _: fire("freeze", "year-end", 9999), frozenset()),
     "unknown deadline": (lambda _: fire("birthday", "1", 9999), frozenset()),
     "quarantine": (lambda _: quarantine(), frozenset(PHASES)),
     "await budget": (lambda _: AWAIT_DAY, frozenset({"ready"})),

@@ -53,11 +53,14 @@ OTHER = "0" * 64
 ENVELOPE = Envelope(actor="somebody", at=START)
 FITTING = {
     "received": ("admit",),
-    "ready": ("offer",) * 8 + ("reassign", "ask for input", "hold", "unhold", "unhold"),
+    "ready": ("offer",) * 8
+    + ("reassign", "ask for input", "hold", "unhold", "unhold", "freeze", "thaw", "thaw", "trip"),
     "dispatched": ("ack",) * 6 + ("decline", "reassign"),
-    "planning": ("plan",) * 5 + ("heartbeat", "fail"),
+    "planning": ("plan",) * 5 + ("heartbeat", "fail", "see a run", "extend"),
     "plan_review": ("vote",) * 5 + ("offer", "ack", "review") * 3 + ("reassign", "fail", "leave"),
-    "executing": ("result",) * 4 + ("heartbeat", "progress", "evidence", "record", "fail", "ack", "ask"),
+    "executing": ("result",) * 4
+    + ("heartbeat", "progress", "evidence", "record", "fail", "ack", "ask")
+    + ("see a run", "extend"),
     "result_review": ("vote",) * 5 + ("offer", "ack", "review") * 3 + ("reassign", "evidence", "ask"),
     "retry_wait": ("retry", "adopt"),
     "dead_letter": ("retry",),
@@ -80,8 +83,17 @@ class AnyOrder(RuleBasedStateMachine):
         risk=st.sampled_from(["low", "high"]),
         on_timeout=st.sampled_from(["block", "proceed"]),
         flags=st.tuples(st.booleans(), st.booleans(), st.booleans(), st.booleans(), st.booleans()),
+        times=st.tuples(st.sampled_from([False, False, False, True]), st.booleans(), st.booleans()),
     )
-    def begin(self, mode: str, quorum: int, risk: str, on_timeout: str, flags: tuple[bool, ...]) -> None:
+    def begin(  # noqa: PLR0917 - drawn by hypothesis
+        self,
+        mode: str,
+        quorum: int,
+        risk: str,
+        on_timeout: str,
+        flags: tuple[bool, ...],
+        times: tuple[bool, ...],
+    ) -> None:
         """Create a task, under obligations of any kind."""
         self.seconds = 0.0
         self.calls = 0
@@ -102,7 +114,9 @@ class AnyOrder(RuleBasedStateMachine):
             bare_approve=flags[3],
             evidence={"tests": "observed"},
         )
-        self._put(create(acceptance=criteria, risk=risk, budget=self.budget))
+        self.verdict = replace(self.verdict, on_due="escalate" if times[2] else "notify")
+        not_before, due = (at(40) if times[0] else None), (at(90) if times[1] else None)
+        self._put(create(acceptance=criteria, risk=risk, budget=self.budget, not_before=not_before, due=due))
 
     def teardown(self) -> None:
         """Read the stored events again: they give the same task, byte for byte, with the same deadlines."""
@@ -152,8 +166,10 @@ class AnyOrder(RuleBasedStateMachine):
                 self._put(c.FireDeadline(kind=deadline.kind, ref=deadline.ref, at=at(self.seconds)))
 
     @rule(
-        kind=st.sampled_from(["ack", "lease", "retry", "review", "escalation", "wall", "budget"]),
-        ref=st.sampled_from(["1", "2", "plan:1", "q1", "day:2030-01-01"]),
+        kind=st.sampled_from(
+            ["ack", "lease", "retry", "review", "escalation", "wall", "budget", "due", "not_before", "freeze"]
+        ),
+        ref=st.sampled_from(["1", "2", "plan:1", "q1", "day:2030-01-01", "task", "year-end"]),
     )
     def a_stale_timer_fires(self, kind: str, ref: str) -> None:
         """Fire a timer for what may be long gone."""
@@ -354,6 +370,30 @@ class AnyOrder(RuleBasedStateMachine):
 
     def _reassign(self, draw: Draw, *, stale: bool) -> c.Command:  # noqa: ARG002 - all are called alike
         return c.Reassign(assignee=draw(st.sampled_from([None, "role:writer", *EXECUTORS])), reason="")
+
+    def _freeze(self, draw: Draw, *, stale: bool) -> c.Command:  # noqa: ARG002 - all are called alike
+        span = draw(st.sampled_from([10, 60]))
+        return c.FreezeTask(until=at(self.seconds + span), rule="year-end", reason="Closed.")
+
+    def _thaw(self, draw: Draw, *, stale: bool) -> c.Command:  # noqa: ARG002 - all are called alike
+        return c.ThawTask(reason="Lifted.", at=at(self.seconds))
+
+    def _trip(self, draw: Draw, *, stale: bool) -> c.Command:  # noqa: ARG002 - all are called alike
+        return c.TripBreaker(attempts=1, within_seconds=600)
+
+    def _see_a_run(self, draw: Draw, *, stale: bool) -> c.Command:
+        number = self.task.attempt.number if self.task.attempt else 1
+        return c.SeeRun(
+            attempt=max(number - (draw(st.integers(0, 1)) if stale else 0), 1),
+            alive=draw(st.booleans()),
+            seen_at=at(self.seconds - draw(st.sampled_from([0, 30, 400]))),
+            at=at(self.seconds),
+        )
+
+    def _extend(self, draw: Draw, *, stale: bool) -> c.Command:
+        number = self.task.attempt.number if self.task.attempt else 1
+        since = at(self.seconds - draw(st.sampled_from([1, 1000])))
+        return c.ExtendLease(attempt=number - 1 if stale else number, since=since, at=at(self.seconds))
 
     def _ask_for_input(self, draw: Draw, *, stale: bool) -> c.Command:  # noqa: ARG002 - all are called alike
         return c.RequireInput(reason="Nobody.")

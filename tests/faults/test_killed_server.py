@@ -107,3 +107,32 @@ def test_a_callback_whose_answer_was_lost_is_stored_once(home: Path):
     assert document["callback_id"] == stored["data"]["callback_id"]
     assert again[0].json()["phase"] in ("completed", "result_review")
     assert list(range(1, len(events) + 1)) == [e["version"] for e in events]
+
+
+def test_a_lease_that_lapsed_while_the_server_was_dead_is_extended_before_it_serves(home: Path):
+    """Who was at work while nobody served is heard at the next start, though the lease had lapsed long ago."""
+    options = ("--control-plane", "none")
+    with running_stack(home, *options) as stack, client_of(stack) as client:
+        task_id, token = at_work(home, client)
+        os.kill(stack.process.pid, signal.SIGSTOP)  # from here on nobody serves
+        with superuser(
+            home
+        ) as past:  # let an hour go by: all that is stored of the time lies that much further back
+            past.execute("update es.served set at = at - interval '1 hour'")
+            past.execute("update es.deadline set at = at - interval '40 minutes' where kind = 'lease'")
+            past.execute(
+                "update es.task set state = jsonb_set(state::jsonb, '{attempt,lease_expires_at}', "
+                "(select to_jsonb(d.at) from es.deadline d where d.kind = 'lease'))::text"
+            )
+        os.kill(stack.process.pid, signal.SIGKILL)
+        stack.process.wait()
+
+    with running_stack(home, *options) as stack, client_of(stack) as client:
+        door = "/api/executions/callback"
+        answer = client.post(door, json=callback("heartbeat", task_id, 1, 2, {}), headers=bearer(token))
+        events = client.get(f"/api/tasks/{task_id}/events").raise_for_status().json()["items"]
+
+    assert 202 == answer.status_code, answer.text
+    assert ["lease.extended", "lease.renewed"] == [e["type"] for e in events][-2:]
+    assert "system" == events[-2]["actor"]
+    assert any("one lease more" in line for line in stack.lines)

@@ -73,6 +73,31 @@ def test_a_later_release_adds_what_is_new(empty: tuple[str, str]):
     assert [1, 2] == rows(empty[0], "select n from public.one order by n")
 
 
+def test_due_dates_of_older_releases_get_their_deadlines(empty: tuple[str, str]):
+    """What was stored before due dates were deadlines is due as well, unless it has ended or is never due."""
+    found = shipped()
+    (own,) = [n for n, migration in enumerate(found) if migration.name == "0005_time"]
+    migrate(*empty, found[:own])
+    with psycopg.connect(empty[0], autocommit=True) as connection:
+        for name, phase, state in (
+            ("late", "executing", '{"due":"2030-01-01T12:00:00Z"}'),
+            ("over", "completed", '{"due":"2030-01-01T12:00:00Z"}'),
+            ("never", "ready", "{}"),
+        ):
+            connection.execute(
+                "insert into es.task (task_id, version, fold_version, phase, project, title, priority, state, "
+                "created_at, updated_at) values (%s, 1, 2, %s, 'p', 't', 'medium', %s, now(), now())",
+                (name, phase, state),
+            )
+
+    migrate(*empty)
+
+    query = (
+        "select task_id || ' ' || kind || ' ' || ref || ' ' || (at = '2030-01-01T12:00:00Z') from es.deadline"
+    )
+    assert ["late due task true"] == rows(empty[0], query)
+
+
 @pytest.mark.parametrize("edited", [replace(ONE, sql=ONE.sql + " "), replace(ONE, name="0001_uno")])
 def test_an_edited_file_is_refused(empty: tuple[str, str], edited: Migration):
     """A file that is not the one that was applied stops everything, by its name, before anything newer runs."""

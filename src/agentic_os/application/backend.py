@@ -53,5 +53,6 @@ class Backend:
     verify: Callable[[], Awaitable[AuditOutcome]]
     rebuild: Callable[[], Awaitable[int]]
     ready: Callable[[], Awaitable[None]]
+    extend_lapsed: Callable[[], Awaitable[int]]
     fingerprint: Callable[[bytes], bytes]
     note_refusal: Callable[[str, str], Awaitable[None]]

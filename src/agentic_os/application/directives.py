@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from agentic_os.application import translate
@@ -287,7 +287,7 @@ def status_line(task: Task) -> str:
     leased = task.phase in ("planning", "executing")
     deadline = ""
     if waiting.deadline is not None and not leased:
-        deadline = f", by {waiting.deadline:%Y-%m-%d %H:%M} UTC, else: {waiting.default}"
+        deadline = f", by {waiting.deadline.astimezone(UTC):%Y-%m-%d %H:%M} UTC, else: {waiting.default}"
     return f"The task is {task.phase}. Next: {waiting.owner}, {waiting.what}{deadline}."
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any, Literal
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal
 
 from agentic_os.application import brief
 from agentic_os.application.accounts import opened, wait_of
@@ -24,11 +24,15 @@ from agentic_os.domain import commands as c
 from agentic_os.domain.agent_reviews import awaits_attempt, may_review, wanted
 from agentic_os.domain.budgets import renewal
 from agentic_os.domain.documents import JsonObject
-from agentic_os.domain.policy import DecisionPoint
+from agentic_os.domain.governance import BreakerTripped
+from agentic_os.domain.overlays import overdue_reason
+from agentic_os.domain.policy import Breaker, DecisionPoint
 from agentic_os.domain.rejection import Rejected
 from agentic_os.domain.task import Submission, Task
 
 SYSTEM = "system"
+
+_RESTING: Final = "breaker:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +91,8 @@ class Dispatcher:
             task = (await self._handle(task, admission(task, self._policy()))).task
         if task is not None and awaits_attempt(task):
             task = await self._dispatch(task)
+        elif task is not None and task.frozen is not None and not task.ended:
+            task = await self._follow_freezes(task)
         return task
 
     async def _dispatch(self, task: Task) -> Task:
@@ -96,6 +102,7 @@ class Dispatcher:
         """
         noted: frozenset[str] | None = None
         while True:
+            task = await self._follow_freezes(task)
             offered, obstacles = await self._try(task)
             if offered is not None:
                 await self._work.forget_waits(task.id)
@@ -110,8 +117,23 @@ class Dispatcher:
             return (await self._log.load(task.id)).task or task
         return task
 
+    async def _follow_freezes(self, task: Task) -> Task:
+        """Freeze or thaw the task as the policy in force says; a freeze that ended at its deadline has ended."""
+        at = max(now(), task.thawed_at or task.created_at)
+        window = self._policy().frozen(task.project, at)
+        if window is not None:
+            command: c.Command = c.FreezeTask(until=window.until, rule=window.id, reason=window.reason)
+        elif task.frozen is not None:
+            command = c.ThawTask(reason="The policy in force has no such freeze any more.", at=at)
+        else:
+            return task
+        return (await self._handle(task, command)).task
+
     async def _try(self, task: Task) -> tuple[Task | None, Sequence[str]]:
-        if task.holds:
+        if task.must_escalate and task.due is not None and task.phase == "ready":
+            command = c.RequireInput(reason=overdue_reason(task.due))
+            return (await self._handle(task, command)).task, ()
+        if task.kept_back:
             return task, ()  # whatever releases it marks the task
         if (submission := wanted(task)) is not None:
             return await self._try_reviewers(task, submission)
@@ -130,6 +152,12 @@ class Dispatcher:
         if not candidates and task.excluded:
             reason = f"Every executor that could take the task declined it ({', '.join(task.excluded)})."
             return (await self._handle(task, c.RequireInput(reason=reason))).task, ()
+        breaker = self._policy().breakers.task
+        if candidates and breaker is not None and await self._tried_too_often(task, breaker):
+            trip = c.TripBreaker(
+                attempts=breaker.attempts, within_seconds=int(breaker.within.total_seconds())
+            )
+            return (await self._handle(task, trip)).task, ()
         return await self._first_free(task, candidates, otherwise=["executor"])
 
     async def _try_reviewers(self, task: Task, submission: Submission) -> tuple[Task | None, Sequence[str]]:
@@ -151,6 +179,10 @@ class Dispatcher:
         """Offer the attempt to the first that has a free hand; name what there is to wait for where none has."""
         busy = []
         for candidate in candidates:
+            rests_until = await self._rests_until(task, candidate)
+            if rests_until is not None:
+                busy.append(f"{_RESTING}{candidate.name}:{rests_until.isoformat()}")
+                continue
             try:
                 return await self._offer(task, candidate), ()
             except AccountExhausted as full:
@@ -171,9 +203,34 @@ class Dispatcher:
         scope = budget.removeprefix("budget:")
         await self._handle(task, c.AwaitBudget(scope=scope, until=renewal(scope)))
 
+    async def _tried_too_often(self, task: Task, breaker: Breaker) -> bool:
+        """Tell whether one attempt more would be too many: by when the one was opened that is so many back."""
+        offers = [(a.number, a.offered_in) for a in (*task.past, task.attempt) if a is not None]
+        counted = [offered_in for number, offered_in in offers if number > task.counted_from]
+        if len(counted) < breaker.attempts:
+            return False
+        (opened,) = await self._log.read_stream(task.id, after=counted[-breaker.attempts] - 1, limit=1)
+        return opened.at > now() - breaker.within
+
+    async def _rests_until(self, task: Task, executor: Principal) -> datetime | None:
+        """Count the attempt that the executor is about to get, or say until when its breaker keeps it from one."""
+        breaker = self._policy().breakers.executor
+        if breaker is None:
+            return None
+        until = await self._work.take_turn(executor.name, task.id, _following(task), now(), breaker)
+        if until is not None:
+            trip = BreakerTripped(
+                executor=executor.name,
+                attempts=breaker.attempts,
+                within_seconds=int(breaker.within.total_seconds()),
+                until=until,
+            )
+            await self._registry.record_trip(trip)
+        return until
+
     async def _offer(self, task: Task, executor: Principal) -> Task:
         at = now()
-        number = (task.attempt.number if task.attempt else 0) + 1
+        number = _following(task)
         lease = int(self._terms.lease.total_seconds())
         document = brief.compose(
             task,
@@ -201,7 +258,14 @@ class Dispatcher:
             ceilings=policy.budgets.ceilings(task.project, at),
             allowance=policy.budgets.attempt,
         )
-        return (await self._handle(task, command, lambda change: opened(change, executor.capacity))).task
+        offered = False
+        try:
+            task = (await self._handle(task, command, lambda change: opened(change, executor.capacity))).task
+            offered = task.attempt is not None and task.attempt.number == number  # by whoever was first
+        finally:
+            if not offered and policy.breakers.executor is not None:
+                await self._work.give_turn_back(task.id, number)
+        return task
 
     async def _carried(self, task: Task, executor: Principal) -> brief.Carried:
         """Read again, from the events that hold them, what earlier attempts left for this one."""
@@ -241,6 +305,16 @@ class Dispatcher:
         if handled.events:
             self._committed(handled.task)
         return handled
+
+
+def resting(waits: Sequence[str]) -> dict[str, datetime]:
+    """Read from what a task waits for which executors a breaker keeps from it, and until when."""
+    found = [w.removeprefix(_RESTING).partition(":") for w in waits if w.startswith(_RESTING)]
+    return {name: datetime.fromisoformat(until) for name, _, until in found}
+
+
+def _following(task: Task) -> int:
+    return (task.attempt.number if task.attempt else 0) + 1
 
 
 def eligible(task: Task, executors: Sequence[Principal]) -> list[Principal]:

@@ -86,9 +86,8 @@ async def as_it_was(backend: Backend, shown: dict[str, Any], when: When) -> dict
     if moment.task.version == shown["version"]:
         return shown
     at = when if isinstance(when, datetime) else moment.event.at
-    looked = (
-        moment.task.phase == "ready" and not moment.task.holds
-    )  # a held task is not asked what it waits for
+    # What is kept back is not asked what it waits for.
+    looked = moment.task.phase == "ready" and not moment.task.kept_back
     waits = await _blockers(backend.log, moment.task, at) if looked else ()
     link = await backend.issues.link_of(moment.task.id)
     return task_view(moment.task, link=link, waits=waits, updated_at=moment.event.at)
@@ -183,6 +182,8 @@ async def why(backend: Backend, shown: dict[str, Any]) -> dict[str, Any]:
         "last": headline(last),
         "holds": shown["holds"],
         "blocked_by": shown["blocked_by"],
+        "frozen": shown["frozen"],
+        "overdue": shown["overdue"],
     }
 
 

@@ -4,8 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from agentic_os.application.directives import Directives, Source
+from agentic_os.application.handle import handle
 from agentic_os.application.ports import (
     DirectiveReceipt,
+    Envelope,
     EventLog,
     InboxItem,
     IssueBook,
@@ -99,7 +101,7 @@ class Inbox:
             case FieldChanged() | IssueDeleted():
                 return await self._drifted(seen)
             case RunSeen():
-                return "ignored", "a run authorises nothing"
+                return await self._run(seen)
 
     async def _comment(self, seen: CommentSeen) -> tuple[str, str]:
         task_id = await self._issues.task_of(self._plane.name, seen.key)
@@ -217,6 +219,19 @@ class Inbox:
         except VersionConflict:
             return "done", f"task {task_id} exists already"
         return "done", f"adopted as task {task_id}"
+
+    async def _run(self, seen: RunSeen) -> tuple[str, str]:
+        """Let a run that was seen move the lease of the attempt that it is for; it authorises nothing else."""
+        if await self._issues.task_of(self._plane.name, seen.key) != seen.task_id:
+            return "ignored", "the issue does not show this task"
+        at = now()
+        command = c.SeeRun(attempt=seen.attempt, alive=seen.state == "alive", seen_at=min(seen.at, at), at=at)
+        envelope = Envelope(actor="system", at=at, reason=f"its run is {seen.state}", cause=seen.delivery)
+        handled = await handle(self._log, seen.task_id, lambda _: command, envelope)
+        if not handled.events:
+            return "ignored", "it changes no lease"
+        self._committed(handled.task)
+        return "done", "the lease was renewed" if command.alive else "the lease was shortened"
 
     async def _drifted(self, seen: FieldChanged | IssueDeleted) -> tuple[str, str]:
         """Look at the issue again; what the change was does not matter."""

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Any, Final, Literal
 
 from agentic_os.application.directives import status_line
+from agentic_os.application.dispatch import resting
 from agentic_os.application.ports import DirectiveReceipt
 from agentic_os.application.readable import document_markdown, result_markdown
 from agentic_os.control_plane import Review
@@ -89,7 +91,9 @@ def _review(task: Task, documents: Documents) -> Review | None:
 
 def _status(task: Task, documents: Documents) -> str:
     lines = [f"**{task.phase}** · {status_line(task)}"]
-    if documents.waits:
+    if task.overdue and task.due is not None and not task.ended:
+        lines.append(f"\n**Overdue**: it was due at {task.due.astimezone(UTC):%Y-%m-%d %H:%M} UTC.")
+    if documents.waits and not task.kept_back:
         lines.append(f"\nIt waits for {describe_waits(documents.waits)}.")
     for name, letter, submission in (("Plan", "v", task.plan), ("Result", "r", task.result)):
         if submission is not None:
@@ -120,8 +124,13 @@ def describe_waits(waits: Sequence[str]) -> str:
     if budgets:
         return " and ".join(describe_budget(scope) for scope in budgets)
     busy = [w.removeprefix("capacity:") for w in waits if w.startswith("capacity:")]
-    if busy:
-        return f"{' or '.join(busy)} to have a free hand"
+    ways = [f"{' or '.join(busy)} to have a free hand"] if busy else []
+    ways += [
+        f"{name} to be let on by its breaker at {until.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        for name, until in resting(waits).items()
+    ]
+    if ways:
+        return " or ".join(ways)
     return "an executor that may take it (agentic-os executor add)"
 
 
@@ -155,6 +164,11 @@ def _notes(
             (f"gate:{review.digest}", f"{opened}\n\n{review.document}\n\nTo decide, write one of:\n\n{lines}")
         )
     notes += [(f"question:{q.id}", _asked(q)) for q in task.questions]
+    notes += [
+        (f"hold:{h.placed_in}", f"**The task is on hold.** {h.reason} To let it go on, write: `/unhold`")
+        for h in task.holds
+        if h.cause != "operator"
+    ]
     notes += [
         (
             f"refused:{r.id}",

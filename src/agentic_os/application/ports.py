@@ -7,7 +7,8 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from agentic_os.domain.documents import JsonObject, Participant
 from agentic_os.domain.events import Event
-from agentic_os.domain.governance import RegistryEvent
+from agentic_os.domain.governance import BreakerTripped, RegistryEvent
+from agentic_os.domain.policy import Breaker
 from agentic_os.domain.task import Task
 from agentic_os.domain.waiting import Deadline
 
@@ -260,6 +261,10 @@ class Registry(Protocol):
         """Record that a policy came into force, unless it is the one in force already."""
         ...
 
+    async def record_trip(self, trip: BreakerTripped) -> bool:
+        """Record that an executor's breaker tripped, unless exactly that is the last that is known of it."""
+        ...
+
     async def by_name(self, name: str) -> Principal | None:
         """Find a principal by its name."""
         ...
@@ -324,6 +329,10 @@ class WorkQueue(Protocol):
         """Put the mark off after a failure."""
         ...
 
+    async def rest(self, mark: StaleMark, until: datetime) -> None:
+        """Put the mark off until then without calling it a failure; one that was renewed meanwhile is due at once."""
+        ...
+
     async def mark(self, task_ids: Sequence[str]) -> None:
         """Mark tasks stale."""
         ...
@@ -350,6 +359,28 @@ class WorkQueue(Protocol):
 
     async def outlook(self) -> "Outlook":
         """Ask, in one query, when there will be work next."""
+        ...
+
+    async def look(self) -> "Outlook":
+        """Ask the same, and note in the same query that somebody serves now."""
+        ...
+
+    async def served_at(self) -> datetime | None:
+        """Say when somebody last noted that it serves; None where nobody ever did."""
+        ...
+
+    async def lapsed(self, since: datetime, at: datetime) -> Sequence["DueDeadline"]:
+        """List the leases and acknowledgements that fell due in this span and still stand, the oldest first."""
+        ...
+
+    async def take_turn(
+        self, executor: str, task_id: str, attempt: int, at: datetime, breaker: Breaker
+    ) -> datetime | None:
+        """Count an attempt that an executor is about to get, or say when it may have one again."""
+        ...
+
+    async def give_turn_back(self, task_id: str, attempt: int) -> None:
+        """Count the attempt no longer, since it was not opened."""
         ...
 
 

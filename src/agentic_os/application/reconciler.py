@@ -1,13 +1,13 @@
 """Make each stale task's issue look as it should: told which task, never what happened."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import structlog
 
 from agentic_os.application import brief
-from agentic_os.application.dispatch import Dispatcher
+from agentic_os.application.dispatch import Dispatcher, resting
 from agentic_os.application.issue_view import STATUS_MARKER, Documents, IssueView, issue_view, outcome_of
 from agentic_os.application.ports import EventLog, IssueBook, IssueLink, Registry, StaleMark, WorkQueue
 from agentic_os.clock import now
@@ -21,7 +21,6 @@ from agentic_os.control_plane import (
     NotFound,
     RateLimited,
 )
-from agentic_os.domain.agent_reviews import awaits_attempt
 from agentic_os.domain.task import Submission, Task
 
 log = structlog.get_logger()
@@ -57,28 +56,35 @@ class Reconciler:
     async def reconcile(self, mark: StaleMark) -> datetime | None:
         """Work on one claimed mark; what fails is put off, with growing patience, until the instant answered.
 
+        So is a task that only waits for a breaker to let an executor go on.
+
         One task that cannot be worked on, for whatever reason, must not keep the others waiting.
         """
         try:
             task = await self._dispatcher.advance(mark.task_id)
+            waits = await self._work.waits_of(task.id) if task is not None and task.phase == "ready" else ()
             if task is not None and self._plane is not None:
-                await self._project(task, self._plane)
+                await self._project(task, waits, self._plane)
         except Exception as problem:
             if not isinstance(problem, ControlPlaneError):
                 log.exception("task cannot be reconciled", task=mark.task_id)
             until = now() + self._patience(mark, problem)
             await self._work.postpone(mark, until, f"{type(problem).__name__}: {problem}")
             return until
-        await self._work.settle(mark)
-        return None
+        again = min(resting(waits).values(), default=None)
+        if again is None:
+            await self._work.settle(mark)
+        else:
+            await self._work.rest(mark, again)
+        return again
 
     def _patience(self, mark: StaleMark, problem: Exception) -> timedelta:
         if isinstance(problem, RateLimited):
             return max(problem.retry_at - now(), timedelta(seconds=1))
         return timedelta(seconds=min(2**mark.failures, 300) * (1 + self._jitter() / 2))
 
-    async def _project(self, task: Task, plane: ControlPlane) -> None:
-        documents = await self._documents(task)
+    async def _project(self, task: Task, waits: Sequence[str], plane: ControlPlane) -> None:
+        documents = await self._documents(task, waits)
         view = issue_view(task, documents, self._public_url)
         link, issue = await self._issue(task, view, plane)
         # The assignment goes first: it is what wakes somebody, and trackers react to an agent's end of run at once.
@@ -147,7 +153,7 @@ class Reconciler:
         elif shown.body != view.status:
             await plane.edit(key, shown.id, view.status)
 
-    async def _documents(self, task: Task) -> Documents:
+    async def _documents(self, task: Task, waits: Sequence[str]) -> Documents:
         """Read what the view shows and the state only names."""
         section = None
         if task.attempt is not None:
@@ -159,7 +165,7 @@ class Reconciler:
             plan=await self._document(task, task.plan, "plan"),
             result=await self._document(task, task.result, "result"),
             receipts=await self._issues.receipts(task.id, RECEIPTS_SHOWN),
-            waits=await self._work.waits_of(task.id) if awaits_attempt(task) else (),
+            waits=waits,
         )
 
     async def _document(self, task: Task, submission: Submission | None, field: str) -> dict[str, Any] | None:

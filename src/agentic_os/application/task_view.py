@@ -32,6 +32,11 @@ def task_view(task: Task, *, link: IssueLink | None, waits: Sequence[str], updat
         "requester": task.requester,
         "depends_on": list(task.depends_on),
         "due": task.due,
+        "overdue": task.overdue and not task.ended,
+        "not_before": task.not_before,
+        "frozen": None
+        if task.frozen is None or task.ended
+        else {"until": task.frozen.until, "rule": task.frozen.rule, "reason": task.frozen.reason},
         "output_schema": task.output_schema,
         "version": task.version,
         "attempt": None
@@ -110,7 +115,7 @@ def _waiting(task: Task, waits: Sequence[str]) -> dict[str, Any] | None:
     waiting = waiting_for(task)
     if waiting is None:
         return None
-    if not waits:
+    if not waits or task.kept_back:
         return _waits(waiting)
     timed = any(
         w.startswith("budget:") for w in waits

@@ -57,6 +57,10 @@ def _why(args: argparse.Namespace) -> int:
         rows += [("because", reason) for reason in decided["reasons"]]
     rows += [("hold", f"{hold['reason']} ({hold['by']})") for hold in found["holds"]]
     rows += [("blocked by", task) for task in found["blocked_by"]]
+    if frozen := found["frozen"]:
+        rows.append(("frozen", f"until {frozen['until']} by {frozen['rule']}: {frozen['reason']}"))
+    if found["overdue"]:
+        rows.append(("overdue", "its due date has passed"))
     last = found["last"]
     reason = f" ({last['reason']})" if last["reason"] else ""
     rows.append(

@@ -58,6 +58,10 @@ def _new(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--after", action="append", default=[], metavar="TASK", help="a task that it depends on"
     )
+    parser.add_argument(
+        "--not-before", metavar="TIME", help="open no attempt before; with its zone, such as Z"
+    )
+    parser.add_argument("--due", metavar="TIME", help="when it should be done; with its zone, such as Z")
     parser.add_argument("--key", help="idempotency key: the same key makes one task")
     parser.set_defaults(run=_create)
     add_connection(parser)
@@ -82,6 +86,8 @@ def _create(args: argparse.Namespace) -> int:
         "paths": args.path,
         "labels": args.label,
         "depends_on": args.after,
+        "not_before": args.not_before,
+        "due": args.due,
     }
     task = Client.of(args).post("/api/tasks", body, args.key)
     print(json.dumps(task, indent=2) if args.json else f"{task['id']}  {task['phase']}")
@@ -116,6 +122,10 @@ def _show(args: argparse.Namespace) -> int:
     if waiting := task["waiting_for"]:
         until = f", by {waiting['deadline']}, else: {waiting['default']}" if waiting["deadline"] else ""
         print(f"  next      {waiting['owner']}: {waiting['what']}{until}")
+    if frozen := task["frozen"]:
+        print(f"  frozen    until {frozen['until']} by {frozen['rule']}: {frozen['reason']}")
+    if task["due"]:
+        print(f"  due       {task['due']}{', overdue' if task['overdue'] else ''}")
     if attempt := task["attempt"]:
         print(
             f"  attempt   {attempt['number']} ({attempt['step']}) by {attempt['executor']}: {attempt['state']}"

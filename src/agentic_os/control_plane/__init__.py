@@ -233,7 +233,8 @@ class IssueDeleted:
 class RunSeen:
     """A run of an agent is alive, or has ended.
 
-    It authorises nothing: only a callback is evidence of work.
+    It authorises nothing: only a callback is evidence of work. Alive, it renews the lease of the attempt that it is
+    for, at most once in a third of the lease; ended, it leaves that attempt a minute.
     """
 
     delivery: str

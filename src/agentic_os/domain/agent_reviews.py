@@ -44,8 +44,10 @@ def offer(command: c.OfferAttempt, task: Task) -> list[e.Event]:
             "wrong_phase",
             f"No reviewer is asked for as attempt {command.attempt} while the task is {task.phase}.",
         )
-    if task.holds:
-        raise Rejected("wrong_phase", "The task is on hold.", next_step="/unhold")
+    if task.kept_back:
+        raise Rejected(
+            "wrong_phase", "The task is on hold or frozen: nobody is asked now.", next_step="/status"
+        )
     if not may_review(task, submission, command.executor):
         raise Rejected("self_review", f"{command.executor} may not review this.")
     if command.verdict.decision == "deny":

@@ -26,6 +26,9 @@ PASSING: Final = frozenset({"transient", "provider"})
 """Failures that are expected to repeat in the same words until they pass."""
 
 REPLAN_CAP: Final = 3
+LAST_WORDS: Final = timedelta(seconds=60)
+"""How long an attempt whose run has ended is still heard: a callback may be on its way."""
+
 PROGRESS_INTERVAL: Final = timedelta(seconds=10)
 _CLOSED_CODES: Final[dict[str, Code]] = {
     "expired": "lease_lost",
@@ -53,6 +56,8 @@ def offer(command: c.OfferAttempt, task: Task) -> list[e.Event]:
         return stopped
     if task.holds:
         raise Rejected("wrong_phase", "The task is on hold.", next_step="/unhold")
+    if task.kept_back:
+        raise Rejected("wrong_phase", "The task is frozen, or its start is still to come.")
     _require_eligible(command.executor, task)
     return opened(command, task)
 
@@ -164,7 +169,7 @@ def acknowledge(command: c.Acknowledge, task: Task) -> list[e.Event]:
             attempt=attempt.number,
             seq=command.seq,
             callback_id=command.callback_id,
-            lease_expires_at=lease(attempt, command.at),
+            lease_expires_at=command.at + timedelta(seconds=attempt.lease_seconds),
             generation=attempt.generation + 1,
             brief_digest=command.brief_digest,
             skillset_digest=command.skillset_digest,
@@ -377,7 +382,9 @@ def booked(command: c.FromExecutor, task: Task) -> list[e.Event]:
 
 
 def lease(attempt: Attempt, at: datetime) -> datetime:
-    """Say until when the attempt may be silent, having been heard now."""
+    """Say until when the attempt may be silent, having been heard now; what is heard after its run is the last."""
+    if attempt.run_ended is not None:
+        return at + LAST_WORDS
     return at + timedelta(seconds=attempt.lease_seconds)
 
 

@@ -49,6 +49,7 @@ class CreateTask:
     due: datetime | None = None
     origin: str = "api"
     output_schema: JsonObject | None = None
+    not_before: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -349,6 +350,50 @@ class FireDeadline:
     jitter: float = 0.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FreezeTask:
+    """A freeze of the policy in force holds for the task."""
+
+    until: datetime
+    rule: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThawTask:
+    """No freeze of the policy in force holds for the task any more."""
+
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TripBreaker:
+    """Stop a task that had more attempts in a span than policy allows."""
+
+    attempts: int
+    within_seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtendLease:
+    """Nobody served from `since` to `at`, and the attempt's lease, or its time for the ack, lapsed meanwhile."""
+
+    attempt: int
+    since: datetime
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeeRun:
+    """The control plane saw the run of an attempt at `seen_at`; we hear of it at `at`."""
+
+    attempt: int
+    alive: bool
+    seen_at: datetime
+    at: datetime
+
+
 ExecutorCommand: TypeAlias = (
     Acknowledge
     | Decline
@@ -365,6 +410,9 @@ ExecutorCommand: TypeAlias = (
 
 SteeringCommand: TypeAlias = Cancel | Retry | Reassign | Answer | PutOnHold | ReleaseHold
 
+NoticedCommand: TypeAlias = FreezeTask | ThawTask | TripBreaker | ExtendLease | SeeRun
+"""What the system notices by itself."""
+
 Command: TypeAlias = (
     CreateTask
     | AdmitTask
@@ -379,4 +427,5 @@ Command: TypeAlias = (
     | FireDeadline
     | AwaitBudget
     | ChargeRefusal
+    | NoticedCommand
 )

@@ -2,7 +2,17 @@
 
 from typing import assert_never
 
-from agentic_os.domain import agent_reviews, attempts, escalations, intake, quarantine, reviews, spending
+from agentic_os.domain import (
+    agent_reviews,
+    attempts,
+    escalations,
+    intake,
+    leases,
+    overlays,
+    quarantine,
+    reviews,
+    spending,
+)
 from agentic_os.domain import commands as c
 from agentic_os.domain.events import Event
 from agentic_os.domain.evolution import fold
@@ -34,8 +44,10 @@ def _decide(command: c.Command, task: Task | None) -> list[Event]:
             return reviews.vote(command, task)
         case c.Cancel() | c.Retry() | c.Reassign() | c.Answer() | c.PutOnHold() | c.ReleaseHold():
             return _steer(command, task)
-        case c.FireDeadline():
-            return _fire(command, task)
+        case (
+            c.FireDeadline() | c.FreezeTask() | c.ThawTask() | c.TripBreaker() | c.ExtendLease() | c.SeeRun()
+        ):
+            return _notice(command, task)
         case _:
             return _from_executor(command, task)
 
@@ -102,8 +114,30 @@ def _fire(command: c.FireDeadline, task: Task) -> list[Event]:
             return spending.wall_out(command, task)
         case "budget":
             return spending.renew(command, task) if agent_reviews.awaits_attempt(task) else []
+        case "not_before":
+            return overlays.begin(command, task)
+        case "due":
+            return overlays.overdue(command, task)
+        case "freeze":
+            return overlays.freeze_ended(command, task)
         case _:
             return []
+
+
+def _notice(command: c.FireDeadline | c.NoticedCommand, task: Task) -> list[Event]:
+    match command:
+        case c.FireDeadline():
+            return _fire(command, task)
+        case c.FreezeTask():
+            return overlays.freeze(command, task)
+        case c.ThawTask():
+            return overlays.thaw(command, task)
+        case c.TripBreaker():
+            return overlays.trip(command, task)
+        case c.ExtendLease():
+            return leases.extend(command, task)
+        case c.SeeRun():
+            return leases.see_run(command, task)
 
 
 def _from_executor(command: c.ExecutorCommand, task: Task) -> list[Event]:

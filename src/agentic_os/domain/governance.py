@@ -1,6 +1,7 @@
 """Facts about who may act and which policy is in force; each principal and the bundle have a stream of their own."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal, TypeAlias
 
 from agentic_os.domain.documents import JsonObject
@@ -39,4 +40,15 @@ class BundleApplied:
     type: Literal["bundle.applied"] = "bundle.applied"
 
 
-RegistryEvent: TypeAlias = PrincipalRegistered | AccountLinked | BundleApplied
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerTripped:
+    """An executor had as many attempts within a span as policy allows; it gets no other before `until`."""
+
+    executor: str
+    attempts: int
+    within_seconds: int
+    until: datetime
+    type: Literal["breaker.tripped"] = "breaker.tripped"
+
+
+RegistryEvent: TypeAlias = PrincipalRegistered | AccountLinked | BundleApplied | BreakerTripped

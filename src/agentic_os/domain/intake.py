@@ -12,9 +12,11 @@ def create(command: c.CreateTask, task: Task | None) -> list[e.Event]:
     """Open the stream."""
     if task is not None:
         return []
-    declared = (
-        [] if command.output_schema is None else [e.OutputDeclared(output_schema=command.output_schema)]
-    )
+    declared: list[e.Event] = []
+    if command.output_schema is not None:
+        declared.append(e.OutputDeclared(output_schema=command.output_schema))
+    if command.not_before is not None:
+        declared.append(e.StartDeferred(not_before=command.not_before))
     return [
         e.TaskCreated(
             task_id=command.task_id,
@@ -55,16 +57,16 @@ def admit(command: c.AdmitTask, task: Task) -> list[e.Event]:
                 facts_digest=command.facts_digest,
             )
         ]
-    return [
-        e.TaskAllowed(
-            bundle=verdict.bundle,
-            rules=verdict.rules,
-            reasons=verdict.reasons,
-            obligations=verdict.obligations,
-            facts=verdict.facts,
-            facts_digest=command.facts_digest,
-        )
-    ]
+    allowed = e.TaskAllowed(
+        bundle=verdict.bundle,
+        rules=verdict.rules,
+        reasons=verdict.reasons,
+        obligations=verdict.obligations,
+        facts=verdict.facts,
+        facts_digest=command.facts_digest,
+    )
+    escalates = verdict.on_due == "escalate" and task.due is not None
+    return [allowed, e.DueEscalates(rules=verdict.rules)] if escalates else [allowed]
 
 
 def require_input(command: c.RequireInput, task: Task) -> list[e.Event]:

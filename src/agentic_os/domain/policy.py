@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
@@ -11,6 +12,7 @@ from agentic_os.domain.documents import RANKS, RISKS, JsonObject, Mode, Rank
 Hook: TypeAlias = Literal["task.received", "dispatch"]
 OnTimeout: TypeAlias = Literal["block", "escalate", "proceed"]
 Voters: TypeAlias = Literal["people", "anyone"]
+OnDue: TypeAlias = Literal["notify", "escalate"]
 Operator: TypeAlias = Literal["eq", "in", "any_glob", "gte"]
 
 HOOKS: Final[tuple[Hook, ...]] = ("task.received", "dispatch")
@@ -133,11 +135,46 @@ class Rule:
     effect: Literal["require", "deny"] = "require"
     obligations: Obligations = NONE
     reason: str = ""
+    on_due: OnDue = "notify"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FreezeWindow:
+    """A span in which no attempt is opened for tasks of these projects (patterns); what runs goes on."""
+
+    id: str
+    start: datetime
+    until: datetime
+    projects: tuple[str, ...]
+    reason: str = ""
+
+    def covers(self, project: str, at: datetime) -> bool:
+        """Tell whether it holds for the project at the instant: from its start on, and no longer at its end."""
+        return self.start <= at < self.until and any(fnmatchcase(project, p) for p in self.projects)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breaker:
+    """How many attempts may be opened within a span."""
+
+    attempts: int
+    within: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breakers:
+    """The breakers in force: for the attempts of each task, and for those of each executor."""
+
+    task: Breaker | None = None
+    executor: Breaker | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """A decision of policy with all that it rested on."""
+    """A decision of policy with all that it rested on.
+
+    on_due: what is to happen once the task is overdue; no obligation of a gate, so it is a fact of its own.
+    """
 
     hook: Hook
     decision: Literal["allow", "deny"]
@@ -146,6 +183,7 @@ class Verdict:
     bundle: str
     obligations: Obligations
     facts: JsonObject
+    on_due: OnDue = "notify"
 
 
 class DecisionPoint(Protocol):
@@ -165,6 +203,15 @@ class DecisionPoint(Protocol):
         """Reach a verdict. Raises nothing: whatever goes wrong is a denial."""
         ...
 
+    def frozen(self, project: str, at: datetime) -> FreezeWindow | None:
+        """Find the freeze that holds for a project at an instant: of several, the one that ends last."""
+        ...
+
+    @property
+    def breakers(self) -> Breakers:
+        """Say how many attempts are too many."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleSet:
@@ -174,6 +221,14 @@ class RuleSet:
     rules: tuple[Rule, ...]
     defaults: Obligations = Obligations(bare_approve=False)
     budgets: Budgets = field(default_factory=Budgets)
+    on_due: OnDue = "notify"
+    freezes: tuple[FreezeWindow, ...] = ()
+    breakers: Breakers = Breakers()
+
+    def frozen(self, project: str, at: datetime) -> FreezeWindow | None:
+        """Find the freeze that holds, the last to end of several."""
+        holding = [f for f in self.freezes if f.covers(project, at)]
+        return max(holding, key=lambda f: (f.until, f.id), default=None)
 
     def decide(self, hook: Hook, facts: JsonObject) -> Verdict:
         """Reach the verdict of all rules that match."""
@@ -195,6 +250,7 @@ class RuleSet:
             bundle=self.bundle,
             obligations=obligations,
             facts=facts,
+            on_due="escalate" if "escalate" in (self.on_due, *(r.on_due for r in matching)) else "notify",
         )
 
     def _obligations(self, matching: Iterable[Rule], facts: JsonObject) -> Obligations:

@@ -67,7 +67,8 @@ class Held:
 class Attempt:
     """One execution by one executor; `number` is the fence, `generation` counts its tokens, `seq` its callbacks.
 
-    acked_at: of the first acknowledgement. held: the accounts that it falls under.
+    acked_at: of the first acknowledgement. held: the accounts that it falls under. extended: whether it got its one
+    lease more after an outage. run_ended: when its run was seen to end.
     """
 
     number: int
@@ -85,6 +86,8 @@ class Attempt:
     progress_at: datetime | None = None
     acked_at: datetime | None = None
     held: tuple[Held, ...] = ()
+    extended: bool = False
+    run_ended: datetime | None = None
 
     @property
     def is_open(self) -> bool:
@@ -94,13 +97,14 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClosedAttempt:
-    """What is remembered of an attempt that is over."""
+    """What is remembered of an attempt that is over; `offered_in` is the event that opened it."""
 
     number: int
     executor: str
     step: Step
     state: AttemptState
     accounts: tuple[str, ...] = ()
+    offered_in: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,10 +160,21 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """Why no attempt is opened, and who wants it so."""
+    """Why no attempt is opened, and who wants it so; `placed_in` is the event that says so."""
 
     reason: str
     by: str
+    cause: Literal["operator", "no_progress", "breaker"] = "operator"
+    placed_in: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freeze:
+    """Which rule of policy keeps attempts from being opened, until when, and why."""
+
+    until: datetime
+    rule: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,10 +244,13 @@ class Ruling:
 class Task:
     """A task as its events have made it. `version` counts them.
 
-    asked: how many questions there were. checkpoint_in: the event of the latest checkpoint, 0 for none.
-    session: the latest executor's runtime session. stalled: class and words of the last failure, while nothing has
-    come of the task since. charged: what the task has spent, by account. wall_spent: seconds of closed attempts,
-    counted where they are limited. refused: the latest callbacks that were refused and booked.
+    asked: how many questions there were. checkpoint_in: the event of the latest checkpoint, 0 for none. session:
+    the latest executor's runtime session. stalled: class and words of the last failure, while nothing has come of
+    the task since. charged: what the task has spent, by account. wall_spent: seconds of closed attempts, counted
+    where they are limited. refused: the latest callbacks that were refused and booked. deferred: whether
+    `not_before` is still to come. thawed_at: when its last freeze ended. must_escalate: whether it is overdue and
+    an operator is still to be asked. counted_from: the attempt up to which a breaker counts none, since an operator
+    released a hold after it.
     """
 
     id: str
@@ -288,6 +306,19 @@ class Task:
     awaited: BudgetWait | None = None
     exceeded: tuple[Exceeded, ...] = ()
     wall_spent: int = 0
+    not_before: datetime | None = None
+    deferred: bool = False
+    on_due: Literal["notify", "escalate"] = "notify"
+    overdue: bool = False
+    must_escalate: bool = False
+    frozen: Freeze | None = None
+    thawed_at: datetime | None = None
+    counted_from: int = 0
+
+    @property
+    def kept_back(self) -> bool:
+        """Tell whether something other than policy's verdict or capacity keeps attempts from being opened."""
+        return bool(self.holds) or self.deferred or self.frozen is not None
 
     @property
     def ended(self) -> bool:

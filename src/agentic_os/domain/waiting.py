@@ -5,6 +5,7 @@ from datetime import datetime
 
 from agentic_os.domain.agent_reviews import awaits_attempt
 from agentic_os.domain.escalations import answer_line, may_default
+from agentic_os.domain.overlays import TASK
 from agentic_os.domain.reviews import approval_line, default_outcome, unmet
 from agentic_os.domain.spending import wall_deadline
 from agentic_os.domain.task import BudgetWait, Task
@@ -51,7 +52,22 @@ def deadlines(task: Task) -> tuple[Deadline, ...]:
             )
     if task.questions and not task.ended:
         found += [Deadline(kind="escalation", ref=q.id, at=q.deadline) for q in task.questions if q.deadline]
+    if task.deferred or task.frozen is not None or task.due is not None:
+        found += _over_any_phase(task)
     return tuple(found)
+
+
+def _over_any_phase(task: Task) -> list[Deadline]:
+    found: list[Deadline] = []
+    if task.ended:
+        return found
+    if task.deferred and task.not_before is not None:
+        found.append(Deadline(kind="not_before", ref=TASK, at=task.not_before))
+    if task.frozen is not None:
+        found.append(Deadline(kind="freeze", ref=task.frozen.rule, at=task.frozen.until))
+    if task.due is not None and not task.overdue:
+        found.append(Deadline(kind="due", ref=TASK, at=task.due))
+    return found
 
 
 def waiting_for(task: Task) -> WaitingFor | None:
@@ -59,15 +75,8 @@ def waiting_for(task: Task) -> WaitingFor | None:
     match task.phase:
         case "received":
             return WaitingFor(owner="system", what="policy's verdict")
-        case "ready" if task.holds:
-            return WaitingFor(
-                owner="operator",
-                what=f"the release of a hold ({'; '.join(h.reason or h.by for h in task.holds)}): /unhold",
-            )
-        case "ready" if task.awaited is not None:
-            return _for_budget(task.awaited)
         case "ready":
-            return WaitingFor(owner="system", what=task.waits or f"dispatch of a {task.next_step} attempt")
+            return _for_start(task)
         case "dispatched" | "planning" | "executing":
             return _for_executor(task)
         case "plan_review" | "result_review":
@@ -91,6 +100,28 @@ def _for_budget(awaited: BudgetWait) -> WaitingFor:
         deadline=awaited.until,
         default="try again" if awaited.until else None,
     )
+
+
+def _for_start(task: Task) -> WaitingFor:
+    """Say what keeps the next attempt from being opened: the most lasting first."""
+    if task.holds:
+        reasons = "; ".join(h.reason or h.by for h in task.holds)
+        return WaitingFor(owner="operator", what=f"the release of a hold ({reasons}): /unhold")
+    if task.deferred:
+        return WaitingFor(
+            owner="system", what="its start", deadline=task.not_before, default="it is dispatched"
+        )
+    if task.frozen is not None:
+        because = f": {task.frozen.reason}" if task.frozen.reason else ""
+        return WaitingFor(
+            owner="system",
+            what=f"the end of the freeze {task.frozen.rule}{because}",
+            deadline=task.frozen.until,
+            default="it is dispatched",
+        )
+    if task.awaited is not None:
+        return _for_budget(task.awaited)
+    return WaitingFor(owner="system", what=task.waits or f"dispatch of a {task.next_step} attempt")
 
 
 def _for_executor(task: Task) -> WaitingFor | None:

@@ -66,6 +66,7 @@ class TaskIn(Strict):
     budget: BudgetIn = BudgetIn()
     priority: Priority = "medium"
     due: datetime | None = None
+    not_before: datetime | None = None
     output_schema: dict[str, Any] | None = None
 
     @field_validator("output_schema")
@@ -82,7 +83,7 @@ class TaskIn(Strict):
             raise ValueError("two criteria have the same id")
         return value
 
-    @field_validator("due")
+    @field_validator("due", "not_before")
     @classmethod
     def _aware(cls, value: datetime | None) -> datetime | None:
         if value is not None and value.tzinfo is None:

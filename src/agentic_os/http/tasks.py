@@ -65,6 +65,7 @@ async def create(request: Request, caller: Operator) -> Response:
         due=wanted.due,
         origin="api",
         output_schema=wanted.output_schema,
+        not_before=wanted.not_before,
     )
     key = request.headers.get("idempotency-key")
     receipt = None

@@ -17,7 +17,7 @@ from agentic_os.application.ports import (
 )
 from agentic_os.clock import now
 from agentic_os.domain.documents import JsonObject, Participant
-from agentic_os.domain.governance import AccountLinked, BundleApplied, PrincipalRegistered
+from agentic_os.domain.governance import AccountLinked, BreakerTripped, BundleApplied, PrincipalRegistered
 from agentic_os.postgres.appender import append_together
 from agentic_os.postgres.codec import decode_payload
 from agentic_os.postgres.parts import parts_of
@@ -188,9 +188,31 @@ class PostgresRegistry:
                 expected=last[0] if last else 0,
                 events=[BundleApplied(bundle=bundle, document=document)],
             )
+            cursor = await connection.execute("select d.task_id from es.deadline d where d.kind = 'freeze'")
             batch = Batch(
-                envelope=Envelope(actor=actor, at=now(), reason="started with it"), registry=[change]
+                envelope=Envelope(actor=actor, at=now(), reason="started with it"),
+                registry=[change],
+                stale=[row[0] for row in await cursor.fetchall()],  # this policy may lift or move the freeze
             )
+            outcome = await append_together(connection, parts_of(batch)[2])
+            if outcome.name != "appended":
+                raise VersionConflict
+        return True
+
+    async def record_trip(self, trip: BreakerTripped) -> bool:
+        """Record that an executor's breaker tripped, in its stream, unless exactly that stands there last."""
+        stream = f"principal:{trip.executor}"
+        async with self._pool.connection() as connection, connection.transaction():
+            await connection.execute(_LOCK, (stream,))
+            cursor = await connection.execute(
+                "select e.version, e.payload from es.event e where e.stream_id = %s order by e.version desc limit 1",
+                (stream,),
+            )
+            last = await cursor.fetchone()
+            if last is None or decode_payload(last[1]) == trip:
+                return False
+            change = RegistryChange(stream=stream, expected=last[0], events=[trip])
+            batch = Batch(envelope=Envelope(actor="system", at=now()), registry=[change])
             outcome = await append_together(connection, parts_of(batch)[2])
             if outcome.name != "appended":
                 raise VersionConflict

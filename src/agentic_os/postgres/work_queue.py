@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from agentic_os.application.ports import DueDeadline, Outlook, StaleMark
+from agentic_os.clock import now
+from agentic_os.domain.policy import Breaker
 from agentic_os.domain.waiting import Deadline
 from agentic_os.postgres.pool import Pool
 
@@ -47,6 +49,31 @@ select (select min(at) from es.deadline),
     (select min(greatest(claimed_until, not_before, since)) from es.stale),
     exists (select from es.inbox where done_at is null)
 """
+# By the clock of this machine, as deadlines are; it never goes back, since another server may be ahead.
+_LOOK: Final = f"""
+with beat as (
+    insert into es.served as s (at) values (%s)
+    on conflict (only_row) do update set at = greatest(s.at, excluded.at)
+)
+{_OUTLOOK}
+"""  # noqa: S608 - constants
+_REST: Final = """
+update es.stale set claimed_by = null, claimed_until = null, failures = 0, problem = null,
+    not_before = case when generation = %s then %s::timestamptz end
+where task_id = %s
+"""
+_LAPSED: Final = """
+select d.task_id, d.kind, d.ref, d.at from es.deadline d
+where d.at between %s and %s and d.kind in ('ack', 'lease') order by d.at, d.task_id
+"""
+_TURNS: Final = """
+select o.at from es.offer o where o.executor = %s and (o.task_id, o.attempt) <> (%s, %s)
+order by o.at desc offset %s limit 1
+"""
+_TURN: Final = """
+insert into es.offer as o (task_id, attempt, executor, at) values (%s, %s, %s, %s)
+on conflict (task_id, attempt) do update set executor = excluded.executor, at = excluded.at
+"""
 
 
 class PostgresWorkQueue:
@@ -70,6 +97,11 @@ class PostgresWorkQueue:
         """Put the mark off; one that was renewed meanwhile is due at once."""
         async with self._pool.connection() as connection:
             await connection.execute(_POSTPONE, (problem[:1000], mark.generation, until, mark.task_id))
+
+    async def rest(self, mark: StaleMark, until: datetime) -> None:
+        """Put the mark off; one that was renewed meanwhile is due at once."""
+        async with self._pool.connection() as connection:
+            await connection.execute(_REST, (mark.generation, until, mark.task_id))
 
     async def mark(self, task_ids: Sequence[str]) -> None:
         """Mark tasks stale."""
@@ -110,8 +142,7 @@ class PostgresWorkQueue:
                 "order by d.at, d.task_id limit %s",
                 (at, limit),
             )
-            rows = await cursor.fetchall()
-        return [DueDeadline(task_id=t, deadline=Deadline(kind=k, ref=r, at=a)) for t, k, r, a in rows]
+            return _due(await cursor.fetchall())
 
     async def outlook(self) -> Outlook:
         """Ask, in one query, when there will be work next."""
@@ -119,3 +150,52 @@ class PostgresWorkQueue:
             row = await (await connection.execute(_OUTLOOK)).fetchone()
         assert row is not None
         return Outlook(deadline=row[0], mark=row[1], inbox=row[2])
+
+    async def look(self) -> Outlook:
+        """Ask the same, and note in the same query that somebody serves now."""
+        async with self._pool.connection() as connection:
+            row = await (await connection.execute(_LOOK, (now(),))).fetchone()
+        assert row is not None
+        return Outlook(deadline=row[0], mark=row[1], inbox=row[2])
+
+    async def served_at(self) -> datetime | None:
+        """Say when somebody last noted that it serves."""
+        async with self._pool.connection() as connection:
+            row = await (await connection.execute("select s.at from es.served s")).fetchone()
+        return row[0] if row else None
+
+    async def lapsed(self, since: datetime, at: datetime) -> Sequence[DueDeadline]:
+        """List the leases and acknowledgements that fell due in this span and still stand."""
+        async with self._pool.connection() as connection:
+            return _due(await (await connection.execute(_LAPSED, (since, at))).fetchall())
+
+    async def take_turn(
+        self, executor: str, task_id: str, attempt: int, at: datetime, breaker: Breaker
+    ) -> datetime | None:
+        """Count an attempt, unless as many as the breaker allows were counted within its span."""
+        async with self._pool.connection() as connection, connection.transaction():
+            # What is counted under the lock still holds when the turn is taken.
+            await connection.execute(
+                "select pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"offer:{executor}",)
+            )
+            cursor = await connection.execute(_TURNS, (executor, task_id, attempt, breaker.attempts - 1))
+            row = await cursor.fetchone()
+            if row is not None and row[0] + breaker.within > at:
+                until: datetime = row[0] + breaker.within
+                return until
+            await connection.execute(_TURN, (task_id, attempt, executor, at))
+            await connection.execute(
+                "delete from es.offer where executor = %s and at < %s", (executor, at - breaker.within)
+            )
+        return None
+
+    async def give_turn_back(self, task_id: str, attempt: int) -> None:
+        """Count the attempt no longer."""
+        async with self._pool.connection() as connection:
+            await connection.execute(
+                "delete from es.offer where task_id = %s and attempt = %s", (task_id, attempt)
+            )
+
+
+def _due(rows: Sequence[tuple[Any, ...]]) -> list[DueDeadline]:
+    return [DueDeadline(task_id=t, deadline=Deadline(kind=k, ref=r, at=a)) for t, k, r, a in rows]

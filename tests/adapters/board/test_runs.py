@@ -17,14 +17,18 @@ from typing import Any
 import psycopg
 import pytest
 
+from agentic_os.control_plane import RunSeen
+from agentic_os_board.client import BoardClient
 from agentic_os_board.clock import now
 from agentic_os_board.server.agents import HookWake
 from agentic_os_board.server.hook import HookRefused, resolve_permitted
 from agentic_os_board.signatures import verify
-from agentic_os_board.testing import BoardProcess
+from agentic_os_board.testing import BACKEND_TOKEN, WEBHOOK_SECRET, BoardProcess
 
 DRAFT = {"title": "Count the beans", "body": "The brief.", "project": "", "state": "ready", "labels": []}
 SETTLED = {"ended", "killed", "lost"}
+_ENOUGH = 3
+"""The start of a run, and twice since."""
 GIT = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org"]
 
 
@@ -234,6 +238,28 @@ async def test_a_time_limit_ends_a_run(board: BoardProcess, tmp_path: Path) -> N
     run = await run_of(board, "slow-1", SETTLED)
     assert (run["state"], run["exit_code"]) == ("killed", -signal.SIGTERM)
     assert "time limit of 1 seconds" in run["detail"]
+
+
+async def test_a_run_is_reported_alive_until_it_ends(
+    new_board: Callable[..., BoardProcess], tmp_path: Path, pipe: Path
+) -> None:
+    """While a run lives the backend must hear so again and again, and at last, once, that it has ended."""
+    board = new_board(alive_seconds=0.05)
+    agent = await board.add_agent("living", shell(f"cat {pipe}"), tmp_path)
+    plane = BoardClient(board.url, BACKEND_TOKEN, [WEBHOOK_SECRET])
+    await assign(board, agent, "alive-1", attempt=3)
+    seen: list[RunSeen] = []
+    cursor, told = "", 0
+    async with asyncio.timeout(30):
+        while not seen or seen[-1].state != "ended":
+            observations, cursor = await plane.observations(cursor)
+            seen += [one for one in observations if isinstance(one, RunSeen)]
+            if len(seen) >= _ENOUGH and not told:
+                told = await asyncio.to_thread(pipe.write_text, "enough")
+    await plane.aclose()
+    assert {("alive-1", 3)} == {(run.task_id, run.attempt) for run in seen}
+    assert ["alive"] * (len(seen) - 1) + ["ended"] == [run.state for run in seen]
+    assert [run.at for run in seen] == sorted(run.at for run in seen)
 
 
 async def test_a_crash_of_the_board_loses_the_run_and_never_repeats_it(

@@ -60,6 +60,15 @@ from agentic_os.domain.events.intake import (
     TaskHeld,
     TaskReassigned,
 )
+from agentic_os.domain.events.leases import LeaseExtended, LeaseRenewedByRun, RunEnded
+from agentic_os.domain.events.overlays import (
+    DueEscalates,
+    StartDeferred,
+    StartReached,
+    TaskFrozen,
+    TaskOverdue,
+    TaskThawed,
+)
 from agentic_os.domain.events.questions import EscalationAnswered, EscalationRaised, EscalationTimedOut
 
 __all__ = [
@@ -78,6 +87,7 @@ __all__ = [
     "BudgetReserved",
     "CallbackQuarantined",
     "DispatchDenied",
+    "DueEscalates",
     "EscalationAnswered",
     "EscalationRaised",
     "EscalationTimedOut",
@@ -85,7 +95,9 @@ __all__ = [
     "EvidenceAdded",
     "HoldReleased",
     "InputRequired",
+    "LeaseExtended",
     "LeaseRenewed",
+    "LeaseRenewedByRun",
     "OutputDeclared",
     "PlanApproved",
     "PlanRejected",
@@ -104,6 +116,9 @@ __all__ = [
     "ReviewEscalated",
     "ReviewSubmitted",
     "ReviewTimedOut",
+    "RunEnded",
+    "StartDeferred",
+    "StartReached",
     "TaskAllowed",
     "TaskCancelled",
     "TaskCompleted",
@@ -111,8 +126,11 @@ __all__ = [
     "TaskDeadLettered",
     "TaskDenied",
     "TaskFailed",
+    "TaskFrozen",
     "TaskHeld",
+    "TaskOverdue",
     "TaskReassigned",
+    "TaskThawed",
     "UsageBooked",
     "WallTimeBooked",
     "WallTimeExceeded",
@@ -168,6 +186,15 @@ Event: TypeAlias = (
     | RefusalCharged
     | WallTimeBooked
     | WallTimeExceeded
+    | StartDeferred
+    | StartReached
+    | DueEscalates
+    | TaskOverdue
+    | TaskFrozen
+    | TaskThawed
+    | LeaseExtended
+    | LeaseRenewedByRun
+    | RunEnded
 )
 
 BY_SYSTEM: Final[frozenset[type]] = frozenset(
@@ -193,6 +220,14 @@ BY_SYSTEM: Final[frozenset[type]] = frozenset(
         BudgetExceeded,
         WallTimeBooked,
         WallTimeExceeded,
+        StartReached,
+        DueEscalates,
+        TaskOverdue,
+        TaskFrozen,
+        TaskThawed,
+        LeaseExtended,
+        LeaseRenewedByRun,
+        RunEnded,
     }
 )
 """Facts that the backend decides, whoever's act led to them: their actor is the system, their cause that act."""
@@ -206,6 +241,8 @@ QUIET: Final[frozenset[type]] = frozenset(
         EvidenceAdded,
         BudgetAwaited,
         RefusalCharged,
+        LeaseRenewedByRun,
+        RunEnded,
     }
 )
 """Facts that change nothing that an issue shows or that the system must act on: they mark no task stale."""

@@ -8,6 +8,7 @@ from agentic_os.domain.evolution.budgets import budgeted
 from agentic_os.domain.evolution.copying import changed
 from agentic_os.domain.evolution.gates import at_gate
 from agentic_os.domain.evolution.intake import created, moved, overlaid, ruled
+from agentic_os.domain.evolution.overlays import timed
 from agentic_os.domain.evolution.questions import asked
 from agentic_os.domain.task import Task
 
@@ -84,5 +85,17 @@ def _apply(task: Task, event: e.Event) -> Task:
             | e.WallTimeExceeded()
         ):
             return budgeted(task, event)
+        case (
+            e.StartDeferred()
+            | e.StartReached()
+            | e.DueEscalates()
+            | e.TaskOverdue()
+            | e.TaskFrozen()
+            | e.TaskThawed()
+            | e.LeaseExtended()
+            | e.LeaseRenewedByRun()
+            | e.RunEnded()
+        ):
+            return timed(task, event)
         case _:
             return moved(task, event)

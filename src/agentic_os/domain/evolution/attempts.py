@@ -62,7 +62,12 @@ def _offered(task: Task, event: e.AttemptOffered) -> Task:
         a = task.attempt
         accounts = tuple(h.account for h in a.held)
         done = ClosedAttempt(
-            number=a.number, executor=a.executor, step=a.step, state=a.state, accounts=accounts
+            number=a.number,
+            executor=a.executor,
+            step=a.step,
+            state=a.state,
+            accounts=accounts,
+            offered_in=a.offered_in,
         )
         past = (*past, done)
     attempt = Attempt(
@@ -92,6 +97,7 @@ def _acked(task: Task, event: e.AttemptAcked) -> Task:
         generation=event.generation,
         acked_at=task.attempt.acked_at
         or event.lease_expires_at - timedelta(seconds=task.attempt.lease_seconds),
+        run_ended=None,
     )
     phase: Phase = "planning" if attempt.step == "plan" else "executing"
     return changed(task, attempt=attempt, phase=phase, session=event.runtime.session)

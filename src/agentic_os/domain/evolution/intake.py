@@ -97,7 +97,7 @@ def moved(
                 task, assignee=assignee, phase=phase, excluded=(), retry_at=None, waits="", questions=()
             )
         case e.InputRequired(reason=reason):
-            return changed(task, phase="input_required", waits=reason, retry_at=None)
+            return changed(task, phase="input_required", waits=reason, retry_at=None, must_escalate=False)
         case e.TaskDeadLettered(reason=reason):
             return changed(task, phase="dead_letter", waits=reason, retry_at=None)
         case e.TaskFailed(reason=reason):
@@ -123,10 +123,12 @@ def overlaid(
     match event:
         case e.OutputDeclared(output_schema=schema):
             return changed(task, output_schema=schema)
-        case e.TaskHeld(reason=reason, by=by):
-            return changed(task, holds=(*task.holds, Hold(reason=reason, by=by)))
+        case e.TaskHeld(reason=reason, by=by, cause=cause):
+            hold = Hold(reason=reason, by=by, cause=cause, placed_in=task.version + 1)
+            return changed(task, holds=(*task.holds, hold))
         case e.HoldReleased():
-            return changed(task, holds=(), stalled=None)
+            tried = task.attempt.number if task.attempt else 0
+            return changed(task, holds=(), stalled=None, counted_from=tried)
         case e.CallbackQuarantined():
             kept = Quarantined(
                 id=event.quarantine_id, attempt=event.attempt, kind=event.kind, kept_in=task.version + 1
