@@ -26,6 +26,8 @@ from tests.domain.kit import (
     ack,
     admit,
     at,
+    attest,
+    attested,
     cast,
     create,
     decline,
@@ -45,7 +47,7 @@ from tests.domain.kit import (
 from agentic_os.domain import commands as c
 from agentic_os.domain import events as e
 from agentic_os.domain.decide import decide
-from agentic_os.domain.documents import Budget, Evidence, ReviewItem, Usage
+from agentic_os.domain.documents import Budget, Criterion, Evidence, ReviewItem, Usage
 from agentic_os.domain.policy import Obligations
 from agentic_os.domain.rejection import Rejected
 from agentic_os.domain.task import Task
@@ -66,6 +68,8 @@ VOTED = {"voter": "rita", "vote": "approve", "words": "/approve"}
 CANCEL = c.Cancel(by="rita", reason="No longer needed.")
 REASSIGN = c.Reassign(assignee="bob", reason="/reassign bob")
 RETRY = c.Retry(by="rita", reason="again")
+FENCE_OFF = c.FenceOff(executor="ada", reason="ada was revoked.")
+TESTS = Criterion(id="tests", text="They pass.", rank="independent")
 RECORD = c.Record(**sender(), kind="checkpoint", body={"state": {}})
 SUPERSEDED = e.AttemptSuperseded(attempt=1, reason="the task was reassigned")
 OFFERED = {
@@ -278,6 +282,54 @@ CASES = (
         RECORD,
         (e.ReportRecorded(kind="checkpoint", body={"state": {}}, **REPORTED),),
         "executing",
+    ),
+    Case(
+        "use a tool that is not allowed",
+        (create(tools=("py*",)), admit(), offer(), ack()),
+        c.Record(**sender(), kind="tool_event", body={"events": [{"tool": "curl", "outcome": "ok"}]}),
+        (
+            e.ReportRecorded(
+                kind="tool_event", body={"events": [{"tool": "curl", "outcome": "ok"}]}, **REPORTED
+            ),
+            e.TaskHeld(
+                reason="Attempt 1 used what the task's tools do not allow: curl.", by="system", cause="tool"
+            ),
+        ),
+        "executing",
+    ),
+    Case(
+        "attest",
+        (create(acceptance=(TESTS,)), admit(result_review=True), offer(), ack()),
+        attest(),
+        (attested(),),
+        "executing",
+    ),
+    Case(
+        "attest what was missing",
+        (create(acceptance=(TESTS,)), admit(), offer(), ack(), submit_result()),
+        attest(subject_digest=digest("c")),
+        (attested(subject_digest=digest("c")), e.TaskCompleted(accepted_by=(), **RESULT)),
+        "completed",
+    ),
+    Case(
+        "fence off",
+        EXECUTING,
+        FENCE_OFF,
+        (
+            e.AttemptSuperseded(attempt=1, reason="ada was revoked."),
+            e.RetryReleased(reason="ada was revoked.", fresh=False),
+        ),
+        "ready",
+    ),
+    Case(
+        "fence off the only one",
+        (create(assignee="ada"), admit(), offer()),
+        FENCE_OFF,
+        (
+            e.AttemptSuperseded(attempt=1, reason="ada was revoked."),
+            e.InputRequired(reason="ada was revoked. The task was for it alone: /reassign."),
+        ),
+        "input_required",
     ),
     Case("submit a plan", PHASES["planning"], submit_plan(), (PLAN_SUBMITTED,), "plan_review"),
     Case("submit a result", EXECUTING, submit_result(), (RESULT_SUBMITTED,), "result_review"),
@@ -595,6 +647,8 @@ ACTS_IN: dict[str, tuple[Callable[[Task], c.Command], frozenset[str]]] = {
     "answer": (lambda _: c.Answer(by="rita", question_id="q1", text="This."), frozenset()),
     "hold": (lambda _: c.PutOnHold(by="rita", reason=""), LIVE),
     "release": (lambda _: c.ReleaseHold(by="rita", reason=""), frozenset()),
+    "attest": (lambda _: attest(), frozenset()),
+    "fence off": (lambda _: FENCE_OFF, frozenset({"dispatched", "planning", "executing"})),
     "adopt": (
         lambda _: c.Adopt(quarantine_id="q", by="rita", reason="", late=submit_result()),
         frozenset(),

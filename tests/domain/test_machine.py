@@ -29,7 +29,7 @@ from agentic_os.application.ports import Envelope
 from agentic_os.domain import commands as c
 from agentic_os.domain import events as e
 from agentic_os.domain.decide import decide
-from agentic_os.domain.documents import Budget, Criterion, Evidence, Option, Participant, Usage
+from agentic_os.domain.documents import Attested, Budget, Criterion, Evidence, Option, Participant, Usage
 from agentic_os.domain.evolution import fold
 from agentic_os.domain.policy import Reviewers
 from agentic_os.domain.rejection import Rejected
@@ -56,8 +56,10 @@ FITTING = {
     "dispatched": ("ack",) * 6 + ("decline", "reassign"),
     "planning": ("plan",) * 5 + ("heartbeat", "fail"),
     "plan_review": ("vote",) * 9 + ("reassign",),
-    "executing": ("result",) * 4 + ("heartbeat", "progress", "evidence", "record", "fail", "ack", "ask"),
-    "result_review": ("vote",) * 9 + ("reassign",),
+    "executing": ("result",) * 4
+    + ("heartbeat", "progress", "evidence", "record", "fail", "ack", "ask")
+    + ("attest", "fence off"),
+    "result_review": ("vote",) * 9 + ("reassign", "attest", "attest"),
     "retry_wait": ("retry", "adopt"),
     "dead_letter": ("retry",),
     "input_required": ("answer", "answer", "retry"),
@@ -95,7 +97,14 @@ class AnyOrder(RuleBasedStateMachine):
             bare_approve=flags[3],
             evidence={"tests": "observed"},
         )
-        self._put(create(acceptance=criteria, risk=risk, budget=Budget(attempts=8 if flags[1] else None)))
+        self._put(
+            create(
+                acceptance=criteria,
+                risk=risk,
+                tools=("py*",) if flags[3] else (),
+                budget=Budget(attempts=8 if flags[1] else None),
+            )
+        )
 
     def teardown(self) -> None:
         """Read the stored events again: they give the same task, byte for byte, with the same deadlines."""
@@ -212,7 +221,21 @@ class AnyOrder(RuleBasedStateMachine):
         return c.AddEvidence(**self._sender(draw, stale=stale), evidence=SHOWN)
 
     def _record(self, draw: Draw, *, stale: bool) -> c.Command:
-        return c.Record(**self._sender(draw, stale=stale), kind="review", body={"verdict": "approve"})
+        used = {"tool": draw(st.sampled_from(["pytest", "curl"])), "outcome": "ok"}
+        return c.Record(**self._sender(draw, stale=stale), kind="tool_event", body={"events": [used]})
+
+    def _attest(self, draw: Draw, *, stale: bool) -> c.Command:
+        status = draw(st.sampled_from(["pass", "pass", "fail", "inconclusive"]))
+        evidence = replace(SHOWN, rank="independent", claimed="independent", status=status)
+        subject = self.task.result.digest if self.task.result and not stale else None
+        source = draw(st.sampled_from(["ci", "lab"]))
+        return c.Attest(
+            attested=Attested(source=source, evidence=evidence, subject_digest=subject),
+            at=at(self.seconds),
+        )
+
+    def _fence_off(self, draw: Draw, *, stale: bool) -> c.Command:  # noqa: ARG002 - all are called alike
+        return c.FenceOff(executor=draw(st.sampled_from(EXECUTORS)), reason="It was revoked.")
 
     def _plan(self, draw: Draw, *, stale: bool) -> c.Command:
         content = draw(st.sampled_from("abc"))

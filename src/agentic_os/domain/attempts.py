@@ -7,6 +7,7 @@ from agentic_os.domain import commands as c
 from agentic_os.domain import events as e
 from agentic_os.domain.documents import FailureClass, Usage
 from agentic_os.domain.rejection import Code, Rejected
+from agentic_os.domain.scope import held_for_tools
 from agentic_os.domain.task import Attempt, Task
 
 RETRY_BUDGET: Final[dict[str, int]] = {
@@ -248,7 +249,10 @@ def report(command: c.Heartbeat | c.ReportProgress | c.AddEvidence | c.Record, t
         case c.AddEvidence(evidence=evidence):
             return [e.EvidenceAdded(**sent, evidence=evidence)]
         case c.Record(kind=kind, body=body):
-            return [e.ReportRecorded(**sent, kind=kind, body=body)]
+            recorded = e.ReportRecorded(**sent, kind=kind, body=body)
+            if kind == "tool_event":
+                return [recorded, *held_for_tools(body, attempt.number, task)]
+            return [recorded]
         case _:
             assert_never(command)
 

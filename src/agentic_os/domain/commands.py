@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 
 from agentic_os.domain.documents import (
     Artifact,
+    Attested,
     Budget,
     Criterion,
     DeclineReason,
@@ -290,6 +291,22 @@ class Reassign:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Attest:
+    """Take in what an independent source says of a criterion."""
+
+    attested: Attested
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FenceOff:
+    """Take the open attempt from an executor that may no longer work, whatever it is doing."""
+
+    executor: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FireDeadline:
     """A deadline of this task has come. Firing one that no longer stands does nothing."""
 
@@ -312,7 +329,7 @@ ExecutorCommand: TypeAlias = (
     | ReportFailure
 )
 
-SteeringCommand: TypeAlias = Cancel | Retry | Reassign | Answer | PutOnHold | ReleaseHold
+SteeringCommand: TypeAlias = Cancel | Retry | Reassign | Answer | PutOnHold | ReleaseHold | FenceOff
 
 Command: TypeAlias = (
     CreateTask
@@ -324,5 +341,6 @@ Command: TypeAlias = (
     | Adopt
     | CastVote
     | SteeringCommand
+    | Attest
     | FireDeadline
 )

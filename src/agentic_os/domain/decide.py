@@ -2,7 +2,7 @@
 
 from typing import assert_never
 
-from agentic_os.domain import attempts, escalations, intake, quarantine, reviews
+from agentic_os.domain import attempts, attestation, caps, escalations, intake, quarantine, reviews
 from agentic_os.domain import commands as c
 from agentic_os.domain.events import Event
 from agentic_os.domain.rejection import Rejected
@@ -26,9 +26,17 @@ def decide(command: c.Command, task: Task | None) -> list[Event]:
             return quarantine.keep(command, task)
         case c.Adopt():
             return quarantine.adopt(command, task)
-        case c.CastVote():
-            return reviews.vote(command, task)
-        case c.Cancel() | c.Retry() | c.Reassign() | c.Answer() | c.PutOnHold() | c.ReleaseHold():
+        case c.CastVote() | c.Attest():
+            return _judge(command, task)
+        case (
+            c.FenceOff()
+            | c.Cancel()
+            | c.Retry()
+            | c.Reassign()
+            | c.Answer()
+            | c.PutOnHold()
+            | c.ReleaseHold()
+        ):
             return _steer(command, task)
         case c.FireDeadline():
             return _fire(command, task)
@@ -36,11 +44,20 @@ def decide(command: c.Command, task: Task | None) -> list[Event]:
             return _from_executor(command, task)
 
 
+def _judge(command: c.CastVote | c.Attest, task: Task) -> list[Event]:
+    if isinstance(command, c.Attest):
+        return attestation.attest(command, task)
+    return reviews.vote(command, task)
+
+
 def _steer(command: c.SteeringCommand, task: Task) -> list[Event]:
     match command:
+        case c.FenceOff():
+            return intake.fence_off(command, task)
         case c.Cancel():
             return intake.cancel(command, task)
         case c.Retry():
+            caps.refuse_passed(command, task)
             return intake.retry(command, task)
         case c.Reassign():
             return intake.reassign(command, task)

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Final, Literal, TypeAlias
 
 from agentic_os.domain.documents import (
+    Attested,
     Budget,
     Criterion,
     Evidence,
@@ -44,13 +45,16 @@ AttemptState: TypeAlias = Literal[
 ENDS: Final[frozenset[Phase]] = frozenset({"completed", "rejected", "cancelled", "failed"})
 OPEN: Final[frozenset[AttemptState]] = frozenset({"offered", "acked", "running"})
 
-FOLD_VERSION: Final = 2
+FOLD_VERSION: Final = 3
 """Raised whenever the shape or the meaning of the folded state changes, so that stored rows are folded again."""
 
 
 @dataclass(frozen=True, kw_only=True)  # without slots, see changed
 class Attempt:
-    """One execution by one executor; `number` is the fence, `generation` counts its tokens, `seq` its callbacks."""
+    """One execution by one executor; `number` is the fence, `generation` counts its tokens, `seq` its callbacks.
+
+    capable: whether its workspace has skills, and they were those that it must have.
+    """
 
     number: int
     executor: str
@@ -65,6 +69,7 @@ class Attempt:
     seq: int = 0
     last_callback: str = ""
     progress_at: datetime | None = None
+    capable: bool = False
 
     @property
     def is_open(self) -> bool:
@@ -209,6 +214,7 @@ class Task:
     authorisation: Authorisation | None = None
     items: tuple[ReviewItem, ...] = ()
     evidence: Mapping[str, Evidence] = field(default_factory=dict)
+    attested: tuple[Attested, ...] = ()
     artifacts: Mapping[str, int] = field(default_factory=dict)
     excluded: tuple[str, ...] = ()
     retries: Mapping[str, int] = field(default_factory=dict)

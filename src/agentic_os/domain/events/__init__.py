@@ -15,6 +15,7 @@ from agentic_os.domain.events.attempts import (
     AttemptSuperseded,
     CallbackQuarantined,
     EvidenceAdded,
+    EvidenceAttested,
     LeaseRenewed,
     ProgressReported,
     QuarantineAdopted,
@@ -68,6 +69,7 @@ __all__ = [
     "EscalationTimedOut",
     "Event",
     "EvidenceAdded",
+    "EvidenceAttested",
     "HoldReleased",
     "InputRequired",
     "LeaseRenewed",
@@ -110,6 +112,7 @@ Event: TypeAlias = (
     | LeaseRenewed
     | ProgressReported
     | EvidenceAdded
+    | EvidenceAttested
     | ReportRecorded
     | EscalationRaised
     | EscalationAnswered

@@ -84,7 +84,7 @@ class TaskHeld:
 
     reason: str
     by: str
-    cause: Literal["operator", "no_progress"]
+    cause: Literal["operator", "no_progress", "tool"]
     type: Literal["task.held"] = "task.held"
 
 

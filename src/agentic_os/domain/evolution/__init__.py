@@ -50,6 +50,7 @@ def _apply(task: Task, event: e.Event) -> Task:
             return planned(task, event)
         case (
             e.ResultSubmitted()
+            | e.EvidenceAttested()
             | e.ResultVoted()
             | e.ResultReturned()
             | e.ResultRejected()

@@ -1,10 +1,15 @@
 """What attempts change."""
 
+import hashlib
 from datetime import datetime
+from typing import Final
 
 from agentic_os.domain import events as e
 from agentic_os.domain.evolution.copying import changed
 from agentic_os.domain.task import Attempt, AttemptState, ClosedAttempt, Handoff, Phase, Task
+
+_NO_SKILLS: Final = "sha256:" + hashlib.sha256(b"").hexdigest()
+"""What a workspace without skills acknowledges with."""
 
 
 def attempted(
@@ -46,8 +51,16 @@ def _offered(task: Task, event: e.AttemptOffered) -> Task:
         ack_deadline=event.ack_deadline,
         lease_seconds=event.lease_seconds,
     )
-    evidence = {} if event.step == "execute" else task.evidence
-    return changed(task, phase="dispatched", attempt=attempt, past=past, evidence=evidence, waits="")
+    evidence, attested = ({}, ()) if event.step == "execute" else (task.evidence, task.attested)
+    return changed(
+        task,
+        phase="dispatched",
+        attempt=attempt,
+        past=past,
+        evidence=evidence,
+        attested=attested,
+        waits="",
+    )
 
 
 def _acked(task: Task, event: e.AttemptAcked) -> Task:
@@ -60,6 +73,7 @@ def _acked(task: Task, event: e.AttemptAcked) -> Task:
         last_callback=event.callback_id,
         lease_expires_at=event.lease_expires_at,
         generation=event.generation,
+        capable=event.skillset_digest != _NO_SKILLS,
     )
     phase: Phase = "planning" if attempt.step == "plan" else "executing"
     return changed(task, attempt=attempt, phase=phase, session=event.runtime.session)

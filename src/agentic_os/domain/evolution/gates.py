@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Literal
 
 from agentic_os.domain import events as e
+from agentic_os.domain.documents import Attested
 from agentic_os.domain.evolution.attempts import closed
 from agentic_os.domain.evolution.copying import changed
 from agentic_os.domain.task import Authorisation, Submission, Task
@@ -37,7 +38,12 @@ def planned(
 
 def resulted(
     task: Task,
-    event: e.ResultSubmitted | e.ResultVoted | e.ResultReturned | e.ResultRejected | e.TaskCompleted,
+    event: e.ResultSubmitted
+    | e.EvidenceAttested
+    | e.ResultVoted
+    | e.ResultReturned
+    | e.ResultRejected
+    | e.TaskCompleted,
 ) -> Task:
     """Apply what becomes of a result."""
     match event:
@@ -52,6 +58,8 @@ def resulted(
                 evidence={**task.evidence, **{x.criterion_id: x for x in event.evidence}},
                 artifacts={**task.artifacts, **{a.name: a.version for a in event.artifacts}},
             )
+        case e.EvidenceAttested():
+            return _attested(task, event)
         case e.ResultVoted():
             return changed(task, result=_voted(task.result, event))
         case e.ResultReturned():
@@ -65,6 +73,20 @@ def resulted(
             return changed(
                 task, phase="completed", result=_decided(task.result, "approved"), authorisation=None
             )
+
+
+def _attested(task: Task, event: e.EvidenceAttested) -> Task:
+    """Note what a source says of a criterion, in the place of what it said of it before."""
+    said = Attested(
+        source=event.source,
+        evidence=event.evidence,
+        subject_digest=event.subject_digest,
+        commit=event.commit,
+        url=event.url,
+    )
+    about = event.evidence.criterion_id
+    others = tuple(a for a in task.attested if (a.source, a.evidence.criterion_id) != (event.source, about))
+    return changed(task, attested=(*others, said), stalled=None)
 
 
 def _submission(task: Task, event: e.PlanSubmitted | e.ResultSubmitted) -> Submission:
