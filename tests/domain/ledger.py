@@ -45,6 +45,7 @@ class Ledger:
     ended: bool = False
     adopted: int | None = None
     on_hold: bool = False
+    failing: set[tuple[str, str]] = field(default_factory=set)
 
     def enter(self, event: e.Event) -> None:
         """Enter one event; an assertion fails when the history must not hold it."""
@@ -59,6 +60,12 @@ class Ledger:
             self.on_hold = isinstance(event, e.TaskHeld)
         elif isinstance(event, e.AttemptOffered):
             self._offered(event)
+        elif isinstance(event, e.EvidenceAttested):
+            witness = (event.source, event.evidence.criterion_id)
+            self.failing.discard(witness)
+            self.failing |= {witness} if event.evidence.status == "fail" else set()
+        elif isinstance(event, e.QuarantineAdopted) and event.kind == "result":
+            self.failing = set()  # it was said of other work
         elif isinstance(event, e.PlanSubmitted):
             self.submitted, self.voters = event.digest, set()
         elif isinstance(event, e.PlanVoted | e.ResultVoted):
@@ -77,6 +84,7 @@ class Ledger:
         assert self.numbers == [] or self.numbers[-1] < event.attempt, "an attempt number was used twice"
         assert event.step != "execute" or not self.planned or self.authorised, "executes what nobody approved"
         self.open = event.attempt
+        self.failing = set() if event.step == "execute" else self.failing
         self.numbers.append(event.attempt)
         self.held[event.attempt], self.steps[event.attempt] = event.executor, event.step
 
@@ -101,6 +109,9 @@ class Ledger:
         assert self.steps[self.numbers[-1]] == "execute"
         assert not self.planned or self.authorised == self.submitted is not None, (
             "completed without authorisation"
+        )
+        assert event.accepted_by or not self.failing, (
+            "completed by itself though a source says that it failed"
         )
         assert set(event.accepted_by) in (self.voters, set())
         assert len(event.accepted_by) in {0, *range(self.quorum, len(self.people) + 1)}
