@@ -196,7 +196,7 @@ class _Stack:
                 skills=load_definition(self._skills_file()),
                 public_url=self._choices.public_url or self._url,
                 control_plane=plane,
-                rates=_rates(self._settings),
+                rates=rates_of(self._settings),
             )
             backend = await exits.enter_async_context(open_backend(parts))
             await self._first_steps(backend)
@@ -329,7 +329,7 @@ class _Stack:
         say("ready; Ctrl-C stops it")
 
 
-def _rates(settings: Settings) -> Rates:
+def rates_of(settings: Settings) -> Rates:
     """Read the limits; 0 is none."""
 
     def rate(per_second: float, burst: int) -> Rate | None:

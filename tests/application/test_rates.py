@@ -3,7 +3,9 @@
 import pytest
 
 from agentic_os.application import rates
-from agentic_os.application.rates import Buckets, Rate
+from agentic_os.application.rates import Buckets, Rate, Rates
+from agentic_os.settings import Settings
+from agentic_os.stack import rates_of
 
 
 def test_a_bucket_gives_its_burst_and_then_its_rate():
@@ -52,3 +54,16 @@ def test_the_buckets_are_bounded(monkeypatch: pytest.MonkeyPatch):
     buckets = Buckets(Rate(per_second=1, burst=1))
     assert [0, 0, 0, 0, 1] == [buckets.take(key, 0.0) for key in ("a", "b", "c", "a", "a")]
     assert 2 == len(buckets._levels)
+
+
+def test_the_environment_sets_the_rates(monkeypatch: pytest.MonkeyPatch):
+    """What the settings say goes, a rate of 0 is no limit, and by default both are limited."""
+    assert (Rates().callbacks, Rates().refusals) == (
+        rates_of(Settings()).callbacks,
+        rates_of(Settings()).refusals,
+    )
+    monkeypatch.setenv("AGENTIC_OS_CALLBACKS_PER_SECOND", "0")
+    monkeypatch.setenv("AGENTIC_OS_REFUSALS_PER_MINUTE", "6")
+    monkeypatch.setenv("AGENTIC_OS_REFUSAL_BURST", "7")
+    found = rates_of(Settings())
+    assert (None, Rate(per_second=0.1, burst=7)) == (found.callbacks, found.refusals)
