@@ -131,7 +131,7 @@ def test_a_task_without_limits_takes_any_plan():
 
 
 def test_only_what_went_well_outside_of_the_tools_holds_a_task():
-    """A tool outside that failed, or was denied, did nothing; the same ones again hold it no further."""
+    """A tool outside that failed, or was denied, did nothing; what follows holds it no further."""
     working = given(create(tools=("py*",)), admit(), offer(), ack())
 
     def used(*events: tuple[str, str], seq: int) -> c.Record:
@@ -141,8 +141,16 @@ def test_only_what_went_well_outside_of_the_tools_holds_a_task():
     fine = working.and_then(used(("pytest", "ok"), ("curl", "denied"), ("curl", "error"), seq=2))
     assert () == fine.task.holds
     held = fine.and_then(
-        used(("wget", "ok"), ("curl", "ok"), seq=3), used(("curl", "ok"), ("wget", "ok"), seq=4)
+        used(("wget", "ok"), ("curl", "ok"), seq=3), used(("curl", "ok"), ("nc", "ok"), seq=4)
     )
     assert ["Attempt 1 used what the task's tools do not allow: curl, wget."] == [
         h.reason for h in held.task.holds
     ]
+
+
+def test_a_hold_names_no_more_tools_than_can_be_read():
+    """Of many tools outside the hold names the first, and counts the rest."""
+    body = {"events": [{"tool": f"tool-{n}", "outcome": "ok"} for n in range(9)]}
+    record = c.Record(**sender(), kind="tool_event", body=body)
+    (hold,) = given(create(tools=("py*",)), admit(), offer(), ack(), record).task.holds
+    assert hold.reason.endswith(": tool-0, tool-1, tool-2, tool-3, tool-4 and 4 more.")

@@ -11,6 +11,7 @@ from agentic_os.domain.task import Task
 
 _WILD: Final = frozenset("*?[")
 _TREE: Final = "**"
+_NAMED: Final = 5
 
 
 def require_within(plan: JsonObject, task: Task) -> None:
@@ -32,16 +33,18 @@ def require_within(plan: JsonObject, task: Task) -> None:
 
 
 def held_for_tools(body: JsonObject, attempt: int, task: Task) -> list[e.Event]:
-    """Hold a task in which a tool was used that it does not allow; once for each set of such tools."""
+    """Hold a task in which a tool was used that it does not allow; one such hold of an attempt is enough."""
     if not task.tools:
         return []
     used = {event["tool"] for event in body.get("events", ()) if event["outcome"] == "ok"}
     outside = sorted(tool for tool in used if not within_tools(tool, task.tools))
     if not outside:
         return []
-    reason = f"Attempt {attempt} used what the task's tools do not allow: {', '.join(outside)}."
-    if any(hold.reason == reason for hold in task.holds):
+    what = f"Attempt {attempt} used what the task's tools do not allow"
+    if any(hold.reason.startswith(what) for hold in task.holds):
         return []
+    more = f" and {len(outside) - _NAMED} more" if len(outside) > _NAMED else ""
+    reason = f"{what}: {', '.join(outside[:_NAMED])}{more}."
     return [e.TaskHeld(reason=reason, by="system", cause="tool")]
 
 

@@ -22,8 +22,8 @@ select count(*) from es.principal p where p.kind = 'person' and 'admin' = any(p.
     and p.id <> %s and exists (select from es.credential c where c.principal = p.id and es.in_force(c.hash))
 """
 _PEOPLE: Final = """
-select p.name, p.roles, p.created_at, p.revoked_at, (select max(coalesce(c.expires_at, 'infinity'))
-    from es.credential c where c.principal = p.id and c.revoked_at is null and c.expires_at is not null)
+select p.name, p.roles, p.created_at, p.revoked_at, (select max(c.expires_at)
+    from es.credential c where c.principal = p.id and c.revoked_at is null)
 from es.principal p where p.kind = 'person' order by p.name
 """
 _SOURCES: Final = """
