@@ -13,6 +13,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from agentic_os.application.backend import Backend
+from agentic_os.application.rates import Rates
 from agentic_os.bootstrap import Parts, open_backend
 from agentic_os.control_plane import ControlPlane
 from agentic_os.domain.policy import DecisionPoint
@@ -98,6 +99,8 @@ def open_test_backend(database: Database, tmp_path: Path) -> OpenBackend:
     def opened(
         *, policy: DecisionPoint | None = None, control_plane: ControlPlane | None = None, **more: Any
     ) -> AbstractAsyncContextManager[Backend]:
+        # All of a test comes from one address, and many a test is refused more often than anyone should be.
+        more = {"rates": Rates(refusals=None)} | more
         return open_backend(
             Parts(
                 dsn=database.app,

@@ -11,13 +11,17 @@ from typing import Final
 import structlog
 
 from agentic_os.application.attempt_tokens import AttemptTokens
+from agentic_os.application.attestations import Attestations
 from agentic_os.application.backend import AuditOutcome, Backend
 from agentic_os.application.callbacks import Callbacks
+from agentic_os.application.credentials import Credentials, SourceSecrets
 from agentic_os.application.directives import Directives
 from agentic_os.application.dispatch import Dispatcher, Terms
+from agentic_os.application.holdings import Holdings
 from agentic_os.application.inbox import Adoption, Inbox
 from agentic_os.application.outage import extend_lapsed
 from agentic_os.application.ports import SkillSetView, StoreUnavailable
+from agentic_os.application.rates import Rates
 from agentic_os.application.reconciler import Reconciler
 from agentic_os.application.signals import Signals
 from agentic_os.artifact_directory import ArtifactDirectory
@@ -25,6 +29,7 @@ from agentic_os.control_plane import ControlPlane
 from agentic_os.domain.policy import DecisionPoint
 from agentic_os.hydration import Definition, resolve
 from agentic_os.postgres.audit import verify
+from agentic_os.postgres.credentials import PostgresCredentials
 from agentic_os.postgres.event_log import PostgresEventLog
 from agentic_os.postgres.issue_book import PostgresIssueBook
 from agentic_os.postgres.pool import Pool
@@ -32,6 +37,7 @@ from agentic_os.postgres.rebuild import rebuild
 from agentic_os.postgres.registry import PostgresRegistry
 from agentic_os.postgres.security_log import PostgresSecurityLog
 from agentic_os.postgres.task_list import PostgresTaskList
+from agentic_os.postgres.uploads import PostgresUploads
 from agentic_os.postgres.work_queue import PostgresWorkQueue
 
 log = structlog.get_logger()
@@ -53,6 +59,7 @@ class Parts:
     control_plane: ControlPlane | None = None
     terms: Terms | None = None
     adoption: Adoption = field(default_factory=Adoption)
+    rates: Rates = field(default_factory=Rates)
 
 
 @asynccontextmanager
@@ -88,6 +95,8 @@ def _join(parts: Parts, pool: Pool) -> Backend:
     artifacts = ArtifactDirectory(parts.artifacts)
     tokens = AttemptTokens(parts.server_key)
     plane = parts.control_plane
+    task_list = PostgresTaskList(pool)
+    book, source_secrets = PostgresCredentials(pool), SourceSecrets(parts.server_key)
 
     def policy() -> DecisionPoint:
         return parts.policy
@@ -107,7 +116,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
         registry=registry,
         work=work,
         issues=issues,
-        tasks=PostgresTaskList(pool),
+        tasks=task_list,
         artifacts=artifacts,
         skill_sets=skill_sets,
         policy=policy,
@@ -116,9 +125,26 @@ def _join(parts: Parts, pool: Pool) -> Backend:
             registry=registry,
             tokens=tokens,
             skill_sets=skill_sets,
-            artifacts=artifacts,
+            holdings=Holdings(PostgresUploads(pool), artifacts),
+            rates=parts.rates,
             committed=signals.committed,
         ),
+        attestations=Attestations(
+            log=event_log,
+            book=book,
+            source_secrets=source_secrets,
+            fingerprint=tokens.fingerprint,
+            committed=signals.committed,
+        ),
+        credentials=Credentials(
+            log=event_log,
+            registry=registry,
+            tasks=task_list,
+            book=book,
+            source_secrets=source_secrets,
+            committed=signals.committed,
+        ),
+        rates=parts.rates,
         directives=directives,
         dispatcher=dispatcher,
         reconciler=Reconciler(

@@ -17,3 +17,8 @@ def new_id() -> UUID:
     drawn = int.from_bytes(os.urandom(10), "big")
     value = milliseconds << 80 | 0x7 << 76 | (drawn >> 68) << 64 | 0b10 << 62 | drawn & (1 << 62) - 1
     return UUID(int=value)
+
+
+def elapsed() -> float:
+    """Count the seconds since some fixed point, whatever is done to the clock on the wall."""
+    return time.monotonic()

@@ -7,7 +7,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """What the environment says; the command line goes before it."""
+    """What the environment says; the command line goes before it. A rate of 0 is no limit."""
 
     model_config = SettingsConfigDict(env_prefix="AGENTIC_OS_", frozen=True, extra="ignore")
 
@@ -20,6 +20,10 @@ class Settings(BaseSettings):
     public_url: str | None = None
     run_as: str = ""
     control_plane: str = "board"
+    callbacks_per_second: float = Field(default=200, ge=0)
+    callback_burst: int = Field(default=2000, ge=1)
+    refusals_per_minute: float = Field(default=30, ge=0)
+    refusal_burst: int = Field(default=100, ge=1)
     database_url: SecretStr | None = Field(default=None, validation_alias="DATABASE_URL")
     database_app_url: SecretStr | None = Field(default=None, validation_alias="DATABASE_APP_URL")
     database_board_url: SecretStr | None = Field(default=None, validation_alias="DATABASE_BOARD_URL")

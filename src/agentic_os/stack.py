@@ -18,6 +18,7 @@ from pydantic import SecretStr
 
 from agentic_os.application.backend import Backend
 from agentic_os.application.ports import Principal
+from agentic_os.application.rates import Rate, Rates
 from agentic_os.bootstrap import Parts, open_backend, settle
 from agentic_os.companion import CompanionFailed, running_companion
 from agentic_os.control_plane import Companion, CompanionSettings, ControlPlane, ControlPlaneError, Plugin
@@ -195,6 +196,7 @@ class _Stack:
                 skills=load_definition(self._skills_file()),
                 public_url=self._choices.public_url or self._url,
                 control_plane=plane,
+                rates=rates_of(self._settings),
             )
             backend = await exits.enter_async_context(open_backend(parts))
             await self._first_steps(backend)
@@ -328,6 +330,18 @@ class _Stack:
         if self._companion is not None:
             say(f"board  {self._board_url}   (sign in as {OPERATOR}; password: {home / 'board.password'})")
         say("ready; Ctrl-C stops it")
+
+
+def rates_of(settings: Settings) -> Rates:
+    """Read the limits; 0 is none."""
+
+    def rate(per_second: float, burst: int) -> Rate | None:
+        return Rate(per_second=per_second, burst=burst) if per_second else None
+
+    return Rates(
+        callbacks=rate(settings.callbacks_per_second, settings.callback_burst),
+        refusals=rate(settings.refusals_per_minute / 60, settings.refusal_burst),
+    )
 
 
 class _Server(uvicorn.Server):

@@ -68,6 +68,7 @@ async def test_attempts_tell_when_each_was_offered_and_closed() -> None:
         "brief_digest": kit.BRIEF_DIGEST,
         "offered_at": kit.at(3),
         "closed_at": instant_of(history, "plan.submitted"),
+        "tools": [],
     } == first
     assert (2, "eve", "execute", "acked", None) == tuple(
         second[name] for name in ("number", "executor", "step", "state", "closed_at")

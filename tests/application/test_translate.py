@@ -15,6 +15,7 @@ from agentic_os.contracts.canonical import document_digest
 from agentic_os.contracts.schema import callback_examples
 from agentic_os.domain import commands as c
 from agentic_os.domain.documents import FailureClass, Usage
+from agentic_os.domain.evidence import Held
 
 ORIGIN = Origin(executor="ada", generation=2, last_seq=7, at=START, jitter=0.5)
 EXAMPLES = {name: json.loads(text) for name, text in callback_examples().items()}
@@ -44,7 +45,8 @@ def callback(name: str, **body: Any) -> Callback:
 def translated(found: Callback) -> Any:
     """Translate a callback as the door does."""
     artifacts, body = split_artifacts(found.body)
-    return command_for(found, body, artifacts, origin=ORIGIN, expected_skillset="sha256:s")
+    held = Held(digests=frozenset(a.digest for a in artifacts))
+    return command_for(found, body, artifacts, origin=ORIGIN, expected_skillset="sha256:s", held=held)
 
 
 @pytest.mark.parametrize("name", sorted(EXAMPLES))
@@ -147,7 +149,7 @@ def test_evidence_has_the_rank_of_its_means(claimed: str, artifact: str | None, 
     assert (rank, claimed) == (evidence.rank, evidence.claimed)
 
 
-def test_evidence_while_at_work_is_an_executors_word():
-    """What is reported before the result holds no bytes, so that it is self-reported."""
+def test_evidence_while_at_work_is_measured_by_what_came_before():
+    """What is reported before the result brings no bytes along, so that it is self-reported where none are held."""
     body = {"criterion_id": "tests", "status": "pass", "rank": "independent", "artifact": DIGEST}
     assert "self_reported" == translated(replace(callback("evidence"), body=body)).evidence.rank

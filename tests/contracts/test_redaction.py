@@ -15,7 +15,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from agentic_os.contracts.redaction import redact, secrets_in
+from agentic_os.contracts.redaction import SecretScan, redact, secrets_in
 
 RULES = tomllib.loads(
     resources.files("agentic_os.contracts").joinpath("secret_rules.toml").read_text(encoding="utf-8")
@@ -226,3 +226,51 @@ def test_no_text_makes_the_search_slow(part: str) -> None:
     started = time.perf_counter()
     redact({"message": (part * 200_000)[:200_000], "note": part + "a1" * 90_000})
     assert time.perf_counter() - started < 0.5
+
+
+def scanned(content: bytes, size: int) -> list[str]:
+    """Look through bytes that come in chunks of a size."""
+    scan = SecretScan()
+    found = [kind for at in range(0, len(content), size) for kind in scan.add(content[at : at + size])]
+    return sorted({*found, *scan.end()})
+
+
+@pytest.mark.parametrize("kind", SECRETS)
+def test_each_kind_is_found_wherever_chunks_and_windows_end(kind: str) -> None:
+    """A secret is found across every boundary, near the start and the end, in UTF-8 and UTF-16."""
+    for secret in SECRETS[kind]:
+        for before in (0, 65_480, 65_530, 65_536, 73_700, 139_260):
+            for encoding in ("utf-8", "utf-16-le"):
+                text = ("word " * (before // 5 + 1))[:before] + " " + place(kind, secret) + " word" * 9_000
+                assert [kind] == scanned(text.encode(encoding), 4096)
+        assert [kind] == scanned(place(kind, secret).encode(), 7)
+
+
+def test_a_key_longer_than_a_window_is_found() -> None:
+    """A private key is found though no window holds all of it, since its beginning says enough."""
+    key = "-----BEGIN PRIVATE KEY-----\n" + (draw(64) + "\n") * 9_000 + "-----END PRIVATE KEY-----"
+    for before in (0, 65_000, 65_520):
+        assert ["private-key"] == scanned(("x " * before + key).encode(), 4096)
+
+
+@pytest.mark.parametrize("kind", ["huggingface-token", "twilio-key", "sendgrid-key"])
+def test_an_innocent_word_is_not_taken_for_a_secret_where_a_window_ends(kind: str) -> None:
+    """What is a secret only if it ended there is none when it goes on in the next window."""
+    word = SECRETS[kind][0] + "a1B2c3" * 9
+    for before in range(65_536 - len(word), 65_536, 7):
+        assert [] == scanned(b" " * before + word.encode() + b" word" * 20_000, 65_536)
+
+
+def test_bytes_that_are_no_text_are_passed_over() -> None:
+    """Compressed or encrypted bytes show nothing, and a text beside them still does."""
+    source = random.Random(3)
+    noise = source.randbytes(300_000)
+    secret = place("github-token", SECRETS["github-token"][0]).encode()
+    assert [] == scanned(noise[:100_000] + b"SK" + draw(32, HEX).encode() + noise[100_000:], 65_536)
+    assert ["github-token"] == scanned(noise + b"word " * 30_000 + secret + noise, 65_536)
+
+
+@pytest.mark.parametrize("text", INNOCENT, ids=lambda text: text[:30])
+def test_what_only_resembles_a_secret_stays_in_chunks_too(text: str) -> None:
+    """What is no secret at once is none in pieces."""
+    assert [] == scanned(text.encode(), 1000)

@@ -10,7 +10,7 @@ import pytest
 from agentic_os.domain import commands as c
 from agentic_os.domain import events as e
 from agentic_os.domain.decide import decide
-from agentic_os.domain.documents import Participant, Runtime
+from agentic_os.domain.documents import Attested, Evidence, Participant, Runtime
 from agentic_os.domain.evolution import fold
 from agentic_os.domain.policy import Hook, Obligations, Reviewers, Verdict
 from agentic_os.domain.rejection import Rejected
@@ -253,6 +253,30 @@ def review(vote: Any = "approve", *, subject: Any = "plan", content: str = "a", 
         items=items,
         item_ids=tuple(f"i{number}" for number, _ in enumerate(items, 1)),
         evidence=documents.get("evidence", ()),
+    )
+
+
+def attest(status: Any = "pass", source: str = "ci", seconds: float = 40, **changes: Any) -> c.Attest:
+    """Let a source say of the criterion `tests` how it did."""
+    evidence = Evidence(
+        criterion_id=changes.pop("criterion_id", "tests"),
+        rank="independent",
+        claimed="independent",
+        status=status,
+    )
+    return c.Attest(attested=Attested(source=source, evidence=evidence, **changes), at=at(seconds))
+
+
+def attested(**changes: Any) -> e.EvidenceAttested:
+    """Expect what comes of it."""
+    said = attest(**changes)
+    return e.EvidenceAttested(
+        source=said.attested.source,
+        evidence=said.attested.evidence,
+        subject_digest=said.attested.subject_digest,
+        commit=said.attested.commit,
+        url=said.attested.url,
+        at=said.at,
     )
 
 

@@ -60,6 +60,7 @@ class Ledger:
     deferred: bool = False
     extended: set[int] = field(default_factory=set)
     late: bool = False
+    failing: set[tuple[str, str]] = field(default_factory=set)
 
     def enter(self, event: e.Event) -> None:
         """Enter one event; an assertion fails when the history must not hold it."""
@@ -77,6 +78,12 @@ class Ledger:
             self.on_hold = isinstance(event, e.TaskHeld)
         elif isinstance(event, e.AttemptOffered):
             self._offered(event)
+        elif isinstance(event, e.EvidenceAttested):
+            witness = (event.source, event.evidence.criterion_id)
+            self.failing.discard(witness)
+            self.failing |= {witness} if event.evidence.status == "fail" else set()
+        elif isinstance(event, e.QuarantineAdopted) and event.kind == "result":
+            self.failing = set()  # it was said of other work
         elif isinstance(event, e.PlanSubmitted):
             self.submitted, self.voters = event.digest, set()
         elif isinstance(event, e.PlanVoted | e.ResultVoted):
@@ -116,6 +123,7 @@ class Ledger:
         assert self.numbers == [] or self.numbers[-1] < event.attempt, "an attempt number was used twice"
         assert event.step != "execute" or not self.planned or self.authorised, "executes what nobody approved"
         self.open = event.attempt
+        self.failing = set() if event.step == "execute" else self.failing
         self.numbers.append(event.attempt)
         self.steps[event.attempt] = event.step
         if event.step != "review":
@@ -163,8 +171,11 @@ class Ledger:
         assert not self.planned or self.authorised == self.submitted is not None, (
             "completed without authorisation"
         )
-        assert set(event.accepted_by) == self.voters
         assert not event.accepted_by or len(event.accepted_by) >= self.quorum
+        assert event.accepted_by or not self.failing, (
+            "completed by itself though a source says that it failed"
+        )
+        assert set(event.accepted_by) in (self.voters, set())
 
     def _close(self, event: e.Event) -> None:
         if isinstance(event, CLOSES):

@@ -29,6 +29,8 @@ from tests.domain.kit import (
     ack,
     admit,
     at,
+    attest,
+    attested,
     cast,
     create,
     decline,
@@ -50,7 +52,7 @@ from agentic_os.domain import commands as c
 from agentic_os.domain import events as e
 from agentic_os.domain.budgets import Amounts, Ceiling
 from agentic_os.domain.decide import decide
-from agentic_os.domain.documents import Budget, Evidence, Reservation, ReviewItem, Usage
+from agentic_os.domain.documents import Budget, Criterion, Evidence, Reservation, ReviewItem, Usage
 from agentic_os.domain.policy import Obligations
 from agentic_os.domain.rejection import Rejected
 from agentic_os.domain.task import Task
@@ -82,6 +84,8 @@ CHARGE = c.ChargeRefusal(
 CANCEL = c.Cancel(by="rita", reason="No longer needed.")
 REASSIGN = c.Reassign(assignee="bob", reason="/reassign bob")
 RETRY = c.Retry(by="rita", reason="again")
+FENCE_OFF = c.FenceOff(executor="ada", reason="ada was revoked.")
+TESTS = Criterion(id="tests", text="They pass.", rank="independent")
 RECORD = c.Record(**sender(), kind="checkpoint", body={"state": {}})
 ADMIT = admit()
 FREEZE = c.FreezeTask(until=at(60), rule="year-end", reason="The books are closed.")
@@ -383,6 +387,54 @@ CASES = (
         RECORD,
         (e.ReportRecorded(kind="checkpoint", body={"state": {}}, **REPORTED),),
         "executing",
+    ),
+    Case(
+        "use a tool that is not allowed",
+        (create(tools=("py*",)), admit(), offer(), ack()),
+        c.Record(**sender(), kind="tool_event", body={"events": [{"tool": "curl", "outcome": "ok"}]}),
+        (
+            e.ReportRecorded(
+                kind="tool_event", body={"events": [{"tool": "curl", "outcome": "ok"}]}, **REPORTED
+            ),
+            e.TaskHeld(
+                reason="Attempt 1 used what the task's tools do not allow: curl.", by="system", cause="tool"
+            ),
+        ),
+        "executing",
+    ),
+    Case(
+        "attest",
+        (create(acceptance=(TESTS,)), admit(result_review=True), offer(), ack()),
+        attest(),
+        (attested(),),
+        "executing",
+    ),
+    Case(
+        "attest what was missing",
+        (create(acceptance=(TESTS,)), admit(), offer(), ack(), submit_result()),
+        attest(subject_digest=digest("c")),
+        (attested(subject_digest=digest("c")), e.TaskCompleted(accepted_by=(), **RESULT)),
+        "completed",
+    ),
+    Case(
+        "fence off",
+        EXECUTING,
+        FENCE_OFF,
+        (
+            e.AttemptSuperseded(attempt=1, reason="ada was revoked."),
+            e.RetryReleased(reason="ada was revoked.", fresh=False),
+        ),
+        "ready",
+    ),
+    Case(
+        "fence off the only one",
+        (create(assignee="ada"), admit(), offer()),
+        FENCE_OFF,
+        (
+            e.AttemptSuperseded(attempt=1, reason="ada was revoked."),
+            e.InputRequired(reason="ada was revoked. The task was for it alone: /reassign."),
+        ),
+        "input_required",
     ),
     Case("submit a plan", PHASES["planning"], submit_plan(), (PLAN_SUBMITTED,), "plan_review"),
     Case("submit a result", EXECUTING, submit_result(), (RESULT_SUBMITTED,), "result_review"),
@@ -824,6 +876,8 @@ ACTS_IN: dict[str, tuple[Callable[[Task], c.Command], frozenset[str]]] = {
     "answer": (lambda _: c.Answer(by="rita", question_id="q1", text="This."), frozenset()),
     "hold": (lambda _: c.PutOnHold(by="rita", reason=""), LIVE),
     "release": (lambda _: c.ReleaseHold(by="rita", reason=""), frozenset()),
+    "attest": (lambda _: attest(), frozenset()),
+    "fence off": (lambda _: FENCE_OFF, frozenset({"dispatched", "planning", "executing"})),
     "adopt": (
         lambda _: c.Adopt(quarantine_id="q", by="rita", reason="", late=submit_result()),
         frozenset(),

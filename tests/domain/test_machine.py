@@ -30,7 +30,7 @@ from agentic_os.domain import commands as c
 from agentic_os.domain import events as e
 from agentic_os.domain.budgets import Ceiling, renewal
 from agentic_os.domain.decide import decide
-from agentic_os.domain.documents import Budget, Criterion, Evidence, Option, Participant, Usage
+from agentic_os.domain.documents import Attested, Budget, Criterion, Evidence, Option, Participant, Usage
 from agentic_os.domain.evolution import fold
 from agentic_os.domain.policy import Reviewers
 from agentic_os.domain.rejection import Rejected
@@ -60,8 +60,10 @@ FITTING = {
     "plan_review": ("vote",) * 5 + ("offer", "ack", "review") * 3 + ("reassign", "fail", "leave"),
     "executing": ("result",) * 4
     + ("heartbeat", "progress", "evidence", "record", "fail", "ack", "ask")
-    + ("see a run", "extend"),
-    "result_review": ("vote",) * 5 + ("offer", "ack", "review") * 3 + ("reassign", "evidence", "ask"),
+    + ("see a run", "extend", "attest", "fence off"),
+    "result_review": ("vote",) * 5
+    + ("offer", "ack", "review") * 3
+    + ("reassign", "evidence", "ask", "attest", "attest"),
     "retry_wait": ("retry", "adopt"),
     "dead_letter": ("retry",),
     "input_required": ("answer", "answer", "retry"),
@@ -116,7 +118,9 @@ class AnyOrder(RuleBasedStateMachine):
         )
         self.verdict = replace(self.verdict, on_due="escalate" if times[2] else "notify")
         not_before, due = (at(40) if times[0] else None), (at(90) if times[1] else None)
-        self._put(create(acceptance=criteria, risk=risk, budget=self.budget, not_before=not_before, due=due))
+        tools = ("py*",) if flags[3] else ()
+        times_of = {"not_before": not_before, "due": due}
+        self._put(create(acceptance=criteria, risk=risk, tools=tools, budget=self.budget, **times_of))
 
     def teardown(self) -> None:
         """Read the stored events again: they give the same task, byte for byte, with the same deadlines."""
@@ -259,7 +263,8 @@ class AnyOrder(RuleBasedStateMachine):
         return c.AddEvidence(**self._sender(draw, stale=stale), evidence=SHOWN)
 
     def _record(self, draw: Draw, *, stale: bool) -> c.Command:
-        return c.Record(**self._sender(draw, stale=stale), kind="tool_event", body={"events": []})
+        used = {"tool": draw(st.sampled_from(["pytest", "curl"])), "outcome": "ok"}
+        return c.Record(**self._sender(draw, stale=stale), kind="tool_event", body={"events": [used]})
 
     def _review(self, draw: Draw, *, stale: bool) -> c.Command:
         subject = "result" if self.task.phase == "result_review" and not stale else "plan"
@@ -279,6 +284,19 @@ class AnyOrder(RuleBasedStateMachine):
     def _leave(self, draw: Draw, *, stale: bool) -> c.Command:  # noqa: ARG002 - all are called alike
         submission = self.task.under_review
         return c.EscalateReview(version=submission.version if submission else 1, reason="Nobody.")
+
+    def _attest(self, draw: Draw, *, stale: bool) -> c.Command:
+        status = draw(st.sampled_from(["pass", "pass", "fail", "inconclusive"]))
+        evidence = replace(SHOWN, rank="independent", claimed="independent", status=status)
+        subject = self.task.result.digest if self.task.result and not stale else None
+        source = draw(st.sampled_from(["ci", "lab"]))
+        return c.Attest(
+            attested=Attested(source=source, evidence=evidence, subject_digest=subject),
+            at=at(self.seconds),
+        )
+
+    def _fence_off(self, draw: Draw, *, stale: bool) -> c.Command:  # noqa: ARG002 - all are called alike
+        return c.FenceOff(executor=draw(st.sampled_from(EXECUTORS)), reason="It was revoked.")
 
     def _plan(self, draw: Draw, *, stale: bool) -> c.Command:
         content = draw(st.sampled_from("abc"))

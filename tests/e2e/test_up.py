@@ -78,8 +78,9 @@ def test_a_stack_serves_its_commands_and_stops_cleanly(
         credential, token = _assert_administration_works(commands)
         _assert_tasks_work(commands)
         _assert_history_works(commands)
+        secrets_shown = _assert_credentials_work(commands)
         _assert_a_second_start_is_refused(home, stack)
-        secrets = [credential, token, *_secrets(home)]
+        secrets = [credential, token, *secrets_shown, *_secrets(home)]
         children = [*children_of(stack.process.pid)]
         folders = folders_of(home)
         assert len(children) >= 2, "a database and a board"
@@ -115,6 +116,25 @@ def _assert_administration_works(commands: CommandLine) -> tuple[str, str]:
     assert "coder is registered" not in commands.run("executor", "add", "coder", "--role", "qa", code=3)
     assert "board account a-1 is paul's." in commands.run("account", "link", "paul", "board", "a-1")
     return executor["credential"], person["token"]
+
+
+def _assert_credentials_work(commands: CommandLine) -> list[str]:
+    source = commands.json("ci", "add", "build", "--project", "default")
+    assert {"name", "project", "secret"} == source.keys()
+    assert "/api/evidence/nightly" in commands.run("ci", "add", "nightly")
+    assert "build" in commands.run("ci", "list")
+    rotated = commands.json("ci", "rotate", "build")["secret"]
+    assert rotated != source["secret"]
+    credential = commands.json("executor", "rotate", "coder")["credential"]
+    token = commands.json("token", "rotate", "paul")["token"]
+    assert "shown this once" in commands.run("token", "rotate", "paul")
+    assert "paul" in commands.run("token", "list")
+    for kind, name in (("executor", "coder"), ("token", "paul"), ("ci", "build")):
+        assert f"{name} is revoked." in commands.run(kind, "revoke", name)
+        assert "not_found" in commands.run(kind, "rotate", name, code=3)
+    assert "last administrator" in commands.run("token", "revoke", "admin", code=3)
+    assert "revoked" in commands.run("token", "list")
+    return [source["secret"], rotated, credential, token]
 
 
 def _assert_tasks_work(commands: CommandLine) -> None:

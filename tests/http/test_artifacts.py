@@ -2,7 +2,9 @@
 
 import asyncio
 import errno
+import hashlib
 import os
+import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -467,3 +469,43 @@ async def test_a_late_artifact_leads_to_the_plan_of_its_own_attempt(desk: Desk) 
 async def _answers(desk: Desk, task_id: str) -> list[dict[str, str]]:
     brief = (await desk.show(f"/api/tasks/{task_id}/brief"))["brief"]
     return [{"item_id": item["id"], "how": "done"} for item in brief.get("review_items", ())]
+
+
+async def test_a_secret_in_an_upload_is_refused(desk: Desk, executing: tuple[str, str]) -> None:
+    """Bytes with a secret are refused however they are cut, and no file of them is left."""
+    secret = b"ghp_" + b"a1B2c3D4e5F6" * 3
+    content = b"word " * 40_000 + secret + b" word" * 40_000
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for start in range(0, len(content), 9_999):
+            yield content[start : start + 9_999]
+
+    for sent in (content, chunks(), secret):
+        name = digest(secret if sent is secret else content)
+        problem = assert_problem(await put(desk, sent, executing[1], name), 422, "secret_in_artifact")
+        assert "github-token" in problem["detail"]
+        assert secret.decode() not in problem["detail"]
+    assert [] == kept(desk)
+    assert [] == await desk.rows("select 1 from es.upload")
+
+
+async def test_an_upload_is_never_held_as_a_whole(desk: Desk, executing: tuple[str, str]) -> None:
+    """While 100 MB go through, text and not, the process holds no more than a few chunks of them."""
+    noise, text = os.urandom(1_000_000), b"word " * 13_000
+    parts = [part for _ in range(100) for part in (noise, text)]
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(part)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for part in parts:
+            yield part
+
+    tracemalloc.start()
+    try:
+        answer = await put(desk, chunks(), executing[1], "sha256:" + found.hexdigest())
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 201 == answer.status_code
+    assert peak < 10_000_000

@@ -200,6 +200,7 @@ async def test_attempts_and_reviews_are_told_from_the_events(desk: Desk) -> None
         "brief_digest": offered[0]["data"]["brief_digest"],
         "offered_at": offered[0]["at"],
         "closed_at": when["plan.submitted"],
+        "tools": [],
     } == first
     assert (2, "execute", "submitted", offered[1]["at"], when["result.submitted"]) == tuple(
         second[name] for name in ("number", "step", "state", "offered_at", "closed_at")

@@ -31,6 +31,15 @@ ROUTES: list[tuple[str, str, Any, set[str]]] = [
     ("POST", "/api/tokens", PERSON, {"ada"}),
     ("PUT", "/api/principals/olga/accounts", ACCOUNT, {"ada"}),
     ("POST", "/api/projections/rebuild", {}, {"ada"}),
+    ("POST", "/api/sources", {"name": "ci"}, {"ada"}),
+    ("GET", "/api/sources", None, {"ada"}),
+    ("POST", "/api/sources/ci-ada/rotate", {}, {"ada"}),
+    ("DELETE", "/api/sources/ci-ada", None, {"ada"}),
+    ("GET", "/api/tokens", None, {"ada"}),
+    ("POST", "/api/tokens/paul-ada/rotate", {}, {"ada"}),
+    ("DELETE", "/api/tokens/paul-ada", None, {"ada"}),
+    ("POST", "/api/executors/new-ada/rotate", {}, {"ada"}),
+    ("DELETE", "/api/executors/new-ada", None, {"ada"}),
 ]
 
 

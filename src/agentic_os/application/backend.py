@@ -3,7 +3,9 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from agentic_os.application.attestations import Attestations
 from agentic_os.application.callbacks import Callbacks
+from agentic_os.application.credentials import Credentials
 from agentic_os.application.directives import Directives
 from agentic_os.application.dispatch import Dispatcher
 from agentic_os.application.inbox import Inbox
@@ -16,6 +18,7 @@ from agentic_os.application.ports import (
     TaskList,
     WorkQueue,
 )
+from agentic_os.application.rates import Rates
 from agentic_os.application.reconciler import Reconciler
 from agentic_os.application.signals import Signals
 from agentic_os.control_plane import ControlPlane
@@ -44,6 +47,9 @@ class Backend:
     skill_sets: SkillSets
     policy: Callable[[], DecisionPoint]
     callbacks: Callbacks
+    attestations: Attestations
+    credentials: Credentials
+    rates: Rates
     directives: Directives
     dispatcher: Dispatcher
     reconciler: Reconciler

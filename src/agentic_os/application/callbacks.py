@@ -13,8 +13,8 @@ from agentic_os.application import translate
 from agentic_os.application.acceptance import acceptance
 from agentic_os.application.attempt_tokens import PREFIX, AttemptClaim, AttemptTokens
 from agentic_os.application.handle import Handled, handle
+from agentic_os.application.holdings import Holdings, refuse_secrets, with_facts
 from agentic_os.application.ports import (
-    ArtifactStore,
     Envelope,
     EventLog,
     Loaded,
@@ -26,10 +26,11 @@ from agentic_os.application.ports import (
     SeqGuard,
     SkillSets,
 )
+from agentic_os.application.rates import Buckets, RateLimited, Rates
 from agentic_os.clock import new_id, now
 from agentic_os.contracts.callback import Callback, read_callback
 from agentic_os.contracts.canonical import JsonValue, canonical_json
-from agentic_os.contracts.redaction import Finding, redact, secrets_in
+from agentic_os.contracts.redaction import Finding, redact
 from agentic_os.contracts.strict_json import parse_json
 from agentic_os.contracts.violation import ContractViolation
 from agentic_os.domain import commands as c
@@ -41,6 +42,7 @@ ROUTE: Final = "callback"
 _OWN_KINDS: Final = frozenset({"ack", "decline"})
 _UNCHARGED: Final = frozenset({"schema_invalid", "token_expired", "unknown_task"})
 """Refusals that book nothing: what breaks the schema, a token that no longer counts, no task to book it on."""
+_CLOSING: Final = ("plan", "result", "failure")
 NO_SKILLS: Final = "sha256:" + hashlib.sha256(b"").hexdigest()
 
 
@@ -90,21 +92,28 @@ class Callbacks:
         registry: Registry,
         tokens: AttemptTokens,
         skill_sets: SkillSets,
-        artifacts: ArtifactStore,
+        holdings: Holdings,
+        rates: Rates,
         committed: Callable[[Task], None],
     ) -> None:
         self._log = log
         self._registry = registry
         self._tokens = tokens
         self._skill_sets = skill_sets
-        self._artifacts = artifacts
+        self._holdings = holdings
+        self._buckets = Buckets(rates.callbacks)
+        self._clock = rates.clock
         self._committed = committed
 
     async def accept(self, raw: bytes, bearer: str, idempotency_key: str | None = None) -> Answer:
-        """Take in one callback. Raises CredentialInvalid, ContractViolation, Rejected or ReceiptMismatch."""
+        """Take in one callback.
+
+        Raises CredentialInvalid, RateLimited, ContractViolation, Rejected or ReceiptMismatch.
+        """
         caller = await self.authenticate(bearer)
         document = parse_json(raw)
         _require_scope(caller, document)
+        self._slow_down(caller, document)
         try:
             callback = read_callback(document)
             _require_same_key(callback, idempotency_key)
@@ -130,6 +139,12 @@ class Callbacks:
             if isinstance(refusal, Rejected):
                 await self._keep_aside(refusal, callback, executor, meta)
             raise
+
+    def _slow_down(self, caller: Caller, document: JsonValue) -> None:
+        """Slow an attempt that floods us; what closes it is always let in. Raises RateLimited."""
+        wait = self._buckets.take(caller.principal, self._clock())
+        if wait and not (isinstance(document, dict) and document.get("kind") in _CLOSING):
+            raise RateLimited(wait)
 
     async def _accept_from_memory(
         self, callback: Callback, caller: Caller, receipt: Receipt, meta: JsonObject
@@ -182,8 +197,11 @@ class Callbacks:
                 )
         raise CredentialInvalid("credential_invalid", "The credential is not known.")
 
-    async def require_open_attempt(self, bearer: str) -> None:
-        """Let an upload in only while its attempt may write. Raises CredentialInvalid or Rejected."""
+    async def require_open_attempt(self, bearer: str) -> AttemptClaim:
+        """Let an upload in only while its attempt may write, and say whose it is.
+
+        Raises CredentialInvalid or Rejected.
+        """
         caller = await self.authenticate(bearer)
         if caller.claim is None:
             raise Rejected("scope_denied", "Uploads take the attempt token.", next_step="Send ack first.")
@@ -193,6 +211,11 @@ class Callbacks:
             raise Rejected("attempt_superseded", "The attempt of this token is over.", next_step="Stop.")
         if attempt.generation != caller.claim.generation:
             raise CredentialInvalid("token_expired", "A later ack replaced this attempt token.")
+        return caller.claim
+
+    async def uploaded(self, claim: AttemptClaim, digest: str) -> None:
+        """Note that an attempt uploaded bytes, which are stored."""
+        await self._holdings.uploaded(claim.task_id, claim.attempt, digest)
 
     async def project_of(self, raw: bytes) -> str:
         """Find the project of the task that a callback names."""
@@ -238,8 +261,10 @@ class Callbacks:
         if loaded.task is None:
             raise Rejected("unknown_task", "There is no such task.", next_step="Check task_id.")
         artifacts, body = translate.split_artifacts(callback.body)
-        self._require_held(artifacts)
-        _refuse_secrets(artifacts)
+        if artifacts:
+            await self._holdings.require(callback.task_id, artifacts)
+            refuse_secrets(artifacts)
+        held = await self._holdings.behind(callback, body, artifacts, loaded.task)
         executor = _executor(caller, loaded.task)
         jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
 
@@ -257,6 +282,7 @@ class Callbacks:
                 ),
                 expected_skillset=self._expected_skillset(caller, found.task),
                 output_schema=found.task.output_schema if found.task else None,
+                held=with_facts(held, found.task, callback.attempt),
             )
 
         envelope = Envelope(
@@ -276,7 +302,7 @@ class Callbacks:
             seq_guard=_seq_guard(callback, caller),
             credential=caller.credential,
             loaded=loaded,
-            before_append=lambda: self._keep(artifacts),
+            before_append=lambda: self._holdings.keep(callback.task_id, callback.attempt, artifacts),
         )
         return self._accepted(handled, callback)
 
@@ -291,30 +317,6 @@ class Callbacks:
         if caller.executor is None or caller.executor.skills == "not-required" or task is None:
             return NO_SKILLS
         return self._skill_sets(task.project).digest
-
-    def _require_held(self, artifacts: Sequence[translate.Delivered]) -> None:
-        for artifact in artifacts:
-            if artifact.content is not None:
-                continue
-            size = self._artifacts.size(artifact.digest)
-            if size is None:
-                raise ContractViolation(
-                    "schema_invalid",
-                    f"The bytes of {artifact.name} are not held: upload them first, or send them inline.",
-                    (f"{artifact.pointer}/digest",),
-                )
-            if size != artifact.size:
-                raise ContractViolation(
-                    "schema_invalid",
-                    f"The bytes of {artifact.name} are {size}, not {artifact.size}.",
-                    (f"{artifact.pointer}/size",),
-                )
-
-    async def _keep(self, artifacts: Sequence[translate.Delivered]) -> None:
-        """Store inline bytes before the events that name them: unnamed bytes mean nothing, named ones must be there."""
-        for artifact in artifacts:
-            if artifact.content is not None:
-                await self._artifacts.put(artifact.digest, artifact.content)
 
     async def _charge(
         self, code: str, callback: Callback, executor: str, receipt: Receipt, meta: JsonObject
@@ -355,7 +357,8 @@ class Callbacks:
         handled = await handle(self._log, callback.task_id, lambda _: fire, envelope)
         if callback.kind in ("plan", "result"):
             artifacts, body = translate.split_artifacts(callback.body)
-            await self._keep(artifacts)  # it may be adopted, and then its bytes must be there
+            # It may be adopted, and then its bytes must be there.
+            await self._holdings.keep(callback.task_id, callback.attempt, artifacts)
             late = c.Quarantine(
                 quarantine_id=str(new_id()),
                 attempt=callback.attempt,
@@ -470,14 +473,3 @@ def _joined(findings: Sequence[Finding]) -> bytes:
     """Join secrets for a keyed digest that tells the same ones again, wherever they stood; no receipt begins so."""
     secrets = sorted({secret for finding in findings for secret in finding.secrets})
     return "\0".join(["secrets", *secrets]).encode()
-
-
-def _refuse_secrets(artifacts: Sequence[translate.Delivered]) -> None:
-    """Refuse inline bytes with a secret in them: their digest names them, so nothing can be taken out."""
-    for artifact in artifacts:
-        if artifact.content is not None and (kinds := secrets_in(artifact.content)):
-            raise ContractViolation(
-                "secret_in_artifact",
-                f"{artifact.name[:100]} holds what looks like a secret: {', '.join(kinds)}.",
-                (artifact.pointer,),
-            )

@@ -208,6 +208,7 @@ class Attempts:
 
     def __init__(self) -> None:
         self._found: dict[int, dict[str, Any]] = {}
+        self._used: dict[int, dict[tuple[str, str], int]] = {}
 
     def note(self, moment: Moment) -> None:
         """Take in one moment."""
@@ -224,14 +225,23 @@ class Attempts:
                 "brief_digest": attempt.brief_digest or None,
                 "offered_at": moment.event.at,
                 "closed_at": None,
+                "tools": [],
             },
         )
+        if moment.event.type == "report.recorded" and moment.event.data["kind"] == "tool_event":
+            used = self._used.setdefault(attempt.number, {})
+            for tool in moment.event.data["body"]["events"]:
+                key = (tool["tool"], tool["outcome"])
+                used[key] = used.get(key, 0) + 1
         row["state"] = attempt.state
         if row["closed_at"] is None and not attempt.is_open:
             row["closed_at"] = moment.event.at
 
     def rows(self) -> list[dict[str, Any]]:
-        """List them by number."""
+        """List them by number, each with the tools that it used, by tool and outcome."""
+        for number, used in self._used.items():
+            counts = sorted(used.items())
+            self._found[number]["tools"] = [{"tool": t, "outcome": o, "count": n} for (t, o), n in counts]
         return list(self._found.values())
 
 

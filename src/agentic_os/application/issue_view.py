@@ -11,6 +11,7 @@ from agentic_os.application.ports import DirectiveReceipt
 from agentic_os.application.readable import document_markdown, result_markdown
 from agentic_os.control_plane import Review
 from agentic_os.domain.escalations import answer_line
+from agentic_os.domain.evidence import effective
 from agentic_os.domain.reviews import approval_line, hexadecimal
 from agentic_os.domain.task import ENDS, Question, Submission, Task
 
@@ -200,8 +201,9 @@ def _ending(task: Task, documents: Documents, public_url: str) -> str:
         lines += ["", result_markdown(documents.result)]
     if task.acceptance:
         lines += ["", "| criterion | evidence | rank |", "|---|---|---|"]
+        evidence = effective(task)
         for criterion in task.acceptance:
-            found = task.evidence.get(criterion.id)
+            found = evidence.get(criterion.id)
             shown = (found.status, found.rank) if found else ("none", "")
             lines.append(f"| `{criterion.id}` {_cell(criterion.text)} | {shown[0]} | {shown[1]} |")
     if documents.result is not None:

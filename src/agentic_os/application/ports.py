@@ -253,8 +253,8 @@ class Registry(Protocol):
         """Store a principal with its first credential. Raises NameTaken."""
         ...
 
-    async def replace_credentials(self, name: str, credential: bytes) -> None:
-        """Revoke all credentials of a principal, and give it a new one."""
+    async def replace_credentials(self, name: str, credential: bytes, *, actor: str = "system") -> None:
+        """Revoke all credentials of a principal, give it a new one of the same lifetime, and record that."""
         ...
 
     async def record_bundle(self, bundle: str, document: JsonObject, actor: str) -> bool:
@@ -504,6 +504,10 @@ class TaskList(Protocol):
 
     async def artifact(self, digest: str, task_id: str | None = None) -> dict[str, Any] | None:
         """Find what is known of some bytes; None when no result, of that task where one is named, delivered them."""
+        ...
+
+    async def held_by(self, executor: str) -> Sequence[str]:
+        """List the tasks of which an executor has the open attempt."""
         ...
 
     async def quarantined(self, after: str, limit: int) -> Sequence[dict[str, Any]]:

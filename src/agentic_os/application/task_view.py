@@ -7,6 +7,7 @@ from typing import Any
 from agentic_os.application.acceptance import budget_left
 from agentic_os.application.issue_view import describe_waits
 from agentic_os.application.ports import IssueLink
+from agentic_os.domain.evidence import effective
 from agentic_os.domain.spending import wall_deadline
 from agentic_os.domain.task import Submission, Task
 from agentic_os.domain.waiting import WaitingFor, waiting_for
@@ -76,7 +77,18 @@ def task_view(task: Task, *, link: IssueLink | None, waits: Sequence[str], updat
         "review_items": [{"id": i.id, "text": i.text} for i in task.items],
         "evidence": [
             {"criterion_id": e.criterion_id, "status": e.status, "rank": e.rank, "claimed": e.claimed}
-            for e in task.evidence.values()
+            for e in effective(task).values()
+        ],
+        "attested": [
+            {
+                "source": a.source,
+                "criterion_id": a.evidence.criterion_id,
+                "status": a.evidence.status,
+                "subject_digest": a.subject_digest,
+                "commit": a.commit,
+                "url": a.url,
+            }
+            for a in task.attested
         ],
         "artifacts": [{"name": name, "version": version} for name, version in task.artifacts.items()],
         "issue": None

@@ -1,6 +1,7 @@
 """From the words of the contract to the decider's commands; pure."""
 
 import base64
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +11,8 @@ from agentic_os.contracts.callback import Callback
 from agentic_os.contracts.canonical import document_digest
 from agentic_os.contracts.output import output_faults
 from agentic_os.domain import commands as c
-from agentic_os.domain.documents import Artifact, Evidence, Option, Runtime, Usage, true_rank
+from agentic_os.domain.documents import Artifact, Evidence, Option, Runtime, Usage
+from agentic_os.domain.evidence import NOTHING, Held, true_rank
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +80,9 @@ def command_for(
     origin: Origin,
     expected_skillset: str,
     output_schema: Mapping[str, Any] | None = None,
+    held: Held = NOTHING,
 ) -> c.Command:
-    """Build the command that a callback stands for."""
+    """Build the command that a callback stands for; its claims of evidence get the rank that what is held allows."""
     sender: dict[str, Any] = {
         "executor": origin.executor,
         "attempt": callback.attempt,
@@ -112,7 +115,7 @@ def command_for(
                 **sender, message=body["message"], step_id=body.get("step_id"), permille=permille
             )
         case "evidence":
-            return c.AddEvidence(**sender, evidence=_evidence(body, held=frozenset()))
+            return c.AddEvidence(**sender, evidence=_evidence(body, held))
         case "failure":
             return c.ReportFailure(
                 **sender,
@@ -134,7 +137,7 @@ def command_for(
         case "review":
             return _review(body, sender)
         case "plan" | "result":
-            return _submission(callback.kind, body, artifacts, sender, output_schema)
+            return _submission(callback.kind, body, artifacts, sender, output_schema=output_schema, held=held)
         case _:
             return c.Record(**sender, kind=cast("Any", callback.kind), body=body)
 
@@ -151,7 +154,9 @@ def late_submission(
 ) -> c.SubmitPlan | c.SubmitResult:
     """Read what was kept aside as the submission that it would have been; its inline bytes were stored then."""
     sender = {"executor": executor, "attempt": attempt, "seq": 0, "callback_id": callback_id, "at": at}
-    return _submission(kind, dict(body), split_artifacts(body)[0], sender, output_schema)
+    artifacts = split_artifacts(body)[0]
+    held = Held(digests=frozenset(a.digest for a in artifacts))
+    return _submission(kind, dict(body), artifacts, sender, output_schema=output_schema, held=held)
 
 
 def _review(body: Mapping[str, Any], sender: dict[str, Any]) -> c.SubmitReview:
@@ -167,7 +172,7 @@ def _review(body: Mapping[str, Any], sender: dict[str, Any]) -> c.SubmitReview:
         summary=body["summary"],
         items=tuple(items),
         item_ids=tuple(f"{sender['callback_id']}.{number}" for number, _ in enumerate(items, 1)),
-        evidence=tuple(_evidence(item, frozenset()) for item in body.get("evidence", ())),
+        evidence=tuple(_evidence(item, NOTHING) for item in body.get("evidence", ())),
     )
 
 
@@ -176,13 +181,14 @@ def _submission(
     body: dict[str, Any],
     artifacts: Sequence[Delivered],
     sender: dict[str, Any],
+    *,
     output_schema: Mapping[str, Any] | None,
+    held: Held,
 ) -> c.SubmitPlan | c.SubmitResult:
     answers = frozenset(answer["item_id"] for answer in body.get("responds_to", ()))
     digest = document_digest(body)
     if kind == "plan":
         return c.SubmitPlan(**sender, digest=digest, plan=body, answers=answers)
-    held = frozenset(a.digest for a in artifacts)
     return c.SubmitResult(
         **sender,
         digest=digest,
@@ -195,13 +201,21 @@ def _submission(
     )
 
 
-def _evidence(item: Mapping[str, Any], held: frozenset[str]) -> Evidence:
+def _evidence(item: Mapping[str, Any], held: Held) -> Evidence:
+    command = item.get("command")
+    command_digest = None if command is None else "sha256:" + hashlib.sha256(command.encode()).hexdigest()
     return Evidence(
         criterion_id=item["criterion_id"],
-        rank=true_rank(item["rank"], holds_bytes=item.get("artifact") in held),
+        rank=true_rank(
+            item["rank"],
+            held,
+            artifact=item.get("artifact"),
+            command_digest=command_digest,
+            marker=item.get("marker"),
+        ),
         claimed=item["rank"],
         status=item["status"],
-        command=item.get("command"),
+        command=command,
         exit_code=item.get("exit_code"),
         artifact=item.get("artifact"),
         marker=item.get("marker"),

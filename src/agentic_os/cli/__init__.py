@@ -5,7 +5,18 @@ import sys
 from collections.abc import Callable, Sequence
 
 from agentic_os import __version__
-from agentic_os.cli import administration, contract, database, measure, quarantine, skills, story, tasks, up
+from agentic_os.cli import (
+    administration,
+    ci,
+    contract,
+    database,
+    measure,
+    quarantine,
+    skills,
+    story,
+    tasks,
+    up,
+)
 from agentic_os.cli.client import ServerRefused, ServerUnavailable
 
 _EXIT_CODES = """\
@@ -28,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"agentic-os {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, title="commands")
-    for module in (up, story, tasks, quarantine, administration, database, skills, contract, measure):
+    for module in (up, story, tasks, quarantine, administration, ci, database, skills, contract, measure):
         module.add_commands(commands)
     args = parser.parse_args(argv)
     run: Callable[[argparse.Namespace], int] = args.run

@@ -6,6 +6,7 @@ from typing import Any
 
 from agentic_os.cli.client import Client, add_connection
 from agentic_os.cli.command_executor import add_run
+from agentic_os.cli.credentials import add_verbs
 from agentic_os.cli.tables import table
 
 
@@ -36,6 +37,11 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     person.add_argument("--days", type=int, help="how long the token counts (default: until revoked)")
     person.set_defaults(run=_add_token)
 
+    for parser in (*add_verbs(executor, "executors", "executor"), *add_verbs(token, "tokens", "person")):
+        add_connection(parser)
+    people = token.add_parser("list", help="list people")
+    people.set_defaults(run=_list_tokens)
+
     account = commands.add_parser("account", help="accounts on trackers").add_subparsers(
         metavar="VERB", required=True
     )
@@ -54,7 +60,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "rebuild", help="replace every read model by what the events say"
     )
     rebuild.set_defaults(run=_rebuild)
-    for parser in (add, listing, person, link, verify, rebuild):
+    for parser in (add, listing, person, people, link, verify, rebuild):
         add_connection(parser)
 
 
@@ -97,6 +103,16 @@ def _add_token(args: argparse.Namespace) -> int:
         "/api/tokens", {"name": args.name, "role": args.role, "expires_in_days": args.days}
     )
     _print(args, made, f"{made['id']} is registered. The token, shown this once:\n{made['token']}")
+    return 0
+
+
+def _list_tokens(args: argparse.Namespace) -> int:
+    page = Client.of(args).get("/api/tokens")
+    rows = [
+        (p["name"], ", ".join(p["roles"]), p["expires_at"] or "never", "revoked" if p["revoked_at"] else "")
+        for p in page["items"]
+    ]
+    _print(args, page, table(("NAME", "ROLES", "EXPIRES", ""), rows))
     return 0
 
 

@@ -80,6 +80,10 @@ class Client:
         """PUT a document."""
         return self._send("PUT", path, json=body)
 
+    def delete(self, path: str) -> Any:
+        """DELETE what is there."""
+        return self._send("DELETE", path)
+
     def _send(self, method: str, path: str, **options: Any) -> Any:
         try:
             with httpx.Client(

@@ -68,7 +68,10 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
         "The skills of the workspace are not those in force; the problem's `expected` lists them.",
         "Have an administrator run bin/hydrate-runtime-skills for this workspace, then ack again.",
     ),
-    "replan_cap": Meaning("The task was replanned too often.", "Stop; a person decides what follows."),
+    "replan_cap": Meaning(
+        "A plan or result was returned, or a plan found infeasible, too often; a person must look.",
+        "Stop. An operator sends it on with /retry fresh, which forgets the counts.",
+    ),
     "name_taken": Meaning("The name belongs to somebody else already.", "Choose another name."),
     "confirmation_required": Meaning(
         "The decision must name exactly what it decides on: a version and its digest.",
@@ -92,6 +95,7 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     "items_required": Meaning(
         "Sending a document back needs a list of what should change.", "Add the items as a list."
     ),
+    "unknown_criterion": Meaning("The task has no acceptance criterion with this id."),
     "idempotency_mismatch": Meaning(
         "This callback_id, or idempotency key, was used before with other content; or the header differs from it."
     ),

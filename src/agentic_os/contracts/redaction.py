@@ -18,6 +18,14 @@ _FEWEST_DIFFERENT: Final = 8
 """What has fewer different characters, like a prefix and forty times x, only shows where a secret would stand."""
 
 
+_WINDOW: Final = 64 * 1024
+_OVERLAP: Final = 8 * 1024
+"""How many bytes are looked at in both of two windows: more than any secret has, in UTF-16 too."""
+
+_CONTROLS: Final = bytes(sorted({*range(32), 127} - set(b"\0\t\n\r\f\x1b")))
+_MOST_CONTROLS: Final = 0.08
+"""Of random bytes a ninth are such control characters, of a text hardly any."""
+
 _FILE: Final = resources.files("agentic_os.contracts").joinpath("secret_rules.toml")
 
 
@@ -83,6 +91,52 @@ def secrets_in(content: bytes) -> list[str]:
     """List the kinds of secrets that an artifact's bytes hold, in UTF-8 or UTF-16."""
     text = content.replace(b"\0", b"").decode("latin-1")
     return [rule.kind for rule in _candidates(text) if any(rule.found_in(text))]
+
+
+class SecretScan:
+    """Look for secrets in bytes that come in chunks, holding a window of them.
+
+    What is not text is passed over: compressed and encrypted bytes, where nothing that looks like a secret is one.
+    """
+
+    def __init__(self) -> None:
+        self._window = bytearray()
+        self._new = 0
+        self._first = True
+
+    def add(self, chunk: bytes) -> list[str]:
+        """Take in a chunk; list the kinds of secrets found, [] for none so far."""
+        self._window += chunk
+        self._new += len(chunk)
+        return self._look(last=False) if self._new >= _WINDOW else []
+
+    def end(self) -> list[str]:
+        """Look at what is left; list the kinds of secrets found."""
+        return self._look(last=True)
+
+    def _look(self, *, last: bool) -> list[str]:
+        window = bytes(self._window).replace(b"\0", b"")
+        found = self._kinds(window.decode("latin-1"), last=last) if _is_text(window) else []
+        del self._window[:-_OVERLAP]
+        self._new, self._first = 0, False
+        return found
+
+    def _kinds(self, text: str, *, last: bool) -> list[str]:
+        """List what is found, but for what the next window shows whole, or this one only the end of."""
+        again = len(text) - _OVERLAP // 2
+        return [
+            rule.kind
+            for rule in _candidates(text)
+            if any(
+                (start > 0 or self._first) and (last or stop < len(text) or start < again)
+                for start, stop in rule.found_in(text)
+            )
+        ]
+
+
+def _is_text(window: bytes) -> bool:
+    controls = len(window) - len(window.translate(None, _CONTROLS))
+    return controls <= len(window) * _MOST_CONTROLS
 
 
 def _candidates(text: str) -> Sequence[_Rule]:

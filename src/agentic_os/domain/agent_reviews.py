@@ -4,8 +4,9 @@ from agentic_os.domain import commands as c
 from agentic_os.domain import events as e
 from agentic_os.domain.attempts import opened, over_budget, started
 from agentic_os.domain.documents import Participant, witnessed
+from agentic_os.domain.evidence import effective, unmet
 from agentic_os.domain.rejection import Rejected
-from agentic_os.domain.reviews import decided, require_apart, unmet
+from agentic_os.domain.reviews import decided, require_apart
 from agentic_os.domain.task import REVIEW_TRIES, Submission, Task
 
 
@@ -114,8 +115,7 @@ def submit(command: c.SubmitReview, task: Task) -> list[e.Event]:
         evidence=evidence,
         at=command.at,
     )
-    held = {**task.evidence, **{x.criterion_id: x for x in evidence}}
-    lacking = unmet(task, held) if command.subject == "result" else ()
+    lacking = unmet(task, effective(task, evidence)) if command.subject == "result" else ()
     events: list[e.Event] = [reviewed]
     for event in decided(vote, task, submission):
         # A person's acceptance is a witness of its own; executors' votes complete nothing that is not shown.

@@ -7,6 +7,7 @@ from agentic_os.domain import commands as c
 from agentic_os.domain import events as e
 from agentic_os.domain.documents import FailureClass, Usage, witnessed
 from agentic_os.domain.rejection import Code, Rejected
+from agentic_os.domain.scope import held_for_tools
 from agentic_os.domain.spending import overspent, reserved, unbooked, wall_used_up
 from agentic_os.domain.task import Attempt, Task
 
@@ -257,7 +258,10 @@ def report(command: c.Heartbeat | c.ReportProgress | c.AddEvidence | c.Record, t
             seen = witnessed(evidence) if attempt.step == "review" else evidence
             return [e.EvidenceAdded(**sent, evidence=seen)]
         case c.Record(kind=kind, body=body):
-            return [e.ReportRecorded(**sent, kind=kind, body=body)]
+            recorded = e.ReportRecorded(**sent, kind=kind, body=body)
+            if kind == "tool_event":
+                return [recorded, *held_for_tools(body, attempt.number, task)]
+            return [recorded]
         case _:
             assert_never(command)
 

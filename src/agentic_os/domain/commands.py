@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 from agentic_os.domain.budgets import Amounts, Ceiling
 from agentic_os.domain.documents import (
     Artifact,
+    Attested,
     Budget,
     Criterion,
     DeclineReason,
@@ -341,6 +342,22 @@ class Reassign:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Attest:
+    """Take in what an independent source says of a criterion."""
+
+    attested: Attested
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FenceOff:
+    """Take the open attempt from an executor that may no longer work, whatever it is doing."""
+
+    executor: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FireDeadline:
     """A deadline of this task has come. Firing one that no longer stands does nothing."""
 
@@ -408,7 +425,7 @@ ExecutorCommand: TypeAlias = (
     | ReportFailure
 )
 
-SteeringCommand: TypeAlias = Cancel | Retry | Reassign | Answer | PutOnHold | ReleaseHold
+SteeringCommand: TypeAlias = Cancel | Retry | Reassign | Answer | PutOnHold | ReleaseHold | FenceOff
 
 NoticedCommand: TypeAlias = FreezeTask | ThawTask | TripBreaker | ExtendLease | SeeRun
 """What the system notices by itself."""
@@ -424,6 +441,7 @@ Command: TypeAlias = (
     | Adopt
     | CastVote
     | SteeringCommand
+    | Attest
     | FireDeadline
     | AwaitBudget
     | ChargeRefusal

@@ -5,6 +5,8 @@ from typing import assert_never
 from agentic_os.domain import (
     agent_reviews,
     attempts,
+    attestation,
+    caps,
     escalations,
     intake,
     leases,
@@ -40,9 +42,17 @@ def _decide(command: c.Command, task: Task | None) -> list[Event]:
             return _account(command, task)
         case c.Quarantine() | c.Adopt():
             return _late(command, task)
-        case c.CastVote():
-            return reviews.vote(command, task)
-        case c.Cancel() | c.Retry() | c.Reassign() | c.Answer() | c.PutOnHold() | c.ReleaseHold():
+        case c.CastVote() | c.Attest():
+            return _judge(command, task)
+        case (
+            c.FenceOff()
+            | c.Cancel()
+            | c.Retry()
+            | c.Reassign()
+            | c.Answer()
+            | c.PutOnHold()
+            | c.ReleaseHold()
+        ):
             return _steer(command, task)
         case (
             c.FireDeadline() | c.FreezeTask() | c.ThawTask() | c.TripBreaker() | c.ExtendLease() | c.SeeRun()
@@ -84,11 +94,20 @@ def _late(command: c.Quarantine | c.Adopt, task: Task) -> list[Event]:
             return quarantine.adopt(command, task)
 
 
+def _judge(command: c.CastVote | c.Attest, task: Task) -> list[Event]:
+    if isinstance(command, c.Attest):
+        return attestation.attest(command, task)
+    return reviews.vote(command, task)
+
+
 def _steer(command: c.SteeringCommand, task: Task) -> list[Event]:
     match command:
+        case c.FenceOff():
+            return intake.fence_off(command, task)
         case c.Cancel():
             return intake.cancel(command, task)
         case c.Retry():
+            caps.refuse_passed(command, task)
             return intake.retry(command, task)
         case c.Reassign():
             return intake.reassign(command, task)

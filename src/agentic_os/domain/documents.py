@@ -116,13 +116,15 @@ class Evidence:
     marker: str | None = None
 
 
-def true_rank(claimed: Rank, *, holds_bytes: bool) -> Rank:
-    """Put an executor's claim of evidence at the rank that its means allow.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attested:
+    """Evidence by a source that did none of the work. subject_digest: the result that it checked, where it said so."""
 
-    Its own word is self-reported. It is observed only where it names bytes that we hold; and never independent,
-    since whoever did the work cannot be its independent witness.
-    """
-    return "observed" if claimed != "self_reported" and holds_bytes else "self_reported"
+    source: str
+    evidence: Evidence
+    subject_digest: str | None = None
+    commit: str | None = None
+    url: str | None = None
 
 
 def witnessed(evidence: Evidence) -> Evidence:

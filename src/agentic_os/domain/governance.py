@@ -32,6 +32,33 @@ class AccountLinked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SourceRegistered:
+    """A source of independent evidence got an identity. `project`: the only one that it may attest, None for all."""
+
+    principal: str
+    project: str | None
+    owner: str
+    type: Literal["source.registered"] = "source.registered"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CredentialRotated:
+    """A principal got a new credential, and all earlier ones ended; `generation` counts its credentials."""
+
+    principal: str
+    generation: int
+    type: Literal["credential.rotated"] = "credential.rotated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrincipalRevoked:
+    """A principal may do nothing any more; its name is never given again."""
+
+    principal: str
+    type: Literal["principal.revoked"] = "principal.revoked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BundleApplied:
     """A policy came into force; the document is the whole of it."""
 
@@ -51,4 +78,12 @@ class BreakerTripped:
     type: Literal["breaker.tripped"] = "breaker.tripped"
 
 
-RegistryEvent: TypeAlias = PrincipalRegistered | AccountLinked | BundleApplied | BreakerTripped
+RegistryEvent: TypeAlias = (
+    PrincipalRegistered
+    | AccountLinked
+    | SourceRegistered
+    | CredentialRotated
+    | PrincipalRevoked
+    | BundleApplied
+    | BreakerTripped
+)

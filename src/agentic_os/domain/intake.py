@@ -108,6 +108,21 @@ def reassign(command: c.Reassign, task: Task) -> list[e.Event]:
     return [*superseded, e.TaskReassigned(assignee=command.assignee, reason=command.reason)]
 
 
+def fence_off(command: c.FenceOff, task: Task) -> list[e.Event]:
+    """Take the open attempt from its executor; the task goes to another, or to a person where it was for this one."""
+    if task.attempt is None or task.attempt.executor != command.executor:
+        return []
+    superseded = supersede(task, command.reason)
+    if not superseded or task.phase in ("plan_review", "result_review"):
+        return superseded  # the phase of what is under review is not its reviewer's
+    if task.assignee == command.executor:
+        return [
+            *superseded,
+            e.InputRequired(reason=f"{command.reason} The task was for it alone: /reassign."),
+        ]
+    return [*superseded, e.RetryReleased(reason=command.reason, fresh=False)]
+
+
 def hold(command: c.PutOnHold, task: Task) -> list[e.Event]:
     """Let no further attempt be opened; one that is under way is told at its next callback."""
     refuse_ended(task)

@@ -55,7 +55,7 @@ def adopt(command: c.Adopt, task: Task) -> list[e.Event]:
         decided = reviews.plan_submitted(late, task, step)
     else:
         # What another attempt showed meanwhile is no evidence for this one's result.
-        decided = reviews.result_submitted(late, changed(task, evidence={}), step)
+        decided = reviews.result_submitted(late, changed(task, evidence={}, attested=()), step)
     return [*supersede(task, "a late submission was adopted"), adopted, *decided]
 
 

@@ -22,6 +22,8 @@ Code: TypeAlias = Literal[
     "seq_stale",
     "skill_drift",
     "token_expired",
+    "tool_denied",
+    "unknown_criterion",
     "unknown_task",
     "wrong_phase",
 ]

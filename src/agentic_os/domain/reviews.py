@@ -7,10 +7,12 @@ from typing import Final
 from agentic_os.domain import commands as c
 from agentic_os.domain import events as e
 from agentic_os.domain.attempts import started
-from agentic_os.domain.documents import RANKS, RISKS, Artifact, Evidence, Participant, ReviewItem, Risk, Step
+from agentic_os.domain.documents import RISKS, Artifact, Participant, ReviewItem, Risk, Step
+from agentic_os.domain.evidence import suffices
 from agentic_os.domain.intake import supersede
 from agentic_os.domain.policy import REVIEWER_ROLES, OnTimeout
 from agentic_os.domain.rejection import Rejected
+from agentic_os.domain.scope import require_within
 from agentic_os.domain.task import Submission, Task
 
 _DECISIONS: Final = (
@@ -45,6 +47,7 @@ def plan_submitted(command: c.SubmitPlan, task: Task, step: Step) -> list[e.Even
             next_step="Send a result, or a failure of class plan_infeasible when the plan does not work.",
         )
     _require_answers(task, command.answers)
+    require_within(command.plan, task)
     if task.plan is not None and task.plan.digest == command.digest:
         raise Rejected(
             "plan_unchanged",
@@ -102,23 +105,9 @@ def result_submitted(command: c.SubmitResult, task: Task, step: Step) -> list[e.
         review_deadline=None if deadline is None else command.at + timedelta(seconds=deadline),
         at=command.at,
     )
-    needs_review = task.obligations.result_review or command.outcome == "partial"
-    evidence = {**task.evidence, **{x.criterion_id: x for x in command.evidence}}
-    if needs_review or unmet(task, evidence):
+    if not suffices(task, command.outcome, command.evidence):
         return [submitted]
     return [submitted, e.TaskCompleted(version=submitted.version, digest=submitted.digest, accepted_by=())]
-
-
-def unmet(task: Task, evidence: dict[str, Evidence] | None = None) -> tuple[str, ...]:
-    """List the criteria that lack passing evidence at the rank they need."""
-    held = dict(task.evidence) if evidence is None else evidence
-    return tuple(
-        criterion.id
-        for criterion in task.acceptance
-        if (found := held.get(criterion.id)) is None
-        or found.status != "pass"
-        or RANKS.index(found.rank) < RANKS.index(criterion.rank)
-    )
 
 
 def vote(command: c.CastVote, task: Task) -> list[e.Event]:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Final, Literal, TypeAlias
 
 from agentic_os.domain.documents import (
+    Attested,
     Budget,
     Criterion,
     Evidence,
@@ -68,7 +69,8 @@ class Attempt:
     """One execution by one executor; `number` is the fence, `generation` counts its tokens, `seq` its callbacks.
 
     acked_at: of the first acknowledgement. held: the accounts that it falls under. extended: whether it got its one
-    lease more after an outage. run_ended: when its run was seen to end.
+    lease more after an outage. run_ended: when its run was seen to end. capable: whether its workspace has skills,
+    and they were those that it must have.
     """
 
     number: int
@@ -88,6 +90,7 @@ class Attempt:
     held: tuple[Held, ...] = ()
     extended: bool = False
     run_ended: datetime | None = None
+    capable: bool = False
 
     @property
     def is_open(self) -> bool:
@@ -164,7 +167,7 @@ class Hold:
 
     reason: str
     by: str
-    cause: Literal["operator", "no_progress", "breaker"] = "operator"
+    cause: Literal["operator", "no_progress", "breaker", "tool"] = "operator"
     placed_in: int = 0
 
 
@@ -282,6 +285,7 @@ class Task:
     authorisation: Authorisation | None = None
     items: tuple[ReviewItem, ...] = ()
     evidence: Mapping[str, Evidence] = field(default_factory=dict)
+    attested: tuple[Attested, ...] = ()
     artifacts: Mapping[str, int] = field(default_factory=dict)
     excluded: tuple[str, ...] = ()
     retries: Mapping[str, int] = field(default_factory=dict)

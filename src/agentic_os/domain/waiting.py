@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from agentic_os.domain.agent_reviews import awaits_attempt
+from agentic_os.domain.caps import passed
 from agentic_os.domain.escalations import answer_line, may_default
+from agentic_os.domain.evidence import unmet
 from agentic_os.domain.overlays import TASK
-from agentic_os.domain.reviews import approval_line, default_outcome, unmet
+from agentic_os.domain.reviews import approval_line, default_outcome
 from agentic_os.domain.spending import wall_deadline
 from agentic_os.domain.task import BudgetWait, Task
 
@@ -87,6 +89,10 @@ def waiting_for(task: Task) -> WaitingFor | None:
             )
         case "input_required" if any(q.blocking for q in task.questions):
             return _for_answer(task)
+        case "input_required" if passed(task):
+            return WaitingFor(
+                owner="operator", what=f"{task.waits} Use /retry fresh to go on, or /cancel.".strip()
+            )
         case "dead_letter" | "input_required":
             return WaitingFor(owner="operator", what=f"{task.waits} Use /retry to go on, or /cancel.".strip())
         case _:

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from agentic_os.application.backend import Backend
+from agentic_os.application.credentials import PREFIX
 from agentic_os.application.ports import NameTaken, Principal
 from agentic_os.clock import now
 from agentic_os.control_plane import Denied, Invalid
@@ -39,7 +40,7 @@ async def add_executor(request: Request, caller: Admin) -> Response:
         skills=wanted.skills,
         capacity=wanted.capacity,
     )
-    secret = "aosx_" + secrets.token_urlsafe(32)
+    secret = PREFIX["executor"] + secrets.token_urlsafe(32)
     await _add(backend, principal, secret, None, caller)
     return answer({"id": principal.id, "name": principal.name, "credential": secret}, 201)
 
@@ -68,7 +69,7 @@ async def add_token(request: Request, caller: Admin) -> Response:
     """Register a person with a role; the token is in the answer, and nowhere else ever again."""
     wanted = await read_model(request, TokenIn)
     principal = Principal(id=wanted.name, name=wanted.name, kind="person", roles=(wanted.role,))
-    secret = "aoso_" + secrets.token_urlsafe(32)
+    secret = PREFIX["person"] + secrets.token_urlsafe(32)
     days = timedelta(days=wanted.expires_in_days) if wanted.expires_in_days else None
     await _add(request.app.state.backend, principal, secret, days, caller)
     return answer({"id": principal.id, "token": secret}, 201)

@@ -3,7 +3,9 @@
 Whoever delivered the bytes also named their type, so neither is believed: a download is never rendered by a browser.
 """
 
+import asyncio
 import re
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
@@ -14,6 +16,8 @@ from starlette.requests import ClientDisconnect
 from agentic_os.application.attempt_tokens import PREFIX
 from agentic_os.application.backend import Backend
 from agentic_os.application.ports import DigestMismatch, TooLarge
+from agentic_os.contracts.redaction import SecretScan
+from agentic_os.contracts.violation import ContractViolation
 from agentic_os.http.authentication import bearer, require
 from agentic_os.http.problems import Refused, problem
 from agentic_os.http.selection import NotSatisfiable, is_known, read_range
@@ -21,6 +25,7 @@ from agentic_os.http.selection import NotSatisfiable, is_known, read_range
 router = APIRouter(prefix="/api/artifacts")
 
 LIMIT: Final = 1024 * 1024 * 1024
+_PIECE: Final = 256 * 1024
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _LONGEST_NAME: Final = 150
 _OCTETS: Final = "application/octet-stream"
@@ -110,7 +115,7 @@ Reader = Annotated[str | None, Depends(reader)]
     summary="Upload bytes",
     responses={
         413: {"description": "More bytes than an artifact may have.", **_PROBLEM},
-        422: {"description": "The bytes have another digest.", **_PROBLEM},
+        422: {"description": "The bytes have another digest, or hold what looks like a secret.", **_PROBLEM},
         507: {"description": "There is no room for them.", **_PROBLEM},
     },
     openapi_extra={"requestBody": {"required": True, **_BYTES}},
@@ -118,13 +123,13 @@ Reader = Annotated[str | None, Depends(reader)]
 async def upload(request: Request, digest: str) -> Response:
     """Take in the bytes that the digest names; they mean nothing until a callback of the same attempt names them."""
     backend: Backend = request.app.state.backend
-    await backend.callbacks.require_open_attempt(bearer(request))
+    claim = await backend.callbacks.require_open_attempt(bearer(request))
     _check(digest)
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and (len(announced) > 18 or int(announced) > LIMIT):  # noqa: PLR2004 - any longer is more
         raise _too_large()
     try:
-        await backend.artifacts.write(digest, request.stream(), LIMIT)
+        await backend.artifacts.write(digest, _without_secrets(request.stream()), LIMIT)
     except DigestMismatch as found:
         raise Refused(
             "schema_invalid",
@@ -135,7 +140,26 @@ async def upload(request: Request, digest: str) -> Response:
         raise _too_large() from fault
     except ClientDisconnect as fault:  # nobody is there to read it, and it is no fault of the server
         raise Refused("malformed", "The upload broke off.", next_step="Send all of it again.") from fault
+    await backend.callbacks.uploaded(claim, digest)
     return Response(status_code=201)
+
+
+async def _without_secrets(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Pass bytes on while no secret is seen in them. Raises ContractViolation, and then nothing of them is kept."""
+    scan = SecretScan()
+    async for chunk in chunks:
+        # In pieces, so that it holds no more when all comes at once; and off the event loop, which has others to serve.
+        for start in range(0, len(chunk), _PIECE):
+            _refuse_found(await asyncio.to_thread(scan.add, chunk[start : start + _PIECE]))
+        yield chunk
+    _refuse_found(await asyncio.to_thread(scan.end))
+
+
+def _refuse_found(kinds: list[str]) -> None:
+    if kinds:
+        raise ContractViolation(
+            "secret_in_artifact", f"The bytes hold what looks like a secret: {', '.join(kinds)}."
+        )
 
 
 @router.get(

@@ -8,7 +8,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.types import Receive, Scope, Send
 
 from agentic_os.http.callbacks import PATH, answer
-from agentic_os.http.problems import answer_exception
+from agentic_os.http.problems import answer_exception, too_fast
 
 
 class Api(FastAPI):
@@ -16,6 +16,9 @@ class Api(FastAPI):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a callback, or pass the request on."""
+        if scope["type"] == "http" and self.state.guessing and (wait := self.state.guessing.wait(scope)):
+            await too_fast(wait)(scope, receive, send)
+            return
         if scope["type"] != "http" or scope["path"] != PATH or scope["method"] != "POST":
             await super().__call__(scope, receive, send)
             return

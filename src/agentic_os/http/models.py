@@ -26,6 +26,12 @@ Count = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
 Assignee = Annotated[str, StringConstraints(pattern=r"^(role:)?[a-z0-9][a-z0-9._-]{0,62}$")]
 
 
+Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+Marker = Literal[
+    "CHECKPOINT_OK", "CAPABILITY_OK", "TRACE_OK", "SYNC_OK", "TEST_OK", "BUILD_OK", "LINT_OK", "REVIEW_OK"
+]
+
+
 class Strict(BaseModel):
     """A body in which every field is meant."""
 
@@ -122,6 +128,27 @@ class AccountIn(Strict):
     account: Annotated[str, Field(min_length=1, max_length=200)]
 
 
+class SourceIn(Strict):
+    """A source of evidence to register; without a project it may attest any."""
+
+    name: Name
+    project: Id | None = None
+
+
+class AttestationIn(Strict):
+    """What a source says of a criterion. subject_digest: the result that it checked."""
+
+    task_id: Id
+    criterion_id: Id
+    status: Literal["pass", "fail", "inconclusive"]
+    subject_digest: Digest | None = None
+    command: Text | None = None
+    exit_code: Annotated[int, Field(ge=-255, le=255)] | None = None
+    commit: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{7,64}$")] | None = None
+    url: Annotated[str, StringConstraints(pattern=r"^https?://[!-~]{1,1980}$")] | None = None
+    marker: Marker | None = None
+
+
 async def read_body(request: Request, limit: int = MAX_BODY) -> bytes:
     """Read a body of at most `limit` bytes. Raises Refused too_large as soon as it is longer."""
     declared = request.headers.get("content-length", "0")
@@ -141,7 +168,11 @@ async def read_body(request: Request, limit: int = MAX_BODY) -> bytes:
 
 async def read_model(request: Request, model: type[Model]) -> Model:
     """Read a body as a model. Raises ContractViolation for bad JSON, Refused with pointers for wrong fields."""
-    raw = await read_body(request)
+    return read_from(await read_body(request), model)
+
+
+def read_from(raw: bytes, model: type[Model]) -> Model:
+    """Read bytes as a model. Raises as read_model."""
     parse_json(raw)
     try:
         return model.model_validate_json(raw)

@@ -1,5 +1,6 @@
 """Every refusal as application/problem+json: what went wrong, where, whether to try again, and what to do next."""
 
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -20,6 +21,7 @@ from agentic_os.application.ports import (
     StoreUnavailable,
     VersionConflict,
 )
+from agentic_os.application.rates import RateLimited
 from agentic_os.contracts.violation import ContractViolation
 from agentic_os.domain.rejection import Rejected
 
@@ -57,6 +59,7 @@ STATUS: Final[Mapping[str, int]] = {
     "section_missing": 422,
     "review_items_unanswered": 422,
     "items_required": 422,
+    "unknown_criterion": 422,
     "idempotency_mismatch": 422,
     "output_invalid": 422,
     "secret_in_artifact": 422,
@@ -77,6 +80,7 @@ _NEXT: Final[Mapping[str, str]] = {
     "too_large": "Send less at once; upload large artifacts by digest first.",
     "secret_in_artifact": "Take the secret out, send the artifact anew, and revoke the secret where it counts.",
     "idempotency_mismatch": "Draw a new id for new content, or send exactly the first content again.",
+    "rate_limited": "Wait as long as Retry-After says, then send the same again.",
     "gate_error": "Try again in a moment; nothing was stored.",
     "scope_denied": "Use the credential that was made for this; nothing falls back to another.",
     "unknown_task": "Check the task's id; GET /api/tasks lists them.",
@@ -141,17 +145,35 @@ def _status(code: str) -> int:
     return OF_ARTIFACTS[code] if code in OF_ARTIFACTS else STATUS[code]
 
 
-async def _note(request: Request, code: str) -> None:
-    """Keep a refused credential in the security log; a database that is away must not hide the refusal."""
-    if _status(code) == 401:  # noqa: PLR2004 - the status that means it
+async def _noted(request: Request, refusal: Response, code: str) -> Response:
+    """Keep a refused credential in the security log; a database that is away must not hide the refusal.
+
+    Who has guessed too often hears nothing of the credential, and goes into no log.
+    """
+    if refusal.status_code == 401:  # noqa: PLR2004 - the status that means it
+        if wait := request.app.state.guessing.note(request.scope):
+            return too_fast(wait)
         route = getattr(request.scope.get("route"), "path", None) or request.scope.get("door", "unknown")
         with suppress(StoreUnavailable):
             await request.app.state.backend.note_refusal(route, code)
+    return refusal
+
+
+def too_fast(wait: float) -> Response:
+    """Build the refusal of what came too fast; `wait` in seconds."""
+    return problem(
+        "rate_limited",
+        "Too much was sent in too short a time.",
+        headers={"Retry-After": str(math.ceil(wait))},
+    )
+
+
+async def _on_limited(_: Request, e: RateLimited) -> Response:
+    return too_fast(e.wait)
 
 
 async def _on_rejected(request: Request, e: Rejected) -> Response:
-    await _note(request, e.code)
-    return problem(e.code, e.message, pointers=e.pointers, next_step=e.next)
+    return await _noted(request, problem(e.code, e.message, pointers=e.pointers, next_step=e.next), e.code)
 
 
 async def _on_violation(_: Request, e: ContractViolation) -> Response:
@@ -159,13 +181,12 @@ async def _on_violation(_: Request, e: ContractViolation) -> Response:
 
 
 async def _on_credential(request: Request, e: CredentialInvalid) -> Response:
-    await _note(request, e.code)
-    return problem(e.code, e.message)
+    return await _noted(request, problem(e.code, e.message), e.code)
 
 
 async def _on_refused(request: Request, e: Refused) -> Response:
-    await _note(request, e.code)
-    return problem(e.code, e.message, pointers=e.pointers, next_step=e.next, more=e.more)
+    refusal = problem(e.code, e.message, pointers=e.pointers, next_step=e.next, more=e.more)
+    return await _noted(request, refusal, e.code)
 
 
 async def _on_never(_: Request, e: NeverWas) -> Response:
@@ -210,6 +231,7 @@ _HANDLERS: Final[Mapping[type[Exception], Callable[[Request, Any], Awaitable[Res
     Rejected: _on_rejected,
     ContractViolation: _on_violation,
     CredentialInvalid: _on_credential,
+    RateLimited: _on_limited,
     CredentialRevoked: _on_contention,
     Refused: _on_refused,
     NeverWas: _on_never,

@@ -17,7 +17,14 @@ from agentic_os.application.ports import (
 )
 from agentic_os.clock import now
 from agentic_os.domain.documents import JsonObject, Participant
-from agentic_os.domain.governance import AccountLinked, BreakerTripped, BundleApplied, PrincipalRegistered
+from agentic_os.domain.governance import (
+    AccountLinked,
+    BreakerTripped,
+    BundleApplied,
+    CredentialRotated,
+    PrincipalRegistered,
+    RegistryEvent,
+)
 from agentic_os.postgres.appender import append_together
 from agentic_os.postgres.codec import decode_payload
 from agentic_os.postgres.parts import parts_of
@@ -79,16 +86,25 @@ class PostgresRegistry:
         except (VersionConflict, psycopg.errors.UniqueViolation) as problem:
             raise NameTaken(principal.name) from problem
 
-    async def replace_credentials(self, name: str, credential: bytes) -> None:
-        """Revoke all credentials of a principal, and give it a new one."""
+    async def replace_credentials(self, name: str, credential: bytes, *, actor: str = "system") -> None:
+        """Revoke all credentials of a principal, give it a new one of the same lifetime, and record that."""
         async with self._pool.connection() as connection, connection.transaction():
-            await connection.execute("select from es.principal where id = %s for update", (name,))
+            version = await locked(connection, name)
+            counted = await connection.execute(
+                "select count(*) from es.credential where principal = %s", (name,)
+            )
+            row = await counted.fetchone()
+            event = CredentialRotated(principal=name, generation=(row[0] if row else 0) + 1)
+            await record(connection, name, version, event, actor)
             await connection.execute(
                 "update es.credential set revoked_at = now() where principal = %s and revoked_at is null",
                 (name,),
             )
             await connection.execute(
-                "insert into es.credential (hash, principal) values (%s, %s)", (credential, name)
+                "insert into es.credential (hash, principal, expires_at) values (%s, %s, (select now() "
+                "+ (c.expires_at - c.created_at) from es.credential c where c.principal = %s "
+                "order by c.created_at desc limit 1))",
+                (credential, name, name),
             )
 
     async def by_name(self, name: str) -> Principal | None:
@@ -226,6 +242,26 @@ class PostgresRegistry:
             )
             row = await cursor.fetchone()
         return None if row is None else _principal(row)
+
+
+async def locked(connection: Connection, name: str) -> int:
+    """Keep others from a principal's stream until the transaction ends; return its version. Raises LookupError."""
+    stream = f"principal:{name}"
+    await connection.execute(_LOCK, (stream,))
+    cursor = await connection.execute("select version from es.stream where stream_id = %s", (stream,))
+    row = await cursor.fetchone()
+    if row is None:
+        raise LookupError(name)
+    return int(row[0])
+
+
+async def record(connection: Connection, name: str, version: int, event: RegistryEvent, actor: str) -> None:
+    """Append a fact to a principal's stream, as the first write of the transaction. Raises VersionConflict."""
+    change = RegistryChange(stream=f"principal:{name}", expected=version, events=[event])
+    batch = Batch(envelope=Envelope(actor=actor, at=now()), registry=[change])
+    outcome = await append_together(connection, parts_of(batch)[2])
+    if outcome.name != "appended":
+        raise VersionConflict
 
 
 async def _insert(connection: Connection, principal: Principal) -> None:

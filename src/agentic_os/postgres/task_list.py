@@ -95,6 +95,11 @@ class PostgresTaskList:
         rows = await self._run(query.limit(1))
         return dict(zip(_names(_artifact), rows[0], strict=True)) if rows else None
 
+    async def held_by(self, executor: str) -> Sequence[str]:
+        """List the tasks of which an executor has the open attempt, the oldest first."""
+        query = select(_task.c.task_id).where(_task.c.executor == executor).order_by(_task.c.created_at)
+        return [task_id for (task_id,) in await self._run(query)]
+
     async def quarantined(self, after: str, limit: int) -> Sequence[dict[str, Any]]:
         """List what is kept aside, by id."""
         query = select(_quarantine).where(_quarantine.c.id > after).order_by(_quarantine.c.id).limit(limit)

@@ -15,6 +15,7 @@ from agentic_os.domain.events.attempts import (
     AttemptSuperseded,
     CallbackQuarantined,
     EvidenceAdded,
+    EvidenceAttested,
     LeaseRenewed,
     ProgressReported,
     QuarantineAdopted,
@@ -93,6 +94,7 @@ __all__ = [
     "EscalationTimedOut",
     "Event",
     "EvidenceAdded",
+    "EvidenceAttested",
     "HoldReleased",
     "InputRequired",
     "LeaseExtended",
@@ -148,6 +150,7 @@ Event: TypeAlias = (
     | LeaseRenewed
     | ProgressReported
     | EvidenceAdded
+    | EvidenceAttested
     | ReportRecorded
     | EscalationRaised
     | EscalationAnswered

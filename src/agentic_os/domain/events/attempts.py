@@ -98,6 +98,19 @@ class EvidenceAdded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceAttested:
+    """A source that did none of the work reported a check. `subject_digest`: the result that it checked, if it said."""
+
+    source: str
+    evidence: Evidence
+    subject_digest: str | None
+    commit: str | None
+    url: str | None
+    at: datetime
+    type: Literal["evidence.attested"] = "evidence.attested"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReportRecorded:
     """The executor reported something that is kept with the task: which kind, and its body as it came."""
 

@@ -84,7 +84,7 @@ class TaskHeld:
 
     reason: str
     by: str
-    cause: Literal["operator", "no_progress", "breaker"]
+    cause: Literal["operator", "no_progress", "breaker", "tool"]
     type: Literal["task.held"] = "task.held"
 
 

@@ -55,6 +55,7 @@ def _apply(task: Task, event: e.Event) -> Task:
             | e.PlanReturned()
             | e.PlanRejected()
             | e.ResultSubmitted()
+            | e.EvidenceAttested()
             | e.ResultVoted()
             | e.ResultReturned()
             | e.ResultRejected()

@@ -1,11 +1,15 @@
 """What attempts change."""
 
+import hashlib
 from datetime import datetime, timedelta
-from typing import assert_never
+from typing import Final, assert_never
 
 from agentic_os.domain import events as e
 from agentic_os.domain.evolution.copying import changed, with_review
 from agentic_os.domain.task import REVIEW_TRIES, Attempt, AttemptState, ClosedAttempt, Handoff, Phase, Task
+
+_NO_SKILLS: Final = "sha256:" + hashlib.sha256(b"").hexdigest()
+"""What a workspace without skills acknowledges with."""
 
 
 def attempted(
@@ -80,9 +84,17 @@ def _offered(task: Task, event: e.AttemptOffered) -> Task:
         ack_deadline=event.ack_deadline,
         lease_seconds=event.lease_seconds,
     )
-    evidence = {} if event.step == "execute" else task.evidence
-    phase: Phase = task.phase if event.step == "review" else "dispatched"
-    return changed(task, phase=phase, attempt=attempt, past=past, evidence=evidence, waits="", awaited=None)
+    evidence, attested = ({}, ()) if event.step == "execute" else (task.evidence, task.attested)
+    return changed(
+        task,
+        phase=task.phase if event.step == "review" else "dispatched",
+        attempt=attempt,
+        past=past,
+        evidence=evidence,
+        attested=attested,
+        waits="",
+        awaited=None,
+    )
 
 
 def _acked(task: Task, event: e.AttemptAcked) -> Task:
@@ -98,6 +110,7 @@ def _acked(task: Task, event: e.AttemptAcked) -> Task:
         acked_at=task.attempt.acked_at
         or event.lease_expires_at - timedelta(seconds=task.attempt.lease_seconds),
         run_ended=None,
+        capable=event.skillset_digest != _NO_SKILLS,
     )
     phase: Phase = "planning" if attempt.step == "plan" else "executing"
     return changed(task, attempt=attempt, phase=phase, session=event.runtime.session)

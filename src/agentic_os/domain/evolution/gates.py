@@ -4,13 +4,19 @@ from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from agentic_os.domain import events as e
+from agentic_os.domain.documents import Attested
 from agentic_os.domain.evolution.attempts import closed
 from agentic_os.domain.evolution.copying import changed, with_review
 from agentic_os.domain.task import Authorisation, Submission, Task
 
 _OfPlan: TypeAlias = e.PlanSubmitted | e.PlanVoted | e.PlanApproved | e.PlanReturned | e.PlanRejected
 _OfResult: TypeAlias = (
-    e.ResultSubmitted | e.ResultVoted | e.ResultReturned | e.ResultRejected | e.TaskCompleted
+    e.ResultSubmitted
+    | e.EvidenceAttested
+    | e.ResultVoted
+    | e.ResultReturned
+    | e.ResultRejected
+    | e.TaskCompleted
 )
 _OfReview: TypeAlias = e.ReviewSubmitted | e.ReviewEscalated | e.ReviewTimedOut
 
@@ -65,6 +71,8 @@ def _resulted(
                 evidence={**task.evidence, **{x.criterion_id: x for x in event.evidence}},
                 artifacts={**task.artifacts, **{a.name: a.version for a in event.artifacts}},
             )
+        case e.EvidenceAttested():
+            return _attested(task, event)
         case e.ResultVoted():
             return changed(task, result=_voted(task.result, event))
         case e.ResultReturned():
@@ -91,6 +99,20 @@ def _reviewed(task: Task, event: _OfReview) -> Task:
             return with_review(task, timed_out=True, review_deadline=None, escalated="nobody decided in time")
         case e.ReviewTimedOut():
             return with_review(task, timed_out=True, review_deadline=None)
+
+
+def _attested(task: Task, event: e.EvidenceAttested) -> Task:
+    """Note what a source says of a criterion, in the place of what it said of it before."""
+    said = Attested(
+        source=event.source,
+        evidence=event.evidence,
+        subject_digest=event.subject_digest,
+        commit=event.commit,
+        url=event.url,
+    )
+    about = event.evidence.criterion_id
+    others = tuple(a for a in task.attested if (a.source, a.evidence.criterion_id) != (event.source, about))
+    return changed(task, attested=(*others, said), stalled=None)
 
 
 def _submission(task: Task, event: e.PlanSubmitted | e.ResultSubmitted) -> Submission:

@@ -136,5 +136,5 @@ def overlaid(
             return changed(task, quarantined=(*task.quarantined, kept))
         case e.QuarantineAdopted(quarantine_id=found):
             kept_aside = tuple(replace(q, adopted=q.adopted or q.id == found) for q in task.quarantined)
-            evidence = {} if event.kind == "result" else task.evidence
-            return changed(task, quarantined=kept_aside, evidence=evidence, questions=())
+            adopted = changed(task, quarantined=kept_aside, questions=())
+            return changed(adopted, evidence={}, attested=()) if event.kind == "result" else adopted
