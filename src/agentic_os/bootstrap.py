@@ -21,6 +21,7 @@ from agentic_os.application.reconciler import Reconciler
 from agentic_os.application.signals import Signals
 from agentic_os.artifact_directory import ArtifactDirectory
 from agentic_os.control_plane import ControlPlane
+from agentic_os.domain.organisation import Organisation
 from agentic_os.domain.policy import DecisionPoint
 from agentic_os.hydration import Definition, resolve
 from agentic_os.postgres.audit import verify
@@ -52,6 +53,7 @@ class Parts:
     control_plane: ControlPlane | None = None
     terms: Terms | None = None
     adoption: Adoption = field(default_factory=Adoption)
+    organisation: Organisation = field(default_factory=Organisation)
 
 
 @asynccontextmanager
@@ -99,6 +101,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
         policy=policy,
         terms=parts.terms or Terms(callback_url=parts.public_url + CALLBACK_PATH),
         committed=signals.committed,
+        organisation=lambda: parts.organisation,
     )
     skill_sets = _skill_sets(parts.skills)
     return Backend(
@@ -117,6 +120,8 @@ def _join(parts: Parts, pool: Pool) -> Backend:
             skill_sets=skill_sets,
             artifacts=artifacts,
             committed=signals.committed,
+            policy=policy,
+            organisation=lambda: parts.organisation,
         ),
         directives=directives,
         dispatcher=dispatcher,

@@ -3,7 +3,7 @@
 import hashlib
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Final, Literal
 
@@ -12,6 +12,7 @@ import orjson
 from agentic_os.application import translate
 from agentic_os.application.acceptance import acceptance
 from agentic_os.application.attempt_tokens import PREFIX, AttemptClaim, AttemptTokens
+from agentic_os.application.children import births, proposals
 from agentic_os.application.handle import Handled, handle
 from agentic_os.application.ports import (
     ArtifactStore,
@@ -29,11 +30,14 @@ from agentic_os.application.ports import (
 from agentic_os.clock import new_id, now
 from agentic_os.contracts.callback import Callback, read_callback
 from agentic_os.contracts.canonical import JsonValue, canonical_json
+from agentic_os.contracts.output import payload_faults
 from agentic_os.contracts.redaction import Finding, redact, secrets_in
 from agentic_os.contracts.strict_json import parse_json
 from agentic_os.contracts.violation import ContractViolation
 from agentic_os.domain import commands as c
 from agentic_os.domain.documents import JsonObject
+from agentic_os.domain.organisation import Organisation
+from agentic_os.domain.policy import DecisionPoint
 from agentic_os.domain.rejection import Rejected
 from agentic_os.domain.task import Task
 
@@ -82,6 +86,8 @@ class Callbacks:
         skill_sets: SkillSets,
         artifacts: ArtifactStore,
         committed: Callable[[Task], None],
+        policy: Callable[[], DecisionPoint],
+        organisation: Callable[[], Organisation] = Organisation,
     ) -> None:
         self._log = log
         self._registry = registry
@@ -89,6 +95,8 @@ class Callbacks:
         self._skill_sets = skill_sets
         self._artifacts = artifacts
         self._committed = committed
+        self._policy = policy
+        self._organisation = organisation
 
     async def accept(self, raw: bytes, bearer: str, idempotency_key: str | None = None) -> Answer:
         """Take in one callback. Raises CredentialInvalid, ContractViolation, Rejected or ReceiptMismatch."""
@@ -229,9 +237,10 @@ class Callbacks:
         _refuse_secrets(artifacts)
         executor = _executor(caller, loaded.task)
         jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
+        policy = self._policy()
 
         def command_for(found: Loaded) -> c.Command:
-            return translate.command_for(
+            command = translate.command_for(
                 callback,
                 body,
                 artifacts,
@@ -245,6 +254,9 @@ class Callbacks:
                 expected_skillset=self._expected_skillset(caller, found.task),
                 output_schema=found.task.output_schema if found.task else None,
             )
+            if type(command) is c.Record:
+                return self._governed(command, found.task, policy)
+            return command
 
         envelope = Envelope(
             actor=executor or caller.principal,
@@ -264,8 +276,22 @@ class Callbacks:
             credential=caller.credential,
             loaded=loaded,
             before_append=lambda: self._keep(artifacts),
+            followers=lambda change: births(change, policy, at) if callback.kind == "task_request" else (),
         )
         return self._accepted(handled, callback)
+
+    def _governed(self, command: c.Record, task: Task | None, policy: DecisionPoint) -> c.Record:
+        """Add what policy says of proposed tasks, and what a role's schema says of what is handed to it."""
+        if command.kind == "handoff":
+            schema = self._organisation().handoff_schema(command.body["to_role"])
+            return replace(command, faults=payload_faults(schema, command.body["payload"]))
+        if command.kind != "task_request" or task is None:
+            return command
+        items = command.body["tasks"]
+        asked = proposals(
+            task, items, [str(new_id()) for _ in items], policy, executor=command.executor, planned=False
+        )
+        return c.RequestTasks(**{f.name: getattr(command, f.name) for f in fields(command)}, proposals=asked)
 
     def _accepted(self, handled: Handled, callback: Callback) -> Answer:
         assert handled.appended is not None

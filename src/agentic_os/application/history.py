@@ -19,7 +19,7 @@ When: TypeAlias = int | datetime
 RECEIPTS: Final = 500
 _VERSION: Final = re.compile(r"[0-9]+")
 _BOOKKEEPING: Final = frozenset({"id", "version", "updated_at", "issue", "blocked_by", "asked"})
-_TOLD_OTHERWISE: Final = frozenset({"past", "waits", "spent", "ruling", "items"})
+_TOLD_OTHERWISE: Final = frozenset({"past", "waits", "spent", "ruling", "items", "refused"})
 """Fields of the fold that the view has under another name, or that say again what the attempts say."""
 
 
@@ -94,6 +94,7 @@ async def as_it_was(backend: Backend, shown: dict[str, Any], when: When) -> dict
 
 async def _blockers(log: EventLog, task: Task, at: datetime) -> list[str]:
     found = []
+    found += [f"task:{child.id}" for child in task.awaited]
     for task_id in task.depends_on:
         try:
             done = (await moment_of(log, task_id, at)).task.phase == "completed"
@@ -181,6 +182,9 @@ async def why(backend: Backend, shown: dict[str, Any]) -> dict[str, Any]:
         "last": headline(last),
         "holds": shown["holds"],
         "blocked_by": shown["blocked_by"],
+        "parent": shown["parent"],
+        "children": shown["children"],
+        "refused_children": shown["refused_children"],
     }
 
 

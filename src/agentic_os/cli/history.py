@@ -57,6 +57,8 @@ def _why(args: argparse.Namespace) -> int:
         rows += [("because", reason) for reason in decided["reasons"]]
     rows += [("hold", f"{hold['reason']} ({hold['by']})") for hold in found["holds"]]
     rows += [("blocked by", task) for task in found["blocked_by"]]
+    rows += [("child", f"{c['ref']} ({c['id']}) is {c['state']}") for c in found["children"]]
+    rows += [("refused", f"{r['ref']}: {'; '.join(r['reasons'])}") for r in found["refused_children"]]
     last = found["last"]
     reason = f" ({last['reason']})" if last["reason"] else ""
     rows.append(

@@ -20,6 +20,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     listing.add_argument("--phase")
     listing.add_argument("--project")
     listing.add_argument("--text", help="part of the title")
+    listing.add_argument("--parent", metavar="TASK", help="its children only")
     listing.add_argument("--limit", type=int, default=50)
     listing.set_defaults(run=_list)
 
@@ -90,7 +91,12 @@ def _create(args: argparse.Namespace) -> int:
 
 def _list(args: argparse.Namespace) -> int:
     page = Client.of(args).get(
-        "/api/tasks", phase=args.phase, project=args.project, text=args.text, limit=args.limit
+        "/api/tasks",
+        phase=args.phase,
+        project=args.project,
+        text=args.text,
+        parent=args.parent,
+        limit=args.limit,
     )
     if args.json:
         print(json.dumps(page, indent=2))
@@ -128,6 +134,12 @@ def _show(args: argparse.Namespace) -> int:
         print(f"  verdict   {verdict['decision']} by {rules}; bundle {verdict['bundle'][:19]}")
     for item in task["evidence"]:
         print(f"  evidence  {item['criterion_id']}: {item['status']} ({item['rank']})")
+    if parent := task["parent"]:
+        print(f"  parent    {parent['id']} (its {parent['ref']})")
+    for child in task["children"]:
+        print(f"  child     {child['id']} {child['ref']}: {child['state']}")
+    for refused in task["refused_children"]:
+        print(f"  refused   {refused['ref']}: {'; '.join(refused['reasons']) or ', '.join(refused['rules'])}")
     if task["issue"]:
         print(f"  issue     {task['issue']['url']}")
     return 0

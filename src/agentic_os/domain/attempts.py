@@ -53,6 +53,8 @@ def offer(command: c.OfferAttempt, task: Task) -> list[e.Event]:
     if task.holds:
         raise Rejected("wrong_phase", "The task is on hold.", next_step="/unhold")
     _require_eligible(command.executor, task)
+    if task.next_step == "execute" and (task.undecided or task.awaited):
+        raise Rejected("wrong_phase", "The task waits for its children.")
     return [
         e.AttemptOffered(
             attempt=command.attempt,
@@ -248,9 +250,20 @@ def report(command: c.Heartbeat | c.ReportProgress | c.AddEvidence | c.Record, t
         case c.AddEvidence(evidence=evidence):
             return [e.EvidenceAdded(**sent, evidence=evidence)]
         case c.Record(kind=kind, body=body):
+            _require_fitting(command.faults)
             return [e.ReportRecorded(**sent, kind=kind, body=body)]
         case _:
             assert_never(command)
+
+
+def _require_fitting(faults: tuple[tuple[str, str], ...]) -> None:
+    if faults:
+        raise Rejected(
+            "output_invalid",
+            "The payload is not what that role takes: " + "; ".join(what for _, what in faults),
+            next_step="Correct /body/payload; the message says what the role's handoff_schema asks for.",
+            pointers=tuple(pointer for pointer, _ in faults),
+        )
 
 
 def fail(command: c.ReportFailure, task: Task) -> list[e.Event]:
@@ -319,10 +332,8 @@ def over_budget(task: Task) -> str:
     """Say which limit the task has passed, "" for none; what it spends is known only once it is spent."""
     if task.budget.cost_microusd is None and task.budget.tokens is None:
         return ""
-    spent = {
-        "cost_microusd": task.spent.cost_microusd,
-        "tokens": task.spent.input_tokens + task.spent.output_tokens,
-    }
+    committed = task.committed
+    spent = {"cost_microusd": committed.cost_microusd, "tokens": committed.tokens}
     limits = {"cost_microusd": task.budget.cost_microusd, "tokens": task.budget.tokens}
     passed = [
         f"{name} {spent[name]} of {limit}"

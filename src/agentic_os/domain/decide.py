@@ -2,7 +2,7 @@
 
 from typing import assert_never
 
-from agentic_os.domain import attempts, escalations, intake, quarantine, reviews
+from agentic_os.domain import attempts, children, escalations, intake, quarantine, reviews
 from agentic_os.domain import commands as c
 from agentic_os.domain.events import Event
 from agentic_os.domain.rejection import Rejected
@@ -16,12 +16,10 @@ def decide(command: c.Command, task: Task | None) -> list[Event]:
     if task is None:
         raise Rejected("unknown_task", "There is no such task.", next_step="Check the task id.")
     match command:
-        case c.AdmitTask():
-            return intake.admit(command, task)
+        case c.AdmitTask() | c.RequireInput() | c.CreateChildren() | c.EndChild():
+            return _go_on(command, task)
         case c.OfferAttempt():
             return attempts.offer(command, task)
-        case c.RequireInput():
-            return intake.require_input(command, task)
         case c.Quarantine():
             return quarantine.keep(command, task)
         case c.Adopt():
@@ -34,6 +32,18 @@ def decide(command: c.Command, task: Task | None) -> list[Event]:
             return _fire(command, task)
         case _:
             return _from_executor(command, task)
+
+
+def _go_on(command: c.AdmitTask | c.RequireInput | c.CreateChildren | c.EndChild, task: Task) -> list[Event]:
+    match command:
+        case c.AdmitTask():
+            return intake.admit(command, task)
+        case c.RequireInput():
+            return intake.require_input(command, task)
+        case c.CreateChildren():
+            return children.create(command, task)
+        case c.EndChild():
+            return children.end(command, task)
 
 
 def _steer(command: c.SteeringCommand, task: Task) -> list[Event]:
@@ -74,6 +84,8 @@ def _from_executor(command: c.ExecutorCommand, task: Task) -> list[Event]:
             decided = attempts.acknowledge(command, task)
         case c.Decline():
             decided = attempts.decline(command, task)
+        case c.RequestTasks():
+            decided = children.request(command, task)
         case c.Heartbeat() | c.ReportProgress() | c.AddEvidence() | c.Record():
             decided = attempts.report(command, task)
         case c.Escalate():

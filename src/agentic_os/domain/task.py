@@ -19,6 +19,7 @@ from agentic_os.domain.documents import (
     Step,
     Usage,
 )
+from agentic_os.domain.family import Child, Parentage, RefusedChild, Spending
 from agentic_os.domain.policy import Obligations
 
 Phase: TypeAlias = Literal[
@@ -44,7 +45,7 @@ AttemptState: TypeAlias = Literal[
 ENDS: Final[frozenset[Phase]] = frozenset({"completed", "rejected", "cancelled", "failed"})
 OPEN: Final[frozenset[AttemptState]] = frozenset({"offered", "acked", "running"})
 
-FOLD_VERSION: Final = 2
+FOLD_VERSION: Final = 3
 """Raised whenever the shape or the meaning of the folded state changes, so that stored rows are folded again."""
 
 
@@ -136,7 +137,10 @@ class Quarantined:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """A plan or a result: version, digest, author, the event that holds its document, and its approvals."""
+    """A plan or a result: version, digest, author, the event that holds its document, and its approvals.
+
+    tasks: how many children a plan asks for.
+    """
 
     version: int
     digest: str
@@ -149,6 +153,7 @@ class Submission:
     approvals: tuple[str, ...] = ()
     outcome: Outcome | None = None
     timed_out: bool = False
+    tasks: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +182,7 @@ class Task:
 
     asked: how many questions there were. checkpoint_in: the event of the latest checkpoint, 0 for none.
     session: the latest executor's runtime session. stalled: class and words of the last failure, while nothing has
-    come of the task since.
+    come of the task since. undecided: how many tasks of the approved plan are neither created nor refused yet.
     """
 
     id: str
@@ -228,6 +233,11 @@ class Task:
     handoffs: tuple[Handoff, ...] = ()
     stalled: tuple[str, str] | None = None
     output_schema: JsonObject | None = None
+    input: JsonObject | None = None
+    parent: Parentage | None = None
+    children: tuple[Child, ...] = ()
+    refused: tuple[RefusedChild, ...] = ()
+    undecided: int = 0
 
     @property
     def ended(self) -> bool:
@@ -247,3 +257,23 @@ class Task:
         if current is not None and current.state != "declined" and current.step != "review":
             held.add(current.executor)
         return frozenset(held)
+
+    @property
+    def depth(self) -> int:
+        """Count the parents above it."""
+        return self.parent.depth if self.parent else 0
+
+    @property
+    def awaited(self) -> tuple[Child, ...]:
+        """List the open children that must end before its own execution begins."""
+        return tuple(child for child in self.children if child.waited and child.state == "open")
+
+    @property
+    def committed(self) -> Spending:
+        """Say what of its budget is gone: spent by it and its ended children, or reserved for the open ones."""
+        cost, tokens = self.spent.cost_microusd, self.spent.input_tokens + self.spent.output_tokens
+        for child in self.children:
+            still_open = child.state == "open"
+            cost += (child.reserved.cost_microusd or 0) if still_open else child.spent.cost_microusd
+            tokens += (child.reserved.tokens or 0) if still_open else child.spent.tokens
+        return Spending(cost_microusd=cost, tokens=tokens)

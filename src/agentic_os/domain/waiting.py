@@ -58,6 +58,8 @@ def waiting_for(task: Task) -> WaitingFor | None:
                 owner="operator",
                 what=f"the release of a hold ({'; '.join(h.reason or h.by for h in task.holds)}): /unhold",
             )
+        case "ready" if task.undecided or task.awaited:
+            return WaitingFor(owner="system", what=_for_children(task))
         case "ready":
             return WaitingFor(owner="system", what=task.waits or f"dispatch of a {task.next_step} attempt")
         case "dispatched" | "planning" | "executing":
@@ -74,6 +76,12 @@ def waiting_for(task: Task) -> WaitingFor | None:
             return WaitingFor(owner="operator", what=f"{task.waits} Use /retry to go on, or /cancel.".strip())
         case _:
             return None
+
+
+def _for_children(task: Task) -> str:
+    if task.undecided:
+        return "the creation of the tasks that its plan asks for"
+    return "the end of its children: " + ", ".join(f"{child.ref} ({child.id})" for child in task.awaited)
 
 
 def _for_executor(task: Task) -> WaitingFor | None:

@@ -67,6 +67,7 @@ class TaskIn(Strict):
     priority: Priority = "medium"
     due: datetime | None = None
     output_schema: dict[str, Any] | None = None
+    input: Annotated[dict[str, Any], Field(max_length=50)] | None = None
 
     @field_validator("output_schema")
     @classmethod

@@ -21,6 +21,13 @@ from agentic_os.domain.events.attempts import (
     ReportRecorded,
     UsageBooked,
 )
+from agentic_os.domain.events.children import (
+    ChildAccepted,
+    ChildEnded,
+    ChildRefused,
+    InputGiven,
+    ParentDeclared,
+)
 from agentic_os.domain.events.gates import (
     PlanApproved,
     PlanRejected,
@@ -62,6 +69,9 @@ __all__ = [
     "AttemptOffered",
     "AttemptSuperseded",
     "CallbackQuarantined",
+    "ChildAccepted",
+    "ChildEnded",
+    "ChildRefused",
     "DispatchDenied",
     "EscalationAnswered",
     "EscalationRaised",
@@ -69,9 +79,11 @@ __all__ = [
     "Event",
     "EvidenceAdded",
     "HoldReleased",
+    "InputGiven",
     "InputRequired",
     "LeaseRenewed",
     "OutputDeclared",
+    "ParentDeclared",
     "PlanApproved",
     "PlanRejected",
     "PlanReturned",
@@ -139,6 +151,11 @@ Event: TypeAlias = (
     | TaskFailed
     | TaskCancelled
     | CallbackQuarantined
+    | ParentDeclared
+    | InputGiven
+    | ChildAccepted
+    | ChildRefused
+    | ChildEnded
 )
 
 BY_SYSTEM: Final[frozenset[type]] = frozenset(
@@ -157,6 +174,9 @@ BY_SYSTEM: Final[frozenset[type]] = frozenset(
         TaskFailed,
         InputRequired,
         CallbackQuarantined,
+        ChildAccepted,
+        ChildRefused,
+        ChildEnded,
     }
 )
 """Facts that the backend decides, whoever's act led to them: their actor is the system, their cause that act."""

@@ -26,7 +26,11 @@ def planned(
                 digest=event.digest, version=event.version, bundle=event.bundle, approvers=event.approvers
             )
             return changed(
-                task, phase="ready", plan=_decided(task.plan, "approved"), authorisation=authorisation
+                task,
+                phase="ready",
+                plan=_decided(task.plan, "approved"),
+                authorisation=authorisation,
+                undecided=task.plan.tasks if task.plan else 0,
             )
         case e.PlanReturned():
             plan = _decided(task.plan, "returned")
@@ -78,6 +82,7 @@ def _submission(task: Task, event: e.PlanSubmitted | e.ResultSubmitted) -> Submi
         submitted_at=event.at,
         review_deadline=event.review_deadline,
         outcome=event.outcome if isinstance(event, e.ResultSubmitted) else None,
+        tasks=len(event.plan.get("tasks", ())) if isinstance(event, e.PlanSubmitted) else 0,
     )
 
 
