@@ -45,10 +45,13 @@ class Ledger:
     ended: bool = False
     adopted: int | None = None
     on_hold: bool = False
+    children: set[str] = field(default_factory=set)
+    waited: set[str] = field(default_factory=set)
 
     def enter(self, event: e.Event) -> None:
         """Enter one event; an assertion fails when the history must not hold it."""
-        assert not self.ended or isinstance(event, e.CallbackQuarantined), f"{event.type} after the end"
+        late = isinstance(event, e.CallbackQuarantined | e.ChildEnded)
+        assert not self.ended or late, f"{event.type} after the end"
         if isinstance(event, WRITES) and not isinstance(event, e.UsageBooked):
             own = self.adopted if isinstance(event, e.PlanSubmitted | e.ResultSubmitted) else None
             assert event.attempt in (self.open, own), f"{event.type} of a closed attempt"
@@ -69,6 +72,7 @@ class Ledger:
             self._completed(event)
         elif isinstance(event, e.ResultSubmitted):
             self.voters = set()
+        self._related(event)
         self._close(event)
 
     def _offered(self, event: e.AttemptOffered) -> None:
@@ -76,9 +80,20 @@ class Ledger:
         assert not self.on_hold, "an attempt was opened under a hold"
         assert self.numbers == [] or self.numbers[-1] < event.attempt, "an attempt number was used twice"
         assert event.step != "execute" or not self.planned or self.authorised, "executes what nobody approved"
+        assert event.step != "execute" or not self.waited, "executes before its plan's children have ended"
         self.open = event.attempt
         self.numbers.append(event.attempt)
         self.held[event.attempt], self.steps[event.attempt] = event.executor, event.step
+
+    def _related(self, event: e.Event) -> None:
+        if isinstance(event, e.ChildAccepted):
+            assert event.child_id not in self.children, "a child was created twice"
+            self.children.add(event.child_id)
+            self.waited |= {event.child_id} if event.planned else set()
+        elif isinstance(event, e.ChildEnded):
+            assert event.child_id in self.children, "a child ended twice, or never was"
+            self.children.discard(event.child_id)
+            self.waited.discard(event.child_id)
 
     def _voted(self, event: e.PlanVoted | e.ResultVoted) -> None:
         assert event.voter in self.people, "a vote of somebody who is no person"

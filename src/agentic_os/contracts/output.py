@@ -14,9 +14,9 @@ _SHOWN: Final = 10
 
 def schema_fault(schema: Mapping[str, Any]) -> str:
     """Say what is wrong with a declared schema, "" for nothing: it must be small, and refer to no other."""
-    if len(canonical_json(dict(schema))) > MAX_SCHEMA_BYTES:
-        return f"it is longer than {MAX_SCHEMA_BYTES} bytes"
     try:
+        if len(canonical_json(dict(schema))) > MAX_SCHEMA_BYTES:
+            return f"it is longer than {MAX_SCHEMA_BYTES} bytes"
         _validator(schema)
     except (ValueError, jsonschema_rs.ValidationError) as problem:
         return str(problem).splitlines()[0]
