@@ -3,7 +3,7 @@
 import hashlib
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Literal
 
@@ -12,7 +12,7 @@ import orjson
 from agentic_os.application import translate
 from agentic_os.application.acceptance import acceptance
 from agentic_os.application.attempt_tokens import PREFIX, AttemptClaim, AttemptTokens
-from agentic_os.application.children import births, proposals
+from agentic_os.application.children import births, governed
 from agentic_os.application.handle import Handled, handle
 from agentic_os.application.ports import (
     ArtifactStore,
@@ -30,7 +30,6 @@ from agentic_os.application.ports import (
 from agentic_os.clock import new_id, now
 from agentic_os.contracts.callback import Callback, read_callback
 from agentic_os.contracts.canonical import JsonValue, canonical_json
-from agentic_os.contracts.output import payload_faults
 from agentic_os.contracts.redaction import Finding, redact, secrets_in
 from agentic_os.contracts.strict_json import parse_json
 from agentic_os.contracts.violation import ContractViolation
@@ -240,7 +239,7 @@ class Callbacks:
         policy = self._policy()
 
         def command_for(found: Loaded) -> c.Command:
-            command = translate.command_for(
+            sent = translate.command_for(
                 callback,
                 body,
                 artifacts,
@@ -254,16 +253,12 @@ class Callbacks:
                 expected_skillset=self._expected_skillset(caller, found.task),
                 output_schema=found.task.output_schema if found.task else None,
             )
-            if type(command) is c.Record:
-                return self._governed(command, found.task, policy)
-            return command
+            if type(sent) is c.Record:
+                return governed(sent, found.task, policy, self._organisation())
+            return sent
 
-        envelope = Envelope(
-            actor=executor or caller.principal,
-            at=at,
-            cause=callback.callback_id,
-            meta={**meta, **_gap(callback, caller, loaded)},
-        )
+        meta = {**meta, **_gap(callback, caller, loaded)}
+        envelope = Envelope(actor=executor or caller.principal, at=at, cause=callback.callback_id, meta=meta)
         handled = await handle(
             self._log,
             callback.task_id,
@@ -276,22 +271,9 @@ class Callbacks:
             credential=caller.credential,
             loaded=loaded,
             before_append=lambda: self._keep(artifacts),
-            followers=lambda change: births(change, policy, at) if callback.kind == "task_request" else (),
+            followers=lambda change: births(change, policy, at),
         )
         return self._accepted(handled, callback)
-
-    def _governed(self, command: c.Record, task: Task | None, policy: DecisionPoint) -> c.Record:
-        """Add what policy says of proposed tasks, and what a role's schema says of what is handed to it."""
-        if command.kind == "handoff":
-            schema = self._organisation().handoff_schema(command.body["to_role"])
-            return replace(command, faults=payload_faults(schema, command.body["payload"]))
-        if command.kind != "task_request" or task is None:
-            return command
-        items = command.body["tasks"]
-        asked = proposals(
-            task, items, [str(new_id()) for _ in items], policy, executor=command.executor, planned=False
-        )
-        return c.RequestTasks(**{f.name: getattr(command, f.name) for f in fields(command)}, proposals=asked)
 
     def _accepted(self, handled: Handled, callback: Callback) -> Answer:
         assert handled.appended is not None

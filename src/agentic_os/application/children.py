@@ -1,6 +1,7 @@
 """Children of tasks: proposed to policy, created with the fact that tells of it, and reported to their parent."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any, Final, cast
 
@@ -9,10 +10,12 @@ from agentic_os.application.ports import Envelope, EventLog, TaskChange
 from agentic_os.application.verdicts import admission, facts_of
 from agentic_os.clock import new_id, now
 from agentic_os.contracts.canonical import digest_of
+from agentic_os.contracts.output import payload_faults
 from agentic_os.domain import commands as c
 from agentic_os.domain.children import MAX_CHILDREN, commission
 from agentic_os.domain.documents import JsonObject
 from agentic_os.domain.events import ChildAccepted
+from agentic_os.domain.organisation import Organisation
 from agentic_os.domain.policy import DecisionPoint
 from agentic_os.domain.rejection import Rejected
 from agentic_os.domain.task import Task
@@ -45,6 +48,22 @@ def proposals(
         verdict = policy.decide("task.proposed", facts)
         found.append(c.Proposal(child_id=child_id, item=item, verdict=verdict, facts_digest=digest_of(facts)))
     return tuple(found)
+
+
+def governed(
+    command: c.Record, task: Task | None, policy: DecisionPoint, organisation: Organisation
+) -> c.Record:
+    """Add what policy says of proposed tasks, and what a role's schema says of what is handed to it."""
+    if command.kind == "handoff":
+        schema = organisation.handoff_schema(command.body["to_role"])
+        return replace(command, faults=payload_faults(schema, command.body["payload"]))
+    if command.kind != "task_request" or task is None:
+        return command
+    items = command.body["tasks"]
+    ids = [str(new_id()) for _ in items]
+    asked = proposals(task, items, ids, policy, executor=command.executor, planned=False)
+    sent = {field.name: getattr(command, field.name) for field in fields(command)}
+    return c.RequestTasks(**sent, proposals=asked)
 
 
 def births(change: TaskChange, policy: DecisionPoint, at: datetime) -> list[TaskChange]:
