@@ -237,3 +237,20 @@ def test_the_status_note_shows_the_family():
         "- `one` One: failed (c-one)\n- `two` Two: open (c-two)\n- `three` Three: refused. because" in status
     )
     assert "Children" not in view_of(given(*EXECUTING).task).status
+
+
+def test_a_plan_shows_the_tasks_that_its_approval_creates():
+    """Each with its scope, goal and criteria; a long goal is cut, and says so."""
+    criteria = [{"id": "a", "text": "It\nruns"}, {"id": "b", "text": "It stops"}]
+    asked = item(
+        "one",
+        role="qa",
+        paths=["src/**"],
+        depends_on=["two"],
+        goal="Try\nit. " + "x" * 1000,
+        acceptance=criteria,
+    )
+    shown = plan_markdown(PLAN | {"tasks": [asked, item("two", goal="G")]})
+    assert "- `one` One (role: qa; paths: src/**; depends_on: two)\n  Goal: Try it. xxx" in shown
+    assert "x...\n  Accepted when: It runs; It stops\n- `two` Two\n  Goal: G\n" in shown
+    assert "Tasks" not in plan_markdown(PLAN)
