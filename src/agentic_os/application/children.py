@@ -172,7 +172,7 @@ class Children:
                     "digest": result.digest if result else None,
                 }
             )
-        for refused in task.refused:
+        for refused in task.refused_children:
             told = {"id": None, "ref": refused.ref, "title": refused.title, "phase": "refused"}
             found.append({**told, "summary": "; ".join(refused.reasons) or None, "digest": None})
         return found

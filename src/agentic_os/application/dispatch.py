@@ -100,7 +100,7 @@ class Dispatcher:
         if spoiled:
             reason = f"Of the tasks that the plan asked for, {', '.join(spoiled)}."
             return (await self._handle(task, c.RequireInput(reason=reason))).task, ()
-        blockers = [f"task:{child.id}" for child in task.awaited]
+        blockers = [f"task:{child.id}" for child in task.awaited_children]
         for blocker_id in task.depends_on:
             blocker = (await self._log.load(blocker_id)).task
             if blocker is None or (blocker.ended and blocker.phase != "completed"):

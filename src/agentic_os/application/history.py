@@ -19,7 +19,7 @@ When: TypeAlias = int | datetime
 RECEIPTS: Final = 500
 _VERSION: Final = re.compile(r"[0-9]+")
 _BOOKKEEPING: Final = frozenset({"id", "version", "updated_at", "issue", "blocked_by", "asked"})
-_TOLD_OTHERWISE: Final = frozenset({"past", "waits", "spent", "ruling", "items", "refused"})
+_TOLD_OTHERWISE: Final = frozenset({"past", "waits", "spent", "ruling", "items", "refused_children"})
 """Fields of the fold that the view has under another name, or that say again what the attempts say."""
 
 
@@ -94,7 +94,7 @@ async def as_it_was(backend: Backend, shown: dict[str, Any], when: When) -> dict
 
 async def _blockers(log: EventLog, task: Task, at: datetime) -> list[str]:
     found = []
-    found += [f"task:{child.id}" for child in task.awaited]
+    found += [f"task:{child.id}" for child in task.awaited_children]
     for task_id in task.depends_on:
         try:
             done = (await moment_of(log, task_id, at)).task.phase == "completed"

@@ -39,7 +39,7 @@ def task_view(task: Task, *, link: IssueLink | None, waits: Sequence[str], updat
         "children": [_child(child) for child in task.children],
         "refused_children": [
             {"ref": r.ref, "title": r.title, "rules": list(r.rules), "reasons": list(r.reasons)}
-            for r in task.refused
+            for r in task.refused_children
         ],
         "version": task.version,
         "attempt": None

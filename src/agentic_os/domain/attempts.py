@@ -53,7 +53,7 @@ def offer(command: c.OfferAttempt, task: Task) -> list[e.Event]:
     if task.holds:
         raise Rejected("wrong_phase", "The task is on hold.", next_step="/unhold")
     _require_eligible(command.executor, task)
-    if task.next_step == "execute" and (task.undecided or task.awaited):
+    if task.next_step == "execute" and (task.undecided or task.awaited_children):
         raise Rejected("wrong_phase", "The task waits for its children.")
     return [
         e.AttemptOffered(

@@ -236,7 +236,7 @@ class Task:
     input: JsonObject | None = None
     parent: Parentage | None = None
     children: tuple[Child, ...] = ()
-    refused: tuple[RefusedChild, ...] = ()
+    refused_children: tuple[RefusedChild, ...] = ()
     undecided: int = 0
 
     @property
@@ -264,7 +264,7 @@ class Task:
         return self.parent.depth if self.parent else 0
 
     @property
-    def awaited(self) -> tuple[Child, ...]:
+    def awaited_children(self) -> tuple[Child, ...]:
         """List the open children that must end before its own execution begins."""
         return tuple(child for child in self.children if child.waited and child.state == "open")
 

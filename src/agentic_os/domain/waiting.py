@@ -58,7 +58,7 @@ def waiting_for(task: Task) -> WaitingFor | None:
                 owner="operator",
                 what=f"the release of a hold ({'; '.join(h.reason or h.by for h in task.holds)}): /unhold",
             )
-        case "ready" if task.undecided or task.awaited:
+        case "ready" if task.undecided or task.awaited_children:
             return WaitingFor(owner="system", what=_for_children(task))
         case "ready":
             return WaitingFor(owner="system", what=task.waits or f"dispatch of a {task.next_step} attempt")
@@ -81,7 +81,7 @@ def waiting_for(task: Task) -> WaitingFor | None:
 def _for_children(task: Task) -> str:
     if task.undecided:
         return "the creation of the tasks that its plan asks for"
-    return "the end of its children: " + ", ".join(f"{child.ref} ({child.id})" for child in task.awaited)
+    return "the end of its children: " + ", ".join(f"{child.ref} ({child.id})" for child in task.awaited_children)
 
 
 def _for_executor(task: Task) -> WaitingFor | None:

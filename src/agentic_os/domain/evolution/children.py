@@ -40,7 +40,7 @@ def related(
                 rules=event.rules,
                 reasons=event.reasons,
             )
-            return changed(_decided(task, event), refused=(*task.refused, refused)[-_REMEMBERED:])
+            return changed(_decided(task, event), refused_children=(*task.refused_children, refused)[-_REMEMBERED:])
         case e.ChildEnded(child_id=ended):
             children = tuple(
                 replace(child, state=event.phase, spent=event.spent) if child.id == ended else child
