@@ -26,6 +26,7 @@ from agentic_os.application.reconciler import Reconciler
 from agentic_os.application.signals import Signals
 from agentic_os.artifact_directory import ArtifactDirectory
 from agentic_os.control_plane import ControlPlane
+from agentic_os.domain.organisation import Organisation
 from agentic_os.domain.policy import DecisionPoint
 from agentic_os.hydration import Definition, resolve
 from agentic_os.postgres.audit import verify
@@ -60,6 +61,7 @@ class Parts:
     terms: Terms | None = None
     adoption: Adoption = field(default_factory=Adoption)
     rates: Rates = field(default_factory=Rates)
+    organisation: Organisation = field(default_factory=Organisation)
 
 
 @asynccontextmanager
@@ -109,6 +111,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
         policy=policy,
         terms=parts.terms or Terms(callback_url=parts.public_url + CALLBACK_PATH),
         committed=signals.committed,
+        organisation=lambda: parts.organisation,
     )
     skill_sets = _skill_sets(parts.skills)
     return Backend(
@@ -128,6 +131,8 @@ def _join(parts: Parts, pool: Pool) -> Backend:
             holdings=Holdings(PostgresUploads(pool), artifacts),
             rates=parts.rates,
             committed=signals.committed,
+            policy=policy,
+            organisation=lambda: parts.organisation,
         ),
         attestations=Attestations(
             log=event_log,

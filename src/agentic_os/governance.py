@@ -1,17 +1,19 @@
 """Read the governance folder: YAML into policy, each fault with its file and line."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, NoReturn, get_args
+from typing import Any, Final, NoReturn, TypeVar, get_args
 
 import yaml
 
 from agentic_os.contracts.canonical import digest_of
+from agentic_os.contracts.output import schema_fault
 from agentic_os.domain.budgets import Amounts, Budgets
 from agentic_os.domain.documents import RANKS, RISKS, Mode
+from agentic_os.domain.organisation import Organisation, Role
 from agentic_os.domain.policy import (
     FIELDS,
     HOOKS,
@@ -30,14 +32,18 @@ from agentic_os.domain.policy import (
     Voters,
 )
 
+_Found = TypeVar("_Found")
+
 _OPERATORS: Final = ("eq", "in", "any_glob", "gte")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _BOOL: Final = "tag:yaml.org,2002:bool"
-_ROLE: Final = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
 _TIMESTAMP: Final = "tag:yaml.org,2002:timestamp"
 _NUMBER: Final = re.compile("[1-9][0-9]{0,8}")
 _MOST: Final = 2**53 - 1
 _LONGEST: Final = 366 * 86400
+_ROLE: Final = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
+_KNOWN_ON: Final = {"executor": "dispatch", "attempt": "dispatch", "parent": "task.proposed"}
+_LONGEST_CHARTER: Final = 20_000
 _OBLIGATIONS: Final = (
     "mode",
     "reviewers",
@@ -75,10 +81,11 @@ class GovernanceInvalid(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Governance:
-    """The policy in force, and the document that it was read from."""
+    """The policy and the organisation in force, and the document that they were read from."""
 
     policy: RuleSet
     document: Mapping[str, Any]
+    organisation: Organisation = field(default_factory=Organisation)
 
 
 def load_governance(folder: Path | None) -> Governance:
@@ -86,21 +93,38 @@ def load_governance(folder: Path | None) -> Governance:
     document: dict[str, Any] = {"defaults": {}, "rules": []}
     if folder is None:
         return Governance(RuleSet(bundle=digest_of(document), rules=()), document)
-    path = folder / "policy.yaml"
+    policy, document = _policy(folder / "policy.yaml")
+    path = folder / "organisation.yaml"
+    organisation = Organisation()
+    if path.is_file():
+        organisation, declared = _organisation(path)
+        document = {**document, "organisation": declared}
+    return Governance(replace(policy, bundle=digest_of(document)), document, organisation)
+
+
+def _policy(path: Path) -> tuple[RuleSet, dict[str, Any]]:
+    found = _read(path, _Reader(path).policy, "A governance folder holds policy.yaml.")
+    return found or (RuleSet(bundle="", rules=()), {})
+
+
+def _organisation(path: Path) -> tuple[Organisation, dict[str, Any]]:
+    return _read(path, _Reader(path).organisation, "Make it readable, or remove it.") or (Organisation(), {})
+
+
+def _read(
+    path: Path, meaning: Callable[[yaml.Node], _Found], advice: str
+) -> tuple[_Found, dict[str, Any]] | None:
+    """Read what a file means, and its document; None for one that says nothing. Raises GovernanceInvalid."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as problem:
-        raise GovernanceInvalid(
-            f"{path}: cannot be read ({problem}). A governance folder holds policy.yaml."
-        ) from problem
+        raise GovernanceInvalid(f"{path}: cannot be read ({problem}). {advice}") from problem
     try:
         loader = _DocumentLoader(text)
         node = loader.get_single_node()
         if node is None or node.tag == "tag:yaml.org,2002:null":
-            return Governance(RuleSet(bundle=digest_of({}), rules=()), {})
-        policy = _Reader(path).policy(node)
-        document = loader.construct_document(node)
-        return Governance(replace(policy, bundle=digest_of(document)), document)
+            return None
+        return meaning(node), loader.construct_document(node)
     except yaml.MarkedYAMLError as problem:
         mark = problem.problem_mark or problem.context_mark
         line = f":{mark.line + 1}" if mark else ""
@@ -230,6 +254,33 @@ class _Reader:
             on_due=self._on_due(parts["require"]) if "require" in parts else "notify",
         )
 
+    def organisation(self, node: yaml.Node) -> Organisation:
+        top = self._mapping(node, ("roles",))
+        roles = self._mapping(top["roles"], None) if "roles" in top else {}
+        for name, role in roles.items():
+            if not _ROLE.fullmatch(name):
+                self._fail(role, f"{name!r} is no role: letters, digits, '.', '_' and '-', at most 60")
+        return Organisation(roles={name: self._role(role) for name, role in roles.items()})
+
+    def _role(self, node: yaml.Node) -> Role:
+        if node.tag == "tag:yaml.org,2002:null":
+            return Role()
+        parts = self._mapping(node, ("charter", "handoff_schema"))
+        charter = self._scalar(parts["charter"], str) if "charter" in parts else ""
+        if len(charter) > _LONGEST_CHARTER:
+            self._fail(parts["charter"], f"a charter is at most {_LONGEST_CHARTER} characters")
+        return Role(
+            charter=charter.strip(),
+            handoff_schema=self._schema(parts["handoff_schema"]) if "handoff_schema" in parts else None,
+        )
+
+    def _schema(self, node: yaml.Node) -> Mapping[str, Any]:
+        self._mapping(node, None)
+        schema: Mapping[str, Any] = self._scalar(node, dict)
+        if fault := schema_fault(schema):
+            self._fail(node, f"no usable JSON Schema: {fault}")
+        return schema
+
     def _required(self, node: yaml.Node, on_timeout: OnTimeout) -> Obligations:
         """Read a rule's obligations; a deadline that does not say what happens at it does as the defaults say."""
         found, named = self._obligations(node, NONE), self._mapping(node, _OBLIGATIONS)
@@ -242,8 +293,9 @@ class _Reader:
             field = self._scalar(parts["field"], str)
             if field not in FIELDS:
                 self._fail(parts["field"], f"unknown field {field!r}; declared are: {', '.join(FIELDS)}")
-            if field.startswith(("executor.", "attempt.")) and hook != "dispatch":
-                self._fail(parts["field"], f"{field} is known on dispatch only")
+            known = _KNOWN_ON.get(field.partition(".")[0], hook)
+            if hook != known:
+                self._fail(parts["field"], f"{field} is known on {known} only")
             operators = [name for name in _OPERATORS if name in parts]
             if len(operators) != 1:
                 self._fail(item, f"a condition has exactly one of {', '.join(_OPERATORS)}")
@@ -252,16 +304,20 @@ class _Reader:
                 field=field, operator=operator, value=self._value(parts[operator], field, operator)
             )
 
-    def _value(self, node: yaml.Node, field: str, operator: str) -> str | list[str]:
+    def _value(self, node: yaml.Node, field: str, operator: str) -> str | int | list[str]:
         """Read what a field is compared with; a comparison that could never hold is a fault of the rule."""
         if FIELDS[field].startswith("list") and operator != "any_glob":
             self._fail(node, f"{field} is a list: use any_glob")
+        if FIELDS[field].startswith("number"):
+            if operator not in ("eq", "gte"):
+                self._fail(node, f"{field} is a number: use eq or gte")
+            return int(self._scalar(node, int))
         if operator in ("in", "any_glob"):
             return [self._scalar(item, str) for item in self._sequence(node)]
         if operator == "eq":
             return str(self._scalar(node, str))
-        if field != "task.risk":
-            self._fail(node, "gte is for task.risk")
+        if field not in ("task.risk", "parent.risk"):
+            self._fail(node, "gte is for task.risk, parent.risk and parent.depth")
         return str(self._one_of(node, RISKS))
 
     def _obligations(self, node: yaml.Node, start: Obligations) -> Obligations:

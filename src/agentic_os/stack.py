@@ -193,6 +193,7 @@ class _Stack:
                 server_key=hashlib.sha256(home.secret("server.key").encode()).digest(),
                 artifacts=home.path / "artifacts",
                 policy=self._governance.policy,
+                organisation=self._governance.organisation,
                 skills=load_definition(self._skills_file()),
                 public_url=self._choices.public_url or self._url,
                 control_plane=plane,

@@ -95,6 +95,8 @@ def test_a_brief_says_all_that_an_executor_needs():
         "review": None,
         "answers": [],
         "handoffs": [],
+        "input": None,
+        "children": [],
         "resume": None,
         "output_schema": None,
         "budget": {"cost_microusd": None, "tokens": 9, "wall_seconds": None, "attempts": 3},

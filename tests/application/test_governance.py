@@ -454,3 +454,117 @@ def test_rules_within_rules_are_refused(tmp_path: Path):
         tmp_path, HEAD + "    when: { all: [ { field: task.project, in: &x [ *x ] } ] }\n    deny: true\n"
     )
     refusal(tmp_path, "rules: " + "[" * 5000 + "]" * 5000)
+
+
+# Proposals
+
+
+def test_a_rule_on_proposals_sees_the_parent(tmp_path: Path):
+    """The parent's fields are known at task.proposed, compared as what they are; a rule there may oblige or deny."""
+    (rule,) = load(
+        tmp_path,
+        """
+rules:
+  - id: shallow
+    on: task.proposed
+    when:
+      all:
+        - { field: parent.depth, gte: 2 }
+        - { field: parent.risk, gte: high }
+        - { field: parent.executor, in: [ada] }
+    require: { mode: plan_first }
+""",
+    ).policy.rules
+    deep = {"parent.depth": 2, "parent.risk": "critical", "parent.executor": "ada"}
+    assert all(condition.holds(deep) for condition in rule.when)
+    for name, other in (("parent.depth", 1), ("parent.risk", "medium"), ("parent.executor", "bob")):
+        assert not all(condition.holds(deep | {name: other}) for condition in rule.when)
+
+
+@pytest.mark.parametrize(
+    ("hook", "condition", "words"),
+    [
+        ("task.received", "field: parent.depth, gte: 2", "parent.depth is known on task.proposed only"),
+        ("task.proposed", "field: executor.name, eq: ada", "executor.name is known on dispatch only"),
+        ("task.proposed", "field: parent.depth, in: [two]", "parent.depth is a number: use eq or gte"),
+        ("task.proposed", "field: parent.depth, gte: two", "expected int, got 'two'"),
+        ("task.proposed", "field: parent.project, gte: high", "gte is for task.risk, parent.risk"),
+    ],
+)
+def test_a_comparison_that_never_holds_is_a_fault(tmp_path: Path, hook: str, condition: str, words: str):
+    """What a rule on proposals compares is checked when it is read."""
+    text = f"rules:\n  - id: a\n    on: {hook}\n    when: {{ all: [ {{ {condition} }} ] }}\n    deny: true\n"
+    line, message = refusal(tmp_path, text)
+    assert 4 == line
+    assert words in message
+
+
+# The organisation
+
+ORGANISATION = """
+roles:
+  qa:
+    charter: |
+      Test what was built.
+    handoff_schema:
+      type: object
+      required: [branch]
+      properties: { branch: { type: string } }
+  writer:
+"""
+
+
+def organised(folder: Path, text: str):
+    """Load a folder with an organisation beside a policy."""
+    (folder / "organisation.yaml").write_text(text, encoding="utf-8")
+    return load(folder, "rules: []\n")
+
+
+def test_an_organisation_is_read(tmp_path: Path):
+    """Each role arrives with its charter and its schema; a role of which nothing is said is fine too."""
+    found = organised(tmp_path, ORGANISATION).organisation
+    assert ["qa", "writer"] == list(found.roles)
+    assert "Test what was built." == found.charter(["unknown", "qa", "writer"])
+    assert ["branch"] == (found.handoff_schema("qa") or {})["required"]
+    assert [None, None] == [found.handoff_schema(name) for name in ("writer", "unknown")]
+
+
+def test_the_organisation_is_part_of_the_bundle(tmp_path: Path):
+    """With it the bundle has another digest, any word of it counts, and without it the digest is as it was."""
+    bare = load(tmp_path, "rules: []\n")
+    first, second = (organised(tmp_path, text) for text in (ORGANISATION, ORGANISATION.replace("was", "is")))
+    assert 3 == len({g.policy.bundle for g in (bare, first, second)})
+    assert digest_of({"rules": []}) == bare.policy.bundle
+    assert digest_of(first.document) == first.policy.bundle
+    assert "qa" in first.document["organisation"]["roles"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("rolls: {}\n", 1, "unknown field 'rolls'; expected one of: roles"),
+        ("roles:\n  qa:\n    chart: x\n", 3, "unknown field 'chart'"),
+        ("roles:\n  qa: {}\n  Not A Role: {}\n", 3, "'Not A Role' is no role"),
+        ("roles:\n  qa:\n    charter: 3\n", 3, "expected str"),
+        ("roles:\n  qa:\n    charter: '" + "x" * 20_001 + "'\n", 3, "at most 20000 characters"),
+        ("roles:\n  qa:\n    handoff_schema: text\n", 3, "expected a mapping"),
+        ("roles:\n  qa:\n    handoff_schema: { type: 3 }\n", 3, "no usable JSON Schema"),
+        ("roles:\n  qa:\n    handoff_schema: { const: 2020-01-01 }\n", 3, "no usable JSON Schema"),
+        ("roles:\n  qa:\n    handoff_schema: &x { not: *x }\n", 3, "what is no value"),
+        ("roles: [qa]\n", 1, "expected a mapping"),
+        ("roles:\n  qa: {\n", 3, "not YAML as it is read here"),
+    ],
+)
+def test_a_fault_of_the_organisation_has_its_line(tmp_path: Path, text: str, line: int, words: str):
+    """It stops the start as a fault of the policy does."""
+    with pytest.raises(GovernanceInvalid) as caught:
+        organised(tmp_path, text)
+    place, _, message = str(caught.value).partition(": ")
+    assert f"{tmp_path / 'organisation.yaml'}:{line}" == place
+    assert words in message
+
+
+@pytest.mark.parametrize("text", ["", "# nobody yet\n", "roles: {}\n"])
+def test_an_organisation_of_nobody_is_no_fault(tmp_path: Path, text: str):
+    """A file that names no role declares none."""
+    assert {} == organised(tmp_path, text).organisation.roles

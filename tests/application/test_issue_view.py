@@ -12,8 +12,11 @@ from tests.domain.kit import (
     ack,
     admit,
     create,
+    end_child,
     given,
+    item,
     offer,
+    request_tasks,
     submit_result,
 )
 
@@ -29,6 +32,8 @@ from agentic_os.application.ports import DirectiveReceipt
 from agentic_os.application.readable import plan_markdown, result_markdown
 from agentic_os.domain.directive import parse
 from agentic_os.domain.documents import Criterion, Participant
+from agentic_os.domain.family import Parentage
+from agentic_os.domain.policy import Obligations
 from agentic_os.domain.task import Task
 
 PLAN = {
@@ -218,3 +223,33 @@ def test_the_end_of_a_review_is_told_in_the_words_of_the_port():
     assert words == {phase: outcome_of(given(*PHASES[phase]).task.result) for phase in words}
     returned = given(*PHASES["result_review"], accept(vote="revise", items=("x",))).task.result
     assert ("revised", "withdrawn") == (outcome_of(returned), outcome_of(None))
+
+
+def test_the_status_note_shows_the_family():
+    """Whose child the task is, where each of its own children stands, and which were refused, and why."""
+    parent = Parentage(id="t-0", ref="part", depth=1, obligations=Obligations())
+    working = given(create(parent=parent), admit(), offer(), ack())
+    asked = request_tasks(item("one"), item("two"), item("three"), denied=("three",))
+    status = view_of(working.and_then(asked, end_child("one", "failed")).task).status
+    assert "It is a child (`part`) of task t-0." in status
+    assert (
+        "- `one` One: failed (c-one)\n- `two` Two: open (c-two)\n- `three` Three: refused. because" in status
+    )
+    assert "Children" not in view_of(given(*EXECUTING).task).status
+
+
+def test_a_plan_shows_the_tasks_that_its_approval_creates():
+    """Each with its scope, goal and criteria; a long goal is cut, and says so."""
+    criteria = [{"id": "a", "text": "It\nruns"}, {"id": "b", "text": "It stops"}]
+    asked = item(
+        "one",
+        role="qa",
+        paths=["src/**"],
+        depends_on=["two"],
+        goal="Try\nit. " + "x" * 1000,
+        acceptance=criteria,
+    )
+    shown = plan_markdown(PLAN | {"tasks": [asked, item("two", goal="G")]})
+    assert "- `one` One (role: qa; paths: src/**; depends_on: two)\n  Goal: Try it. xxx" in shown
+    assert "x...\n  Accepted when: It runs; It stops\n- `two` Two\n  Goal: G\n" in shown
+    assert "Tasks" not in plan_markdown(PLAN)

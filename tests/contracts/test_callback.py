@@ -248,3 +248,38 @@ def test_marked_text_that_breaks_the_schema_names_the_fault_within():
     violation = refusal(changed("plan_marked", ("body", "marked_text"), text))
     assert (violation.code, violation.pointers) == ("schema_invalid", ("/body/marked_text",))
     assert "/steps/0/title must have at most 300" in violation.message
+
+
+# Proposed tasks
+
+
+def proposing(kind: str, *tasks: dict[str, Any]):
+    """Make a callback that proposes tasks."""
+    made = [{"title": "T", "goal": "G", "acceptance": [{"id": "a", "text": "A"}], **task} for task in tasks]
+    return changed(kind, ("body", "tasks"), made)
+
+
+@pytest.mark.parametrize("kind", ["plan", "task_request"])
+@pytest.mark.parametrize(
+    ("tasks", "pointer"),
+    [
+        ([{"ref": "a"}, {"ref": "a"}], "/body/tasks/1/ref"),
+        ([{"ref": "a"}, {"ref": "b"}, {"ref": "c", "depends_on": ["x"]}], "/body/tasks/2/depends_on/0"),
+        ([{"ref": "a", "depends_on": ["a"]}], "/body/tasks/0/depends_on/0"),
+        (
+            [{"ref": "free"}, {"ref": "a", "depends_on": ["free", "b"]}, {"ref": "b", "depends_on": ["a"]}],
+            "/body/tasks/1/depends_on/1",
+        ),
+        ([{"ref": "a", "output_schema": {"type": "no such"}}], "/body/tasks/0/output_schema"),
+    ],
+)
+def test_proposed_tasks_are_at_one_with_each_other(kind: str, tasks: list[dict[str, Any]], pointer: str):
+    """Refs differ, tasks depend on each other only and in no circle, and an output schema is one."""
+    violation = refusal(proposing(kind, *tasks))
+    assert ("schema_invalid", (pointer,)) == (violation.code, violation.pointers)
+
+
+def test_a_task_may_depend_on_one_that_is_proposed_after_it():
+    """The order of the list says nothing."""
+    document = proposing("task_request", {"ref": "a", "depends_on": ["b"]}, {"ref": "b"})
+    parse_callback(json.dumps(document).encode())

@@ -12,6 +12,7 @@ from agentic_os.domain import events as e
 from agentic_os.domain.decide import decide
 from agentic_os.domain.documents import Attested, Evidence, Participant, Runtime
 from agentic_os.domain.evolution import fold
+from agentic_os.domain.family import Spending
 from agentic_os.domain.policy import Hook, Obligations, Reviewers, Verdict
 from agentic_os.domain.rejection import Rejected
 from agentic_os.domain.task import Task
@@ -195,8 +196,47 @@ def fail(
 
 
 def submit_plan(content: str = "a", answers: frozenset[str] = frozenset(), **who: Any) -> c.SubmitPlan:
-    """Hand in a plan whose digest is that character repeated."""
-    return c.SubmitPlan(**sender(**who), digest=digest(content), plan={"summary": content}, answers=answers)
+    """Hand in a plan whose digest is that character repeated, with children where `tasks` says so."""
+    plan = {"summary": content} | ({"tasks": who.pop("tasks")} if "tasks" in who else {})
+    return c.SubmitPlan(**sender(**who), digest=digest(content), plan=plan, answers=answers)
+
+
+def item(ref: str = "one", **changes: Any) -> dict[str, Any]:
+    """Propose a task, in the contract's words."""
+    return {"ref": ref, "title": ref.title(), "goal": "Goal", "acceptance": []} | changes
+
+
+def proposals(*items: dict[str, Any], denied: tuple[str, ...] = ()) -> tuple[c.Proposal, ...]:
+    """Decide on proposed tasks as policy might; the id of each is its ref with "c-" before it."""
+    return tuple(
+        c.Proposal(
+            child_id=f"c-{i['ref']}",
+            item=i,
+            verdict=verdict("task.proposed", "deny" if i["ref"] in denied else "allow"),
+            facts_digest=FACTS_DIGEST,
+        )
+        for i in items
+    )
+
+
+def request_tasks(*items: dict[str, Any], denied: tuple[str, ...] = (), **who: Any) -> c.RequestTasks:
+    """Propose tasks while at work."""
+    return c.RequestTasks(
+        **sender(**who),
+        kind="task_request",
+        body={"reason": "Why", "tasks": list(items)},
+        proposals=proposals(*items, denied=denied),
+    )
+
+
+def create_children(*items: dict[str, Any], denied: tuple[str, ...] = (), plan: int = 1) -> c.CreateChildren:
+    """Create the tasks of the approved plan."""
+    return c.CreateChildren(plan=plan, proposals=proposals(*items, denied=denied))
+
+
+def end_child(ref: str = "one", phase: Any = "completed", **spent: int) -> c.EndChild:
+    """Let a child come to its end."""
+    return c.EndChild(child_id=f"c-{ref}", phase=phase, spent=Spending(**spent))
 
 
 def submit_result(content: str = "c", outcome: Any = "success", **who: Any) -> c.SubmitResult:
@@ -308,6 +348,8 @@ PLAN_FOR_AGENTS = (
     submit_plan(),
 )
 REVIEWING = (*PLAN_FOR_AGENTS, offer(2, "bob", seconds=30), ack(attempt=2, executor="bob", seconds=40))
+WITH_CHILDREN = (*PLANNED, offer(), ack(), submit_plan(tasks=[item()]), cast())
+"""A plan with one task is approved, and the task not created yet."""
 
 PHASES: dict[str, tuple[Step, ...]] = {
     "received": (create(),),

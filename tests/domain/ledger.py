@@ -61,10 +61,12 @@ class Ledger:
     extended: set[int] = field(default_factory=set)
     late: bool = False
     failing: set[tuple[str, str]] = field(default_factory=set)
+    children: set[str] = field(default_factory=set)
+    waited: set[str] = field(default_factory=set)
 
     def enter(self, event: e.Event) -> None:
         """Enter one event; an assertion fails when the history must not hold it."""
-        late = isinstance(event, e.CallbackQuarantined | e.RefusalCharged)
+        late = isinstance(event, e.CallbackQuarantined | e.RefusalCharged | e.ChildEnded)
         assert late or not self.ended, f"{event.type} after the end"
         if isinstance(event, WRITES) and not isinstance(event, e.UsageBooked):
             own = self.adopted if isinstance(event, e.PlanSubmitted | e.ResultSubmitted) else None
@@ -96,6 +98,7 @@ class Ledger:
         elif isinstance(event, e.ResultSubmitted):
             self.voters = set()
         self._time(event)
+        self._related(event)
         self._close(event)
 
     def _time(self, event: e.Event) -> None:
@@ -122,6 +125,7 @@ class Ledger:
         assert not self.deferred, "an attempt was opened before its time"
         assert self.numbers == [] or self.numbers[-1] < event.attempt, "an attempt number was used twice"
         assert event.step != "execute" or not self.planned or self.authorised, "executes what nobody approved"
+        assert event.step != "execute" or not self.waited, "executes before its plan's children have ended"
         self.open = event.attempt
         self.failing = set() if event.step == "execute" else self.failing
         self.numbers.append(event.attempt)
@@ -148,6 +152,16 @@ class Ledger:
         elif isinstance(event, e.AttemptAcked):
             self.begun.add(event.attempt)
 
+    def _related(self, event: e.Event) -> None:
+        if isinstance(event, e.ChildAccepted):
+            assert event.child_id not in self.children, "a child was created twice"
+            self.children.add(event.child_id)
+            self.waited |= {event.child_id} if event.planned else set()
+        elif isinstance(event, e.ChildEnded):
+            assert event.child_id in self.children, "a child ended twice, or never was"
+            self.children.discard(event.child_id)
+            self.waited.discard(event.child_id)
+
     def _voted(self, event: e.PlanVoted | e.ResultVoted) -> None:
         assert event.voter in self.people or event.voter == self.asked, "a vote of nobody who may"
         assert event.voter not in self.held.values(), "a vote from the author's lineage"
@@ -167,7 +181,7 @@ class Ledger:
 
     def _completed(self, event: e.TaskCompleted) -> None:
         worked = [step for step in map(self.steps.get, self.numbers) if step != "review"]
-        assert worked[-1] == "execute"
+        assert not worked or worked[-1] == "execute"  # what was adopted may be of no attempt that it knows
         assert not self.planned or self.authorised == self.submitted is not None, (
             "completed without authorisation"
         )

@@ -11,6 +11,8 @@ from tests.domain.kit import (
     ack,
     admit,
     at,
+    attest,
+    attested,
     cast,
     create,
     decline,
@@ -194,6 +196,20 @@ def test_an_approval_of_an_executor_completes_nothing_that_is_not_shown():
     reviewed = given(*CHECKING).and_then(review(subject="result", content="c"))
     assert reviewed.task.phase == "result_review"
     assert "tests" in waiting_for(reviewed.task).what
+
+
+def test_an_attestation_that_completes_ends_the_review_under_way():
+    """Once a source shows what was missing, nobody needs to look any more, and the reviewer may not write."""
+    done = (
+        given(*CHECKING)
+        .when(attest())
+        .then(
+            attested(),
+            e.AttemptSuperseded(attempt=2, reason="the result was decided"),
+            e.TaskCompleted(version=1, digest=digest("c"), accepted_by=()),
+        )
+    )
+    done.when(review(subject="result", content="c", seq=3)).refused("attempt_superseded")
 
 
 def test_evidence_sent_while_reviewing_is_independent_too():

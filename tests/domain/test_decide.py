@@ -24,6 +24,7 @@ from tests.domain.kit import (
     RUNTIME,
     SKILLS,
     START,
+    WITH_CHILDREN,
     Step,
     accept,
     ack,
@@ -33,14 +34,18 @@ from tests.domain.kit import (
     attested,
     cast,
     create,
+    create_children,
     decline,
     digest,
+    end_child,
     fail,
     fire,
     given,
     heartbeat,
+    item,
     offer,
     quarantine,
+    request_tasks,
     review,
     sender,
     submit_plan,
@@ -53,6 +58,7 @@ from agentic_os.domain import events as e
 from agentic_os.domain.budgets import Amounts, Ceiling
 from agentic_os.domain.decide import decide
 from agentic_os.domain.documents import Budget, Criterion, Evidence, Reservation, ReviewItem, Usage
+from agentic_os.domain.family import Parentage, Spending
 from agentic_os.domain.policy import Obligations
 from agentic_os.domain.rejection import Rejected
 from agentic_os.domain.task import Task
@@ -170,6 +176,12 @@ CREATED = e.TaskCreated(
     origin="api",
     requester="rita",
     at=START,
+)
+
+
+PROPOSED = {**RULED, "attempt": 1, "ref": "one", "item": item()}
+ACCEPTED = e.ChildAccepted(
+    child_id="c-one", planned=True, depends_on=(), budget=Budget(), obligations=Obligations(), **PROPOSED
 )
 
 
@@ -586,6 +598,48 @@ CASES = (
         (CREATED, e.OutputDeclared(output_schema={"type": "object"})),
         "received",
     ),
+    Case(
+        "create a child with data",
+        (),
+        create(
+            input={"n": 1},
+            parent=Parentage(id="t-0", ref="one", depth=1, obligations=Obligations(mode="plan_first")),
+        ),
+        (
+            CREATED,
+            e.InputGiven(input={"n": 1}),
+            e.ParentDeclared(parent="t-0", ref="one", depth=1, obligations=Obligations(mode="plan_first")),
+        ),
+        "received",
+    ),
+    Case(
+        "request a task",
+        EXECUTING,
+        request_tasks(item()),
+        (
+            e.ReportRecorded(kind="task_request", body={"reason": "Why", "tasks": [item()]}, **REPORTED),
+            replace(ACCEPTED, planned=False),
+        ),
+        "executing",
+    ),
+    Case("create the tasks of a plan", WITH_CHILDREN, create_children(item()), (ACCEPTED,), "ready"),
+    Case(
+        "create the tasks of a plan, one denied",
+        WITH_CHILDREN,
+        create_children(item(), denied=("one",)),
+        (
+            e.ChildRefused(planned=True, **PROPOSED),
+            e.InputRequired(reason="Tasks of the plan were refused: one (because)."),
+        ),
+        "input_required",
+    ),
+    Case(
+        "a child ends",
+        (*WITH_CHILDREN, create_children(item())),
+        end_child(tokens=3),
+        (e.ChildEnded(child_id="c-one", ref="one", phase="completed", spent=Spending(tokens=3)),),
+        "ready",
+    ),
     Case("cancel", DIRECT, CANCEL, (e.TaskCancelled(by="rita", reason="No longer needed."),), "cancelled"),
     Case("retry", PHASES["retry_wait"], RETRY, (e.RetryReleased(reason="again", fresh=False),), "ready"),
     Case(
@@ -836,6 +890,9 @@ ACTS_IN: dict[str, tuple[Callable[[Task], c.Command], frozenset[str]]] = {
     ),
     "review": (lambda _: review(attempt=1, executor="ada"), frozenset()),
     "escalate a review": (lambda _: c.EscalateReview(version=1, reason="Nobody."), frozenset()),
+    "request tasks": (lambda _: request_tasks(item(), seq=9), frozenset({"planning", "executing"})),
+    "create children": (lambda _: create_children(item()), frozenset()),
+    "end a child": (lambda _: end_child(), frozenset()),
     "plan": (lambda _: submit_plan(seq=9), frozenset({"planning"})),
     "result": (lambda _: submit_result(seq=9), frozenset({"executing"})),
     "failure": (lambda _: fail(seq=9), frozenset({"planning", "executing"})),

@@ -18,8 +18,10 @@ from tests.domain.kit import (
     at,
     create,
     digest,
+    item,
     offer,
     person,
+    proposals,
     quarantine,
     verdict,
 )
@@ -32,6 +34,7 @@ from agentic_os.domain.budgets import Ceiling, renewal
 from agentic_os.domain.decide import decide
 from agentic_os.domain.documents import Attested, Budget, Criterion, Evidence, Option, Participant, Usage
 from agentic_os.domain.evolution import fold
+from agentic_os.domain.family import Spending
 from agentic_os.domain.policy import Reviewers
 from agentic_os.domain.rejection import Rejected
 from agentic_os.domain.task import ENDS, Task
@@ -54,19 +57,20 @@ ENVELOPE = Envelope(actor="somebody", at=START)
 FITTING = {
     "received": ("admit",),
     "ready": ("offer",) * 8
-    + ("reassign", "ask for input", "hold", "unhold", "unhold", "freeze", "thaw", "thaw", "trip"),
+    + ("reassign", "ask for input", "hold", "unhold", "unhold", "freeze", "thaw", "thaw", "trip")
+    + ("create children", "create children", "end child", "end child"),
     "dispatched": ("ack",) * 6 + ("decline", "reassign"),
     "planning": ("plan",) * 5 + ("heartbeat", "fail", "see a run", "extend"),
     "plan_review": ("vote",) * 5 + ("offer", "ack", "review") * 3 + ("reassign", "fail", "leave"),
     "executing": ("result",) * 4
     + ("heartbeat", "progress", "evidence", "record", "fail", "ack", "ask")
-    + ("see a run", "extend", "attest", "fence off"),
+    + ("see a run", "extend", "attest", "fence off", "request", "end child"),
     "result_review": ("vote",) * 5
     + ("offer", "ack", "review") * 3
     + ("reassign", "evidence", "ask", "attest", "attest"),
     "retry_wait": ("retry", "adopt"),
     "dead_letter": ("retry",),
-    "input_required": ("answer", "answer", "retry"),
+    "input_required": ("answer", "answer", "retry", "end child"),
 }
 """What moves a task on, for each phase; much else may come in between."""
 
@@ -300,12 +304,33 @@ class AnyOrder(RuleBasedStateMachine):
 
     def _plan(self, draw: Draw, *, stale: bool) -> c.Command:
         content = draw(st.sampled_from("abc"))
+        tasks = {} if content == "a" else {"tasks": [item(), item("two", depends_on=["one"])]}
         return c.SubmitPlan(
             **self._sender(draw, stale=stale),
             digest=digest(content),
-            plan={"summary": content},
+            plan={"summary": content} | tasks,
             answers=frozenset() if stale else frozenset(item.id for item in self.task.items),
         )
+
+    def _proposals(self, draw: Draw) -> tuple[c.Proposal, ...]:
+        self.calls += 1
+        denied = draw(st.sampled_from([(), (), ("one",), ("two",)]))
+        found = proposals(item(), item("two", depends_on=["one"]), denied=denied)
+        return tuple(replace(p, child_id=f"{p.child_id}-{self.calls}") for p in found)
+
+    def _request(self, draw: Draw, *, stale: bool) -> c.Command:
+        sent = self._sender(draw, stale=stale)
+        return c.RequestTasks(**sent, kind="task_request", body={}, proposals=self._proposals(draw))
+
+    def _create_children(self, draw: Draw, *, stale: bool) -> c.Command:
+        version = self.task.plan.version if self.task.plan else 1
+        return c.CreateChildren(plan=version + stale, proposals=self._proposals(draw))
+
+    def _end_child(self, draw: Draw, *, stale: bool) -> c.Command:
+        ids = [child.id for child in self.task.children] if not stale else []
+        phase = draw(st.sampled_from(["completed", "completed", "failed", "cancelled"]))
+        child_id = draw(st.sampled_from(ids or ["c-none"]))
+        return c.EndChild(child_id=child_id, phase=phase, spent=Spending(tokens=1))
 
     def _result(self, draw: Draw, *, stale: bool) -> c.Command:
         return c.SubmitResult(
@@ -453,7 +478,9 @@ class AnyOrder(RuleBasedStateMachine):
     def the_time_of_each_closed_attempt_was_booked(self) -> None:
         """Find the time of an attempt booked when it closed after its ack, and only where time is limited."""
         if self.task is not None:
-            closed = self.ledger.begun - {self.ledger.open}
+            closed = {
+                n for n in self.ledger.begun if n != self.ledger.open and self.ledger.steps[n] != "review"
+            }
             assert self.ledger.timed == (closed if self.budget.wall_seconds is not None else set())
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.domain.kit import ack, admit, create, given, offer, sender, submit_plan
 
 from agentic_os.domain import commands as c
-from agentic_os.domain.scope import within_paths, within_tools
+from agentic_os.domain.scope import outside, within_paths, within_tools
 
 WITHIN = [
     ("src/**", "src/a.py"),
@@ -154,3 +154,18 @@ def test_a_hold_names_no_more_tools_than_can_be_read():
     record = c.Record(**sender(), kind="tool_event", body=body)
     (hold,) = given(create(tools=("py*",)), admit(), offer(), ack(), record).task.holds
     assert hold.reason.endswith(": tool-0, tool-1, tool-2, tool-3, tool-4 and 4 more.")
+
+
+def test_what_a_child_may_have_is_what_its_parent_has():
+    """A path is passed on when it lies within the parent's, or is one of them word for word; the others are named."""
+    assert [] == outside(["src/a.py", "src/deep/**", "src/**", "/srv/data"], ["src/**", "/srv/data"])
+    assert [1, 3] == outside(["src/a", "x", "src/b", "y"], ["src/**"])
+    assert [0] == outside(["src/x"], [])
+
+
+@pytest.mark.parametrize(
+    "path", ["src/{a,..}/x", "src/..", "src/../x", "src\\..\\x", ".", "Src/x", "**", "*"]
+)
+def test_what_climbs_out_or_cannot_be_told_lies_within_nothing(path: str):
+    """Whatever a shell might make of it, it is not passed on."""
+    assert not within_paths(path, ["src/**"])

@@ -67,12 +67,21 @@ def wait_for(connection: psycopg.Connection, condition: str, *values: object) ->
     connection.execute(statement.encode(), values or None)
 
 
-def test_a_callback_whose_answer_was_lost_is_stored_once(home: Path):
+def governed(folder: Path) -> Path:
+    """Write a governance folder in which a role has a charter."""
+    folder.mkdir()
+    (folder / "policy.yaml").write_text("rules: []\n")
+    (folder / "organisation.yaml").write_text("roles: { dev: { charter: Develop. } }\n")
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["result", "task_request"])
+def test_a_callback_whose_answer_was_lost_is_stored_once(home: Path, kind: str):
     """Killed between append and answer, a server answers when the same callback comes again, and stores no second."""
-    options = ("--control-plane", "none")
+    options = ("--control-plane", "none", "--governance", governed(home.parent / "governance"))
     with running_stack(home, *options) as stack, client_of(stack) as client:
         task_id, token = at_work(home, client)
-        document = callback("result", task_id, 1, 2)
+        document = callback(kind, task_id, 1, 2)
         lost: list[object] = []
 
         def send() -> None:
@@ -100,12 +109,17 @@ def test_a_callback_whose_answer_was_lost_is_stored_once(home: Path):
             client.post("/api/executions/callback", json=document, headers=bearer(token)) for _ in range(2)
         ]
         events = client.get(f"/api/tasks/{task_id}/events").raise_for_status().json()["items"]
+        children = client.get(f"/api/tasks?parent={task_id}").raise_for_status().json()["items"]
+        shown = run("task", "show", task_id, "--home", home).stdout
+        brief = client.get(f"/api/tasks/{task_id}/brief").raise_for_status().json()["brief"]
 
+    assert "Develop." == brief["charter"]
+    assert (1 if kind == "task_request" else 0) == len(children) == shown.count("fix-flaky: open")
     assert [(202, "true")] * 2 == [(a.status_code, a.headers.get("idempotent-replayed")) for a in again]
     assert again[0].content == again[1].content
-    (stored,) = [e for e in events if e["type"] == "result.submitted"]
+    (stored,) = [e for e in events if e["type"] in ("result.submitted", "report.recorded")]
     assert document["callback_id"] == stored["data"]["callback_id"]
-    assert again[0].json()["phase"] in ("completed", "result_review")
+    assert again[0].json()["phase"] in ("completed", "result_review", "executing")
     assert list(range(1, len(events) + 1)) == [e["version"] for e in events]
 
 

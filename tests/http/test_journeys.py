@@ -48,6 +48,8 @@ BRIEF = {
     "review": {"subject": str, "version": int, "digest": str, "document": dict, "diff": str},
     "answers": list,
     "handoffs": list,
+    "input": (dict, OPTIONAL),
+    "children": list,
     "resume": (dict, OPTIONAL),
     "output_schema": (dict, OPTIONAL),
     "budget": dict,

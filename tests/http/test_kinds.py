@@ -10,6 +10,8 @@ from tests.desk import BODIES, Desk, callback, token
 
 from agentic_os.contracts.schema import callback_examples
 
+CHILD = ["child.accepted"]
+"""What the example of a task_request leads to beside its own event: the system's decision on the one task in it."""
 REPORTS = ("checkpoint", "task_request", "tool_event", "handoff")
 EVENTS = {
     "heartbeat": "lease.renewed",
@@ -35,8 +37,14 @@ async def test_every_kind_is_accepted_and_leaves_its_event(desk: Desk) -> None:
         answer = await desk.send(document, attempt_token)
         assert 202 == answer.status_code, answer.text
         new = (await desk.backend.log.read_stream(task_id))[len(before) :]
+        children = new[1:] if kind == "task_request" else []
+        assert (CHILD if children else []) == [e.type for e in children]
+        assert answer.json()["event_ids"][: len(new)] == [e.event_id for e in new]
+        assert (len(new) == len(answer.json()["event_ids"])) == (
+            not children
+        )  # those of the child's stream follow
+        new = new[: len(new) - len(children)]
         assert [event_type] == [e.type for e in new if e.type != "usage.booked"]
-        assert answer.json()["event_ids"] == [e.event_id for e in new]
         assert {"coder"} == {e.actor for e in new}
         assert {document["callback_id"]} == {e.cause for e in new}
         if kind in REPORTS:

@@ -38,14 +38,14 @@ def _directive(task: Task, *, is_open: bool) -> str:
 
 def budget_left(task: Task) -> dict[str, int | None]:
     """Say what the task may still spend; None is no limit."""
-    budget, spent = task.budget, task.spent
+    budget, committed = task.budget, task.committed
     used = task.worked_attempts
 
     def left(limit: int | None, gone: int) -> int | None:
         return None if limit is None else max(limit - gone, 0)
 
     return {
-        "cost_microusd": left(budget.cost_microusd, spent.cost_microusd),
-        "tokens": left(budget.tokens, spent.input_tokens + spent.output_tokens),
+        "cost_microusd": left(budget.cost_microusd, committed.cost_microusd),
+        "tokens": left(budget.tokens, committed.tokens),
         "attempts": left(budget.attempts, used),
     }

@@ -28,11 +28,16 @@ _NEXT: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Carried:
-    """What earlier attempts left for this one: the approved plan, the last checkpoint, hand-offs to its role."""
+    """What an attempt is given beyond its task: the approved plan, the last checkpoint, hand-offs to its role.
+
+    charter: of the executor's roles. children: what became of the tasks that came of this one.
+    """
 
     plan: Mapping[str, Any] | None = None
     checkpoint: Mapping[str, Any] | None = None
     handoffs: Sequence[Mapping[str, Any]] = ()
+    charter: str = ""
+    children: Sequence[Mapping[str, Any]] = ()
     review: "Reviewed | None" = None
 
 
@@ -67,7 +72,7 @@ def compose(
         "mode": task.mode,
         "title": task.title,
         "goal": task.goal,
-        "charter": "",
+        "charter": carried.charter,
         "acceptance": [{"id": c.id, "text": c.text, "rank": c.rank} for c in task.acceptance],
         "constraints": [],
         "paths": list(task.paths),
@@ -80,6 +85,8 @@ def compose(
             {"to_role": h["to_role"], "reason": h["reason"], "payload": h["payload"]}
             for h in carried.handoffs
         ],
+        "input": None if task.input is None else dict(task.input),
+        "children": [dict(child) for child in carried.children],
         "resume": _resume(task, carried),
         "output_schema": None if task.output_schema is None else dict(task.output_schema),
         "budget": {
@@ -173,9 +180,15 @@ def _readable(brief: Mapping[str, Any]) -> str:
     if brief["plan"]:
         steps = [f"`{s['id']}` {s['title']}" for s in brief["plan"]["steps"]]
         lines += _list(f"Approved plan, version {brief['plan']['version']}", steps)
+    lines += _list("Children", [_child_line(child) for child in brief["children"]])
     lines += _list("Paths", [f"`{p}`" for p in brief["paths"]])
     lines += _list("Tools", [f"`{t}`" for t in brief["tools"]])
     return "\n".join(lines)
+
+
+def _child_line(child: Mapping[str, Any]) -> str:
+    summary = f": {child['summary']}" if child["summary"] else ""
+    return f"`{child['ref']}` {child['title']} ({child['phase']}){summary}"
 
 
 def _list(title: str, items: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ import orjson
 from agentic_os.application import translate
 from agentic_os.application.acceptance import acceptance
 from agentic_os.application.attempt_tokens import PREFIX, AttemptClaim, AttemptTokens
+from agentic_os.application.children import births, governed
 from agentic_os.application.handle import Handled, handle
 from agentic_os.application.holdings import Holdings, refuse_secrets, with_facts
 from agentic_os.application.ports import (
@@ -35,6 +36,8 @@ from agentic_os.contracts.strict_json import parse_json
 from agentic_os.contracts.violation import ContractViolation
 from agentic_os.domain import commands as c
 from agentic_os.domain.documents import JsonObject
+from agentic_os.domain.organisation import Organisation
+from agentic_os.domain.policy import DecisionPoint
 from agentic_os.domain.rejection import Rejected
 from agentic_os.domain.task import Task
 
@@ -95,6 +98,8 @@ class Callbacks:
         holdings: Holdings,
         rates: Rates,
         committed: Callable[[Task], None],
+        policy: Callable[[], DecisionPoint],
+        organisation: Callable[[], Organisation] = Organisation,
     ) -> None:
         self._log = log
         self._registry = registry
@@ -104,6 +109,8 @@ class Callbacks:
         self._buckets = Buckets(rates.callbacks)
         self._clock = rates.clock
         self._committed = committed
+        self._policy = policy
+        self._organisation = organisation
 
     async def accept(self, raw: bytes, bearer: str, idempotency_key: str | None = None) -> Answer:
         """Take in one callback.
@@ -267,9 +274,10 @@ class Callbacks:
         held = await self._holdings.behind(callback, body, artifacts, loaded.task)
         executor = _executor(caller, loaded.task)
         jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
+        policy = self._policy()
 
         def command_for(found: Loaded) -> c.Command:
-            return translate.command_for(
+            sent = translate.command_for(
                 callback,
                 body,
                 artifacts,
@@ -284,13 +292,12 @@ class Callbacks:
                 output_schema=found.task.output_schema if found.task else None,
                 held=with_facts(held, found.task, callback.attempt),
             )
+            if type(sent) is c.Record:
+                return governed(sent, found.task, policy, self._organisation())
+            return sent
 
-        envelope = Envelope(
-            actor=executor or caller.principal,
-            at=at,
-            cause=callback.callback_id,
-            meta={**meta, **_gap(callback, caller, loaded)},
-        )
+        meta = {**meta, **_gap(callback, caller, loaded)}
+        envelope = Envelope(actor=executor or caller.principal, at=at, cause=callback.callback_id, meta=meta)
         handled = await handle(
             self._log,
             callback.task_id,
@@ -303,6 +310,7 @@ class Callbacks:
             credential=caller.credential,
             loaded=loaded,
             before_append=lambda: self._holdings.keep(callback.task_id, callback.attempt, artifacts),
+            followers=lambda change: births(change, policy, at),
         )
         return self._accepted(handled, callback)
 

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from agentic_os.application import brief
 from agentic_os.application.accounts import opened, wait_of
+from agentic_os.application.children import Children
 from agentic_os.application.handle import Handled, handle
 from agentic_os.application.ports import (
     AccountExhausted,
@@ -18,6 +19,7 @@ from agentic_os.application.ports import (
     TaskChange,
     WorkQueue,
 )
+from agentic_os.application.verdicts import admission, facts_of
 from agentic_os.clock import now
 from agentic_os.contracts.canonical import digest_of
 from agentic_os.domain import commands as c
@@ -25,6 +27,7 @@ from agentic_os.domain.agent_reviews import awaits_attempt, may_review, wanted
 from agentic_os.domain.budgets import renewal
 from agentic_os.domain.documents import JsonObject
 from agentic_os.domain.governance import BreakerTripped
+from agentic_os.domain.organisation import Organisation
 from agentic_os.domain.overlays import overdue_reason
 from agentic_os.domain.policy import Breaker, DecisionPoint
 from agentic_os.domain.rejection import Rejected
@@ -44,26 +47,6 @@ class Terms:
     lease: timedelta = timedelta(minutes=15)
 
 
-def facts_of(task: Task) -> dict[str, Any]:
-    """Give policy's declared input for a task."""
-    return {
-        "task.project": task.project,
-        "task.risk": task.risk,
-        "task.mode": task.mode,
-        "task.paths": list(task.paths),
-        "task.tools": list(task.tools),
-        "task.labels": list(task.labels),
-        "task.requester": task.requester,
-        "task.assignee": task.assignee,
-    }
-
-
-def admission(task: Task, policy: DecisionPoint) -> c.AdmitTask:
-    """Ask policy about a received task."""
-    facts = facts_of(task)
-    return c.AdmitTask(verdict=policy.decide("task.received", facts), facts_digest=digest_of(facts))
-
-
 class Dispatcher:
     """Advances tasks that wait for nobody but the system."""
 
@@ -76,6 +59,7 @@ class Dispatcher:
         policy: Callable[[], DecisionPoint],
         terms: Terms,
         committed: Callable[[Task], None],
+        organisation: Callable[[], Organisation] = Organisation,
     ) -> None:
         self._log = log
         self._registry = registry
@@ -83,16 +67,22 @@ class Dispatcher:
         self._policy = policy
         self._terms = terms
         self._committed = committed
+        self._organisation = organisation
+        self._children = Children(log=log, policy=policy, committed=committed)
 
     async def advance(self, task_id: str) -> Task | None:
         """Take the task as far as it goes by itself, and return it."""
         task = (await self._log.load(task_id)).task
         if task is not None and task.phase == "received":
             task = (await self._handle(task, admission(task, self._policy()))).task
+        if task is not None and task.phase == "ready" and task.undecided and not task.kept_back:
+            task = await self._children.create(task)
         if task is not None and awaits_attempt(task):
             task = await self._dispatch(task)
         elif task is not None and task.frozen is not None and not task.ended:
             task = await self._follow_freezes(task)
+        if task is not None and task.ended:
+            await self._children.settle(task)
         return task
 
     async def _dispatch(self, task: Task) -> Task:
@@ -137,7 +127,11 @@ class Dispatcher:
             return task, ()  # whatever releases it marks the task
         if (submission := wanted(task)) is not None:
             return await self._try_reviewers(task, submission)
-        blockers = []
+        spoiled = [f"{child.ref} ({child.id}) is {child.state}" for child in task.children if child.spoiled]
+        if spoiled:
+            reason = f"Of the tasks that the plan asked for, {', '.join(spoiled)}."
+            return (await self._handle(task, c.RequireInput(reason=reason))).task, ()
+        blockers = [f"task:{child.id}" for child in task.awaited_children]
         for blocker_id in task.depends_on:
             blocker = (await self._log.load(blocker_id)).task
             if blocker is None or (blocker.ended and blocker.phase != "completed"):
@@ -278,7 +272,14 @@ class Dispatcher:
             checkpoint = (await self._data(task, task.checkpoint_in))["body"]
         mine = [h.recorded_in for h in task.handoffs if h.to_role in executor.roles]
         handoffs = [(await self._data(task, version))["body"] for version in mine]
-        return brief.Carried(plan=plan, checkpoint=checkpoint, handoffs=handoffs, review=review)
+        return brief.Carried(
+            plan=plan,
+            checkpoint=checkpoint,
+            handoffs=handoffs,
+            review=review,
+            charter=self._organisation().charter(executor.roles),
+            children=await self._children.told(task),
+        )
 
     async def _reviewed(self, task: Task, submission: Submission) -> brief.Reviewed:
         subject: Literal["plan", "result"] = "plan" if task.phase == "plan_review" else "result"

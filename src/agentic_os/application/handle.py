@@ -58,6 +58,7 @@ async def handle(
     receipt: Receipt | None = None,
     answer: Callable[[Task, Sequence[str]], str] | None = None,
     movements: Callable[[TaskChange], Sequence[Movement]] = lambda _: (),
+    followers: Callable[[TaskChange], Sequence[TaskChange]] = lambda _: (),
     progress: Progress | None = None,
     seq_guard: SeqGuard | None = None,
     credential: bytes | None = None,
@@ -67,6 +68,7 @@ async def handle(
 ) -> Handled:
     """Carry out one command on one task. Raises Rejected, and what the log raises but VersionConflict.
 
+    followers: the changes of other tasks that are written with it, or not at all.
     before_append runs once the decision is made and before it is written: for what the events refer to.
     lookup: a receipt that is looked for whenever the task is loaded, and not written.
     """
@@ -78,7 +80,7 @@ async def handle(
         charges = charged(change)
         batch = Batch(
             envelope=envelope,
-            changes=[change],
+            changes=[change, *followers(change)],
             receipt=receipt,
             answer=(lambda ids, after=change.after: answer(after, ids)) if answer else None,  # type: ignore[misc]
             movements=[*movements(change), *released(change), *charges],

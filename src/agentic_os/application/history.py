@@ -20,7 +20,18 @@ RECEIPTS: Final = 500
 _VERSION: Final = re.compile(r"[0-9]+")
 _BOOKKEEPING: Final = frozenset({"id", "version", "updated_at", "issue", "blocked_by", "asked"})
 _TOLD_OTHERWISE: Final = frozenset(
-    {"past", "waits", "spent", "ruling", "items", "charged", "refused", "wall_spent", "exceeded"}
+    {
+        "past",
+        "waits",
+        "spent",
+        "ruling",
+        "items",
+        "charged",
+        "refused",
+        "refused_children",
+        "wall_spent",
+        "exceeded",
+    }
 )
 """Fields of the fold that the view has under another name, or that say again what the attempts say."""
 
@@ -95,6 +106,7 @@ async def as_it_was(backend: Backend, shown: dict[str, Any], when: When) -> dict
 
 async def _blockers(log: EventLog, task: Task, at: datetime) -> list[str]:
     found = []
+    found += [f"task:{child.id}" for child in task.awaited_children]
     for task_id in task.depends_on:
         try:
             done = (await moment_of(log, task_id, at)).task.phase == "completed"
@@ -184,6 +196,9 @@ async def why(backend: Backend, shown: dict[str, Any]) -> dict[str, Any]:
         "blocked_by": shown["blocked_by"],
         "frozen": shown["frozen"],
         "overdue": shown["overdue"],
+        "parent": shown["parent"],
+        "children": shown["children"],
+        "refused_children": shown["refused_children"],
     }
 
 

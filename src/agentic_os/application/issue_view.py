@@ -108,6 +108,15 @@ def _status(task: Task, documents: Documents) -> str:
             ]
             if submission.state == "open":
                 lines.append(f"To accept exactly this: `{approval_line(name.lower(), submission)}`")
+    if task.parent is not None:
+        lines.append(f"\nIt is a child (`{task.parent.ref}`) of task {task.parent.id}.")
+    if task.children or task.refused_children:
+        lines.append("\nChildren:\n")
+        lines += [f"- `{c.ref}` {_cell(c.title)}: {c.state} ({c.id})" for c in task.children]
+        lines += [
+            f"- `{r.ref}` {_cell(r.title)}: refused. {_cell('; '.join(r.reasons))}".rstrip()
+            for r in task.refused_children
+        ]
     if documents.receipts:
         lines.append("\n| directive | by | outcome |\n|---|---|---|")
         lines += [

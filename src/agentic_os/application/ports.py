@@ -496,10 +496,11 @@ class TaskList(Protocol):
         project: str | None = None,
         executor: str | None = None,
         text: str | None = None,
+        ids: Sequence[str] | None = None,
         before: tuple[datetime, str] | None = None,
         limit: int = 50,
     ) -> Sequence[TaskRow]:
-        """List tasks, the newest first, after the given (created_at, id)."""
+        """List tasks, the newest first, after the given (created_at, id); of `ids` only, where they are given."""
         ...
 
     async def artifact(self, digest: str, task_id: str | None = None) -> dict[str, Any] | None:

@@ -1,7 +1,10 @@
 """Plans and results as people read them."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
+
+GOAL_SHOWN: Final = 1000
+"""How many characters of a proposed task's goal a note shows; the history has all of it."""
 
 
 def document_markdown(subject: str, document: Mapping[str, Any]) -> str:
@@ -29,9 +32,24 @@ def plan_markdown(plan: Mapping[str, Any]) -> str:
         for risk in plan["risks"]:
             mitigation = f" Mitigation: {risk['mitigation']}" if "mitigation" in risk else ""
             lines.append(f"- ({risk['level']}) {risk['description']}{mitigation}")
+    if plan.get("tasks"):
+        lines += ["", "**Tasks to be created on approval**", "", *map(_proposed, plan["tasks"])]
     if plan.get("responds_to"):
         lines += ["", "**Answers to the review**", "", *(f"- {a['how']}" for a in plan["responds_to"])]
     return "\n".join(lines)
+
+
+def _proposed(item: dict[str, Any]) -> str:
+    """Write a proposed task so that an approval knows what it covers: its scope, its goal, its criteria."""
+    scope = [f"{name}: {item[name]}" for name in ("role", "mode", "priority") if name in item]
+    scope += [f"{n}: {', '.join(item[n])}" for n in ("paths", "tools", "depends_on") if item.get(n)]
+    goal = " ".join(item["goal"].split())
+    criteria = "; ".join(" ".join(criterion["text"].split()) for criterion in item["acceptance"])
+    return (
+        f"- `{item['ref']}` {item['title']}" + (f" ({'; '.join(scope)})" if scope else "") + "\n"
+        f"  Goal: {goal[:GOAL_SHOWN]}{'...' if len(goal) > GOAL_SHOWN else ''}\n"
+        f"  Accepted when: {criteria[:GOAL_SHOWN]}{'...' if len(criteria) > GOAL_SHOWN else ''}"
+    )
 
 
 def result_markdown(result: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from agentic_os.application.acceptance import budget_left
 from agentic_os.application.issue_view import describe_waits
 from agentic_os.application.ports import IssueLink
 from agentic_os.domain.evidence import effective
+from agentic_os.domain.family import Child
 from agentic_os.domain.spending import wall_deadline
 from agentic_os.domain.task import Submission, Task
 from agentic_os.domain.waiting import WaitingFor, waiting_for
@@ -39,6 +40,15 @@ def task_view(task: Task, *, link: IssueLink | None, waits: Sequence[str], updat
         if task.frozen is None or task.ended
         else {"until": task.frozen.until, "rule": task.frozen.rule, "reason": task.frozen.reason},
         "output_schema": task.output_schema,
+        "input": task.input,
+        "parent": None
+        if task.parent is None
+        else {"id": task.parent.id, "ref": task.parent.ref, "depth": task.parent.depth},
+        "children": [_child(child) for child in task.children],
+        "refused_children": [
+            {"ref": r.ref, "title": r.title, "rules": list(r.rules), "reasons": list(r.reasons)}
+            for r in task.refused_children
+        ],
         "version": task.version,
         "attempt": None
         if attempt is None
@@ -114,6 +124,18 @@ def task_view(task: Task, *, link: IssueLink | None, waits: Sequence[str], updat
         },
         "created_at": task.created_at,
         "updated_at": updated_at,
+    }
+
+
+def _child(child: Child) -> dict[str, Any]:
+    return {
+        "id": child.id,
+        "ref": child.ref,
+        "title": child.title,
+        "state": child.state,
+        "waited": child.waited,
+        "reserved": {"cost_microusd": child.reserved.cost_microusd, "tokens": child.reserved.tokens},
+        "spent": {"cost_microusd": child.spent.cost_microusd, "tokens": child.spent.tokens},
     }
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from agentic_os.application.dispatch import admission
 from agentic_os.application.handle import change_of
 from agentic_os.application.ports import Batch, Envelope, EventLog, Receipt, VersionConflict
+from agentic_os.application.verdicts import admission
 from agentic_os.domain import commands as c
 from agentic_os.domain.evolution import fold
 from agentic_os.domain.policy import DecisionPoint

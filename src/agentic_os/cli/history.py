@@ -61,6 +61,8 @@ def _why(args: argparse.Namespace) -> int:
         rows.append(("frozen", f"until {frozen['until']} by {frozen['rule']}: {frozen['reason']}"))
     if found["overdue"]:
         rows.append(("overdue", "its due date has passed"))
+    rows += [("child", f"{c['ref']} ({c['id']}) is {c['state']}") for c in found["children"]]
+    rows += [("refused", f"{r['ref']}: {'; '.join(r['reasons'])}") for r in found["refused_children"]]
     last = found["last"]
     reason = f" ({last['reason']})" if last["reason"] else ""
     rows.append(

@@ -20,6 +20,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     listing.add_argument("--phase")
     listing.add_argument("--project")
     listing.add_argument("--text", help="part of the title")
+    listing.add_argument("--parent", metavar="TASK", help="its children only")
     listing.add_argument("--limit", type=int, default=50)
     listing.set_defaults(run=_list)
 
@@ -96,7 +97,12 @@ def _create(args: argparse.Namespace) -> int:
 
 def _list(args: argparse.Namespace) -> int:
     page = Client.of(args).get(
-        "/api/tasks", phase=args.phase, project=args.project, text=args.text, limit=args.limit
+        "/api/tasks",
+        phase=args.phase,
+        project=args.project,
+        text=args.text,
+        parent=args.parent,
+        limit=args.limit,
     )
     if args.json:
         print(json.dumps(page, indent=2))
@@ -126,6 +132,17 @@ def _show(args: argparse.Namespace) -> int:
         print(f"  frozen    until {frozen['until']} by {frozen['rule']}: {frozen['reason']}")
     if task["due"]:
         print(f"  due       {task['due']}{', overdue' if task['overdue'] else ''}")
+    _show_work(task)
+    for item in task["evidence"]:
+        print(f"  evidence  {item['criterion_id']}: {item['status']} ({item['rank']})")
+    _show_family(task)
+    if task["issue"]:
+        print(f"  issue     {task['issue']['url']}")
+    return 0
+
+
+def _show_work(task: dict[str, Any]) -> None:
+    """Print who is at it, what was handed in, and what policy said."""
     if attempt := task["attempt"]:
         print(
             f"  attempt   {attempt['number']} ({attempt['step']}) by {attempt['executor']}: {attempt['state']}"
@@ -136,11 +153,16 @@ def _show(args: argparse.Namespace) -> int:
     if verdict := task["verdict"]:
         rules = ", ".join(verdict["rules"]) or "no rule, the defaults"
         print(f"  verdict   {verdict['decision']} by {rules}; bundle {verdict['bundle'][:19]}")
-    for item in task["evidence"]:
-        print(f"  evidence  {item['criterion_id']}: {item['status']} ({item['rank']})")
-    if task["issue"]:
-        print(f"  issue     {task['issue']['url']}")
-    return 0
+
+
+def _show_family(task: dict[str, Any]) -> None:
+    """Print which task this one came of, and which came of it."""
+    if parent := task["parent"]:
+        print(f"  parent    {parent['id']} (its {parent['ref']})")
+    for child in task["children"]:
+        print(f"  child     {child['id']} {child['ref']}: {child['state']}")
+    for refused in task["refused_children"]:
+        print(f"  refused   {refused['ref']}: {'; '.join(refused['reasons']) or ', '.join(refused['rules'])}")
 
 
 def _log(args: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 from agentic_os.contracts.canonical import JsonValue, canonical_json
 from agentic_os.contracts.marked import parse_marked
+from agentic_os.contracts.output import schema_fault
 from agentic_os.contracts.schema import check_body, check_envelope
 from agentic_os.contracts.strict_json import parse_json, pointer_to
 from agentic_os.contracts.violation import ContractViolation, SchemaInvalid
@@ -107,6 +108,8 @@ def _check_meaning(kind: str, body: dict[str, JsonValue]) -> None:
         )
     if kind == "escalation":
         _check_default_option(body)
+    if "tasks" in body:
+        _check_tasks(body["tasks"])
 
 
 def _check_content(artifact: dict[str, Any], path: tuple[str | int, ...]) -> None:
@@ -157,3 +160,31 @@ def _check_default_option(body: dict[str, Any]) -> None:
     if default is not None and default not in options:
         place = pointer_to("body", "default_option")
         raise SchemaInvalid(f"{place} must be the id of one of the options, got {default!r}", place)
+
+
+def _check_tasks(tasks: list[dict[str, Any]]) -> None:
+    """Hold proposed tasks to depending on each other only, in no circle, and to output schemas that can be used."""
+    refs = {task["ref"] for task in tasks}
+    for index, task in enumerate(tasks):
+        for number, ref in enumerate(task.get("depends_on", ())):
+            if ref not in refs:
+                place = pointer_to("body", "tasks", index, "depends_on", number)
+                raise SchemaInvalid(f"{place} must be the ref of a task beside it, got {ref!r}", place)
+        if "output_schema" in task and (fault := schema_fault(task["output_schema"])):
+            place = pointer_to("body", "tasks", index, "output_schema")
+            raise SchemaInvalid(f"{place} is no usable JSON Schema: {fault}", place)
+    _check_no_circle(tasks)
+
+
+def _check_no_circle(tasks: list[dict[str, Any]]) -> None:
+    needed = {task["ref"]: set(task.get("depends_on", ())) for task in tasks}
+    while free := [ref for ref, others in needed.items() if not others]:
+        for ref in free:
+            del needed[ref]
+        for others in needed.values():
+            others.difference_update(free)
+    for index, task in enumerate(tasks):
+        if task["ref"] in needed:
+            number = next(n for n, ref in enumerate(task["depends_on"]) if ref in needed)
+            place = pointer_to("body", "tasks", index, "depends_on", number)
+            raise SchemaInvalid(f"{place} goes round in a circle: {', '.join(sorted(needed))}", place)

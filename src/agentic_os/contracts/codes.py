@@ -28,7 +28,10 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
         "The budget of the task or of its project is used up.",
         "Stop. What is done already can still be handed in as a plan or result.",
     ),
-    "scope_denied": Meaning("The credential is known, and not for this task, attempt, kind or address."),
+    "scope_denied": Meaning(
+        "The credential is known, and not for this task, attempt, kind or address; "
+        "or a task was asked for with more rights than its parent has."
+    ),
     "tool_denied": Meaning("A tool was used that this task does not allow.", "Keep to the brief's tools."),
     "self_review": Meaning("Whoever made a document, or owns who made it, may not approve it."),
     "not_permitted": Meaning("The role of the caller does not allow this.", _PERSON),
@@ -100,8 +103,8 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
         "This callback_id, or idempotency key, was used before with other content; or the header differs from it."
     ),
     "output_invalid": Meaning(
-        "The result's output does not keep to the task's output_schema.",
-        "Correct the output, and send it again.",
+        "A result's output does not keep to the task's output_schema, or a hand-off's payload to its role's.",
+        "Correct what the pointers name, and send it again.",
     ),
     "secret_in_artifact": Meaning(
         "An artifact holds what looks like a secret.", "Take the secret out, and revoke it where it counts."

@@ -1,4 +1,4 @@
-"""Outputs of results, held to the JSON Schema that their task declares."""
+"""Outputs of results and payloads of hand-offs, held to the JSON Schema that is declared for them."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -14,9 +14,9 @@ _SHOWN: Final = 10
 
 def schema_fault(schema: Mapping[str, Any]) -> str:
     """Say what is wrong with a declared schema, "" for nothing: it must be small, and refer to no other."""
-    if len(canonical_json(dict(schema))) > MAX_SCHEMA_BYTES:
-        return f"it is longer than {MAX_SCHEMA_BYTES} bytes"
     try:
+        if len(canonical_json(dict(schema))) > MAX_SCHEMA_BYTES:
+            return f"it is longer than {MAX_SCHEMA_BYTES} bytes"
         _validator(schema)
     except (ValueError, jsonschema_rs.ValidationError) as problem:
         return str(problem).splitlines()[0]
@@ -29,8 +29,17 @@ def output_faults(schema: Mapping[str, Any] | None, output: Any) -> tuple[tuple[
         return ()
     if output is None:
         return (("/body/output", "/body/output is missing"),)
-    errors = list(_validator(schema).iter_errors(output))
-    places = [(pointer_to("body", "output", *error.instance_path), error.message) for error in errors]
+    return _faults(schema, output, "output")
+
+
+def payload_faults(schema: Mapping[str, Any] | None, payload: Any) -> tuple[tuple[str, str], ...]:
+    """List (pointer, what is wrong) of a hand-off's payload; nothing where its role declares no schema."""
+    return () if schema is None else _faults(schema, payload, "payload")
+
+
+def _faults(schema: Mapping[str, Any], value: Any, member: str) -> tuple[tuple[str, str], ...]:
+    errors = list(_validator(schema).iter_errors(value))
+    places = [(pointer_to("body", member, *error.instance_path), error.message) for error in errors]
     return tuple((place, f"{place}: {message[:200]}") for place, message in places[:_SHOWN])
 
 

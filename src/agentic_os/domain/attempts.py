@@ -60,6 +60,8 @@ def offer(command: c.OfferAttempt, task: Task) -> list[e.Event]:
     if task.kept_back:
         raise Rejected("wrong_phase", "The task is frozen, or its start is still to come.")
     _require_eligible(command.executor, task)
+    if task.next_step == "execute" and (task.undecided or task.awaited_children):
+        raise Rejected("wrong_phase", "The task waits for its children.")
     return opened(command, task)
 
 
@@ -258,12 +260,23 @@ def report(command: c.Heartbeat | c.ReportProgress | c.AddEvidence | c.Record, t
             seen = witnessed(evidence) if attempt.step == "review" else evidence
             return [e.EvidenceAdded(**sent, evidence=seen)]
         case c.Record(kind=kind, body=body):
+            _require_fitting(command.faults)
             recorded = e.ReportRecorded(**sent, kind=kind, body=body)
             if kind == "tool_event":
                 return [recorded, *held_for_tools(body, attempt.number, task)]
             return [recorded]
         case _:
             assert_never(command)
+
+
+def _require_fitting(faults: tuple[tuple[str, str], ...]) -> None:
+    if faults:
+        raise Rejected(
+            "output_invalid",
+            "The payload is not what that role takes: " + "; ".join(what for _, what in faults),
+            next_step="Correct /body/payload; the message says what the role's handoff_schema asks for.",
+            pointers=tuple(pointer for pointer, _ in faults),
+        )
 
 
 def fail(command: c.ReportFailure, task: Task) -> list[e.Event]:
@@ -336,10 +349,8 @@ def over_budget(task: Task) -> str:
     """Say which limit the task has passed, "" for none; what it spends is known only once it is spent."""
     if task.budget.cost_microusd is None and task.budget.tokens is None:
         return overspent(task)
-    spent = {
-        "cost_microusd": task.spent.cost_microusd,
-        "tokens": task.spent.input_tokens + task.spent.output_tokens,
-    }
+    committed = task.committed
+    spent = {"cost_microusd": committed.cost_microusd, "tokens": committed.tokens}
     limits = {"cost_microusd": task.budget.cost_microusd, "tokens": task.budget.tokens}
     passed = [
         f"{name} {spent[name]} of {limit}"

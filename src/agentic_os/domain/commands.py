@@ -24,6 +24,7 @@ from agentic_os.domain.documents import (
     Usage,
     Vote,
 )
+from agentic_os.domain.family import ChildEnd, Parentage, Spending
 from agentic_os.domain.policy import Verdict
 
 
@@ -51,6 +52,8 @@ class CreateTask:
     origin: str = "api"
     output_schema: JsonObject | None = None
     not_before: datetime | None = None
+    input: JsonObject | None = None
+    parent: Parentage | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,10 +182,45 @@ class AddEvidence(FromExecutor):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record(FromExecutor):
-    """Keep a report with the task."""
+    """Keep a report with the task. faults: (pointer, what is wrong) of a payload that its receiver cannot take."""
 
     kind: Literal["checkpoint", "task_request", "tool_event", "handoff"]
     body: JsonObject
+    faults: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """One task that a task proposes, with the id that it gets if it is created, and what policy says of it."""
+
+    child_id: str
+    item: JsonObject
+    verdict: Verdict
+    facts_digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestTasks(Record):
+    """Propose tasks while at work."""
+
+    proposals: tuple[Proposal, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateChildren:
+    """Create the tasks of the approved plan of this version."""
+
+    plan: int
+    proposals: tuple[Proposal, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndChild:
+    """Take note of a child's end, and of what it spent."""
+
+    child_id: str
+    phase: ChildEnd
+    spent: Spending
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -418,6 +456,7 @@ ExecutorCommand: TypeAlias = (
     | ReportProgress
     | AddEvidence
     | Record
+    | RequestTasks
     | Escalate
     | SubmitPlan
     | SubmitResult
@@ -436,6 +475,8 @@ Command: TypeAlias = (
     | OfferAttempt
     | RequireInput
     | EscalateReview
+    | CreateChildren
+    | EndChild
     | ExecutorCommand
     | Quarantine
     | Adopt

@@ -7,6 +7,7 @@ from agentic_os.domain import (
     attempts,
     attestation,
     caps,
+    children,
     escalations,
     intake,
     leases,
@@ -38,6 +39,8 @@ def _decide(command: c.Command, task: Task | None) -> list[Event]:
     match command:
         case c.AdmitTask() | c.OfferAttempt() | c.RequireInput() | c.EscalateReview():
             return _by_system(command, task)
+        case c.CreateChildren() | c.EndChild():
+            return _family(command, task)
         case c.AwaitBudget() | c.ChargeRefusal():
             return _account(command, task)
         case c.Quarantine() | c.Adopt():
@@ -76,6 +79,14 @@ def _by_system(
             return intake.require_input(command, task)
         case c.EscalateReview():
             return agent_reviews.leave_to_people(command, task)
+
+
+def _family(command: c.CreateChildren | c.EndChild, task: Task) -> list[Event]:
+    match command:
+        case c.CreateChildren():
+            return children.create(command, task)
+        case c.EndChild():
+            return children.end(command, task)
 
 
 def _account(command: c.AwaitBudget | c.ChargeRefusal, task: Task) -> list[Event]:
@@ -167,6 +178,8 @@ def _from_executor(command: c.ExecutorCommand, task: Task) -> list[Event]:
             decided = attempts.acknowledge(command, task)
         case c.Decline():
             decided = attempts.decline(command, task)
+        case c.RequestTasks():
+            decided = children.request(command, task)
         case c.Heartbeat() | c.ReportProgress() | c.AddEvidence() | c.Record():
             decided = attempts.report(command, task)
         case c.Escalate():

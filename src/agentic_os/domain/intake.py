@@ -2,6 +2,7 @@
 
 from agentic_os.domain import commands as c
 from agentic_os.domain import events as e
+from agentic_os.domain.policy import continued
 from agentic_os.domain.rejection import Rejected
 from agentic_os.domain.task import Task
 
@@ -17,6 +18,14 @@ def create(command: c.CreateTask, task: Task | None) -> list[e.Event]:
         declared.append(e.OutputDeclared(output_schema=command.output_schema))
     if command.not_before is not None:
         declared.append(e.StartDeferred(not_before=command.not_before))
+    if command.input is not None:
+        declared.append(e.InputGiven(input=command.input))
+    if (parent := command.parent) is not None:
+        declared.append(
+            e.ParentDeclared(
+                parent=parent.id, ref=parent.ref, depth=parent.depth, obligations=parent.obligations
+            )
+        )
     return [
         e.TaskCreated(
             task_id=command.task_id,
@@ -43,7 +52,7 @@ def create(command: c.CreateTask, task: Task | None) -> list[e.Event]:
 
 
 def admit(command: c.AdmitTask, task: Task) -> list[e.Event]:
-    """Apply the verdict on a received task, once."""
+    """Apply the verdict on a received task, once; a child keeps what was asked for when it was proposed."""
     if task.phase != "received":
         return []
     verdict = command.verdict
@@ -61,7 +70,9 @@ def admit(command: c.AdmitTask, task: Task) -> list[e.Event]:
         bundle=verdict.bundle,
         rules=verdict.rules,
         reasons=verdict.reasons,
-        obligations=verdict.obligations,
+        obligations=continued(task.parent.obligations, verdict.obligations)
+        if task.parent
+        else verdict.obligations,
         facts=verdict.facts,
         facts_digest=command.facts_digest,
     )

@@ -9,13 +9,13 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 from agentic_os.domain.budgets import Budgets
 from agentic_os.domain.documents import RANKS, RISKS, JsonObject, Mode, Rank
 
-Hook: TypeAlias = Literal["task.received", "dispatch"]
+Hook: TypeAlias = Literal["task.received", "task.proposed", "dispatch"]
 OnTimeout: TypeAlias = Literal["block", "escalate", "proceed"]
 Voters: TypeAlias = Literal["people", "anyone"]
 OnDue: TypeAlias = Literal["notify", "escalate"]
 Operator: TypeAlias = Literal["eq", "in", "any_glob", "gte"]
 
-HOOKS: Final[tuple[Hook, ...]] = ("task.received", "dispatch")
+HOOKS: Final[tuple[Hook, ...]] = ("task.received", "task.proposed", "dispatch")
 _ON_TIMEOUT: Final[tuple[OnTimeout, ...]] = ("proceed", "escalate", "block")
 _VOTERS: Final[tuple[Voters | None, ...]] = (None, "anyone", "people")
 REVIEWER_ROLES: Final = ("reviewer", "admin")
@@ -33,6 +33,10 @@ FIELDS: Final[Mapping[str, str]] = {
     "executor.name": "text; at dispatch",
     "executor.roles": "list of text; at dispatch",
     "attempt.step": "plan, execute or review; at dispatch",
+    "parent.project": "text; at task.proposed",
+    "parent.risk": "text, ordered as task.risk; at task.proposed",
+    "parent.depth": "number, 0 for a task without a parent; at task.proposed",
+    "parent.executor": "name of the executor that proposes the task; at task.proposed",
 }
 
 
@@ -89,6 +93,13 @@ def combine(a: Obligations, b: Obligations) -> Obligations:
         bare_approve=a.bare_approve and b.bare_approve,
         independent_human=a.independent_human or b.independent_human,
     )
+
+
+def continued(earlier: Obligations, later: Obligations) -> Obligations:
+    """Join what two questions about one task asked for; only one that set a deadline says what happens at it."""
+    timed = [o.on_timeout for o in (earlier, later) if o.deadline_seconds is not None]
+    joined = combine(earlier, later)
+    return replace(joined, on_timeout=timed[0]) if len(timed) == 1 else joined
 
 
 def _role_rank(role: str) -> tuple[int, str]:

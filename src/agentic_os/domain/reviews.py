@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
+from agentic_os.domain import children
 from agentic_os.domain import commands as c
 from agentic_os.domain import events as e
 from agentic_os.domain.attempts import started
@@ -55,6 +56,8 @@ def plan_submitted(command: c.SubmitPlan, task: Task, step: Step) -> list[e.Even
             next_step="Change the plan so that it meets the review, or escalate.",
             pointers=("/body",),
         )
+    if asked_for := command.plan.get("tasks"):
+        children.require_rights(asked_for, task)
     deadline = task.obligations.deadline_seconds
     return [
         e.PlanSubmitted(

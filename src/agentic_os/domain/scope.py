@@ -1,5 +1,6 @@
 """What a task may touch: whether a plan's paths and tools, and the tools that were used, lie within the task's."""
 
+import re
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Final
@@ -11,6 +12,9 @@ from agentic_os.domain.task import Task
 
 _WILD: Final = frozenset("*?[")
 _TREE: Final = "**"
+_CLIMBS: Final = re.compile(r"(?:^|[/{},])\.\.(?:$|[/{},])")
+"""A segment `..`, also as one of the alternatives that some shells know."""
+
 _NAMED: Final = 5
 
 
@@ -66,6 +70,13 @@ def within_paths(path: str, allowed: Sequence[str]) -> bool:
     return any(_covers_path(pattern, wanted) for pattern in patterns if pattern is not None)
 
 
+def outside(paths: Sequence[str], allowed: Sequence[str]) -> list[int]:
+    """List the indexes of the paths that lie within none of those allowed, and are not one of them word for word."""
+    return [
+        index for index, path in enumerate(paths) if path not in allowed and not within_paths(path, allowed)
+    ]
+
+
 def _outside(
     plan: JsonObject, name: str, allowed: Sequence[str], within: Any, longest: int = 50
 ) -> tuple[str, ...]:
@@ -84,12 +95,18 @@ def _outside(
 
 def _segments(path: str) -> list[str] | None:
     """Split a path into its segments; None for one that must never count."""
-    if path.startswith(("/", "~")) or "\\" in path or path[1:2] == ":" or "\0" in path:
+    if (
+        path.startswith(("/", "~"))
+        or "\\" in path
+        or path[1:2] == ":"
+        or "\0" in path
+        or _CLIMBS.search(path)
+    ):
         return None
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if path.endswith("/"):
         parts.append(_TREE)
-    return None if ".." in parts or not parts else parts
+    return parts or None
 
 
 def _covers_path(pattern: Sequence[str], wanted: Sequence[str]) -> bool:

@@ -18,7 +18,8 @@ def reserved(command: c.OfferAttempt, task: Task) -> list[e.Event]:
     """Reserve what the task has left, else what policy thinks an attempt needs, else nothing, on each account."""
     if not command.ceilings:
         return []
-    spent = {"cost": task.spent.cost_microusd, "tokens": task.spent.input_tokens + task.spent.output_tokens}
+    committed = task.committed
+    spent = {"cost": committed.cost_microusd, "tokens": committed.tokens}
     limits = {"cost": task.budget.cost_microusd, "tokens": task.budget.tokens}
     reservations = []
     for ceiling in command.ceilings:

@@ -20,6 +20,7 @@ from agentic_os.domain.documents import (
     Step,
     Usage,
 )
+from agentic_os.domain.family import Child, Parentage, RefusedChild, Spending
 from agentic_os.domain.policy import Obligations
 
 Phase: TypeAlias = Literal[
@@ -204,7 +205,8 @@ class Submission:
     """A plan or a result: version, digest, author, the event that holds its document, and its approvals.
 
     replaces: the event that holds the version before, 0 for none. passed: executors whose review of it came to
-    nothing, once for each time. escalated: why no further executor is asked to review it.
+    nothing, once for each time. escalated: why no further executor is asked to review it. tasks: how many children a
+    plan asks for.
     """
 
     version: int
@@ -221,6 +223,7 @@ class Submission:
     replaces: int = 0
     passed: tuple[str, ...] = ()
     escalated: str = ""
+    tasks: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,7 +256,7 @@ class Task:
     where they are limited. refused: the latest callbacks that were refused and booked. deferred: whether
     `not_before` is still to come. thawed_at: when its last freeze ended. must_escalate: whether it is overdue and
     an operator is still to be asked. counted_from: the attempt up to which a breaker counts none, since an operator
-    released a hold after it.
+    released a hold after it. undecided: how many tasks of the approved plan are neither created nor refused yet.
     """
 
     id: str
@@ -318,6 +321,11 @@ class Task:
     frozen: Freeze | None = None
     thawed_at: datetime | None = None
     counted_from: int = 0
+    input: JsonObject | None = None
+    parent: Parentage | None = None
+    children: tuple[Child, ...] = ()
+    refused_children: tuple[RefusedChild, ...] = ()
+    undecided: int = 0
 
     @property
     def kept_back(self) -> bool:
@@ -359,3 +367,23 @@ class Task:
         if current is not None and current.state != "declined" and current.step != "review":
             held.add(current.executor)
         return frozenset(held)
+
+    @property
+    def depth(self) -> int:
+        """Count the parents above it."""
+        return self.parent.depth if self.parent else 0
+
+    @property
+    def awaited_children(self) -> tuple[Child, ...]:
+        """List the open children that must end before its own execution begins."""
+        return tuple(child for child in self.children if child.waited and child.state == "open")
+
+    @property
+    def committed(self) -> Spending:
+        """Say what of its budget is gone: spent by it and its ended children, or reserved for the open ones."""
+        cost, tokens = self.spent.cost_microusd, self.spent.input_tokens + self.spent.output_tokens
+        for child in self.children:
+            still_open = child.state == "open"
+            cost += (child.reserved.cost_microusd or 0) if still_open else child.spent.cost_microusd
+            tokens += (child.reserved.tokens or 0) if still_open else child.spent.tokens
+        return Spending(cost_microusd=cost, tokens=tokens)

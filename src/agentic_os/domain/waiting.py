@@ -125,9 +125,19 @@ def _for_start(task: Task) -> WaitingFor:
             deadline=task.frozen.until,
             default="it is dispatched",
         )
+    if task.undecided or task.awaited_children:
+        return WaitingFor(owner="system", what=_for_children(task))
     if task.awaited is not None:
         return _for_budget(task.awaited)
     return WaitingFor(owner="system", what=task.waits or f"dispatch of a {task.next_step} attempt")
+
+
+def _for_children(task: Task) -> str:
+    if task.undecided:
+        return "the creation of the tasks that its plan asks for"
+    return "the end of its children: " + ", ".join(
+        f"{child.ref} ({child.id})" for child in task.awaited_children
+    )
 
 
 def _for_executor(task: Task) -> WaitingFor | None:

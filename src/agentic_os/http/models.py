@@ -74,6 +74,7 @@ class TaskIn(Strict):
     due: datetime | None = None
     not_before: datetime | None = None
     output_schema: dict[str, Any] | None = None
+    input: Annotated[dict[str, Any], Field(max_length=50)] | None = None
 
     @field_validator("output_schema")
     @classmethod

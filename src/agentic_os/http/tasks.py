@@ -66,6 +66,7 @@ async def create(request: Request, caller: Operator) -> Response:
         origin="api",
         output_schema=wanted.output_schema,
         not_before=wanted.not_before,
+        input=wanted.input,
     )
     key = request.headers.get("idempotency-key")
     receipt = None
@@ -127,16 +128,18 @@ async def page(
     project: str | None = None,
     executor: str | None = None,
     text: Annotated[str | None, Query(max_length=200)] = None,
+    parent: Annotated[str | None, Query(max_length=64)] = None,
     cursor: Annotated[str | None, Query(max_length=200)] = None,
     limit: Limit = 50,
 ) -> Response:
-    """List tasks, the newest first."""
+    """List tasks, the newest first; with `parent`, the children of that task."""
     backend: Backend = request.app.state.backend
     rows = await backend.tasks.page(
         phase=clean(phase),
         project=clean(project),
         executor=clean(executor),
         text=clean(text),
+        ids=None if parent is None else await _children(backend, clean(parent) or ""),
         before=_read_cursor(cursor),
         limit=limit,
     )
@@ -146,6 +149,11 @@ async def page(
     ]
     last = rows[-1].task if len(rows) == limit else None
     return answer({"items": items, "next": _cursor(last.created_at, last.id) if last else None})
+
+
+async def _children(backend: Backend, task_id: str) -> list[str]:
+    task = (await backend.log.load(task_id)).task
+    return [child.id for child in task.children] if task else []
 
 
 def clean(value: str | None) -> str | None:

@@ -24,6 +24,8 @@ UPCASTERS: Final[Mapping[tuple[str, int], Callable[[JsonObject], JsonObject]]] =
 
 LATER_FIELDS: Final[Mapping[str, Sequence[tuple[str, ...]]]] = {
     "task.allowed": (("obligations", "reviewers", "by"),),
+    "parent.declared": (("obligations", "reviewers", "by"),),
+    "child.accepted": (("obligations", "reviewers", "by"),),
 }
 """Fields that the values in an event got later, by the way to them: left out while None, so that what was stored
 before them is read, and written again, as it was."""

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Column, DateTime, Integer, MetaData, Select, String, Table, select, tuple_
+from sqlalchemy import Column, DateTime, Integer, MetaData, Select, String, Table, any_, select, tuple_
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql import array
 
 from agentic_os.application.ports import TaskRow
 from agentic_os.postgres.codec import decode_task
@@ -67,10 +68,11 @@ class PostgresTaskList:
         project: str | None = None,
         executor: str | None = None,
         text: str | None = None,
+        ids: Sequence[str] | None = None,
         before: tuple[datetime, str] | None = None,
         limit: int = 50,
     ) -> Sequence[TaskRow]:
-        """List tasks, the newest first, after the given (created_at, id)."""
+        """List tasks, the newest first, after the given (created_at, id); of `ids` only, where they are given."""
         query = select(_task.c.state, _task.c.updated_at)
         for column, value in (
             (_task.c.phase, phase),
@@ -79,6 +81,8 @@ class PostgresTaskList:
         ):
             if value is not None:
                 query = query.where(column == value)
+        if ids is not None:
+            query = query.where(_task.c.task_id == any_(array(ids, type_=String)))
         if text:
             query = query.where(_task.c.title.icontains(text, autoescape=True))
         if before is not None:

@@ -31,6 +31,13 @@ from agentic_os.domain.events.budgets import (
     WallTimeBooked,
     WallTimeExceeded,
 )
+from agentic_os.domain.events.children import (
+    ChildAccepted,
+    ChildEnded,
+    ChildRefused,
+    InputGiven,
+    ParentDeclared,
+)
 from agentic_os.domain.events.gates import (
     PlanApproved,
     PlanRejected,
@@ -87,6 +94,9 @@ __all__ = [
     "BudgetRenewed",
     "BudgetReserved",
     "CallbackQuarantined",
+    "ChildAccepted",
+    "ChildEnded",
+    "ChildRefused",
     "DispatchDenied",
     "DueEscalates",
     "EscalationAnswered",
@@ -96,11 +106,13 @@ __all__ = [
     "EvidenceAdded",
     "EvidenceAttested",
     "HoldReleased",
+    "InputGiven",
     "InputRequired",
     "LeaseExtended",
     "LeaseRenewed",
     "LeaseRenewedByRun",
     "OutputDeclared",
+    "ParentDeclared",
     "PlanApproved",
     "PlanRejected",
     "PlanReturned",
@@ -198,6 +210,11 @@ Event: TypeAlias = (
     | LeaseExtended
     | LeaseRenewedByRun
     | RunEnded
+    | ParentDeclared
+    | InputGiven
+    | ChildAccepted
+    | ChildRefused
+    | ChildEnded
 )
 
 BY_SYSTEM: Final[frozenset[type]] = frozenset(
@@ -231,6 +248,9 @@ BY_SYSTEM: Final[frozenset[type]] = frozenset(
         LeaseExtended,
         LeaseRenewedByRun,
         RunEnded,
+        ChildAccepted,
+        ChildRefused,
+        ChildEnded,
     }
 )
 """Facts that the backend decides, whoever's act led to them: their actor is the system, their cause that act."""

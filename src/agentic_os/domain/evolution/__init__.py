@@ -73,6 +73,11 @@ def _apply(task: Task, event: e.Event) -> Task:
             | e.CallbackQuarantined()
             | e.QuarantineAdopted()
             | e.OutputDeclared()
+            | e.ParentDeclared()
+            | e.InputGiven()
+            | e.ChildAccepted()
+            | e.ChildRefused()
+            | e.ChildEnded()
         ):
             return overlaid(task, event)
         case (

@@ -30,7 +30,7 @@ def attempted(
             return changed(declined, phase="ready", excluded=(*task.excluded, excluded))
         case e.AttemptFailed(failure="plan_infeasible"):
             failed = closed(task, "failed", event.seq, event.callback_id)
-            return changed(failed, authorisation=None, replans=task.replans + 1)
+            return changed(failed, authorisation=None, undecided=0, replans=task.replans + 1)
         case e.AttemptFailed(failure=kind, retry_at=retry_at):
             failed = closed(task, "failed", event.seq, event.callback_id)
             return changed(_awaiting_retry(failed, kind, retry_at), stalled=(kind, event.message))

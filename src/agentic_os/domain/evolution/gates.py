@@ -46,7 +46,11 @@ def _planned(task: Task, event: _OfPlan) -> Task:
                 digest=event.digest, version=event.version, bundle=event.bundle, approvers=event.approvers
             )
             return changed(
-                task, phase="ready", plan=_decided(task.plan, "approved"), authorisation=authorisation
+                task,
+                phase="ready",
+                plan=_decided(task.plan, "approved"),
+                authorisation=authorisation,
+                undecided=task.plan.tasks if task.plan else 0,
             )
         case e.PlanReturned():
             plan = _decided(task.plan, "returned")
@@ -128,6 +132,7 @@ def _submission(task: Task, event: e.PlanSubmitted | e.ResultSubmitted) -> Submi
         submitted_at=event.at,
         review_deadline=event.review_deadline,
         outcome=event.outcome if isinstance(event, e.ResultSubmitted) else None,
+        tasks=len(event.plan.get("tasks", ())) if isinstance(event, e.PlanSubmitted) else 0,
     )
 
 

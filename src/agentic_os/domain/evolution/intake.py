@@ -6,6 +6,7 @@ from typing import assert_never
 from agentic_os.domain import events as e
 from agentic_os.domain.documents import RANKS, Criterion
 from agentic_os.domain.evolution.attempts import closed
+from agentic_os.domain.evolution.children import related, waived
 from agentic_os.domain.evolution.copying import changed
 from agentic_os.domain.evolution.gates import withdrawn
 from agentic_os.domain.policy import Obligations
@@ -86,7 +87,9 @@ def moved(
             return closed(task, "superseded")
         case e.RetryReleased(fresh=fresh):
             passing = tuple(q for q in task.questions if not q.blocking)
-            ready = changed(task, phase="ready", retry_at=None, waits="", questions=passing)
+            ready = changed(
+                task, phase="ready", retry_at=None, waits="", questions=passing, children=waived(task)
+            )
             return (
                 changed(ready, retries={}, excluded=(), revisions=0, reworks=0, replans=0) if fresh else ready
             )
@@ -94,7 +97,14 @@ def moved(
             under_review = task.phase in ("plan_review", "result_review", "received")
             phase: Phase = task.phase if under_review else "ready"
             return changed(
-                task, assignee=assignee, phase=phase, excluded=(), retry_at=None, waits="", questions=()
+                task,
+                assignee=assignee,
+                phase=phase,
+                excluded=(),
+                retry_at=None,
+                waits="",
+                questions=(),
+                children=waived(task),
             )
         case e.InputRequired(reason=reason):
             return changed(task, phase="input_required", waits=reason, retry_at=None, must_escalate=False)
@@ -117,9 +127,18 @@ def moved(
 
 def overlaid(
     task: Task,
-    event: e.TaskHeld | e.HoldReleased | e.CallbackQuarantined | e.QuarantineAdopted | e.OutputDeclared,
+    event: e.TaskHeld
+    | e.HoldReleased
+    | e.CallbackQuarantined
+    | e.QuarantineAdopted
+    | e.OutputDeclared
+    | e.ParentDeclared
+    | e.InputGiven
+    | e.ChildAccepted
+    | e.ChildRefused
+    | e.ChildEnded,
 ) -> Task:
-    """Apply what lies over any phase: holds, what is kept aside, the schema of the output."""
+    """Apply what lies over any phase: holds, what is kept aside, what is declared, and other tasks."""
     match event:
         case e.OutputDeclared(output_schema=schema):
             return changed(task, output_schema=schema)
@@ -138,3 +157,5 @@ def overlaid(
             kept_aside = tuple(replace(q, adopted=q.adopted or q.id == found) for q in task.quarantined)
             adopted = changed(task, quarantined=kept_aside, questions=())
             return changed(adopted, evidence={}, attested=()) if event.kind == "result" else adopted
+        case _:
+            return related(task, event)
