@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -66,6 +67,10 @@ Call: TypeAlias = Callable[[], httpx.Response]
 NUMBERS = st.integers(0, 10_000)
 
 
+class PromiseBroken(BaseException):
+    """What happened up to the break; no Exception, since a run of real processes cannot be repeated or shrunk."""
+
+
 class Interleaving(RuleBasedStateMachine):
     """One task between people, executors, a worker and a clock, on a server that may die at any moment.
 
@@ -82,6 +87,7 @@ class Interleaving(RuleBasedStateMachine):
         self.refused: set[str] = set()
         self.approvals: list[tuple[type, int, str]] = []
         self.kills = 0
+        self.story: list[str] = []
 
     @initialize(mode=st.sampled_from(["direct", "plan_first", "plan_first"]), risk=st.integers(0, 2))
     def begin(self, mode: str, risk: int) -> None:
@@ -96,7 +102,17 @@ class Interleaving(RuleBasedStateMachine):
     @rule(what=st.sampled_from(HAPPENINGS), number=NUMBERS, other=NUMBERS)
     def something_happens(self, what: str, number: int, other: int) -> None:
         """Let one thing happen; of the numbers follows what exactly, as far as it can."""
-        getattr(self, "_" + what.replace(" ", "_"))(number, other)
+        self.story.append(f"{what} ({number}, {other})")
+        with self._told():
+            getattr(self, "_" + what.replace(" ", "_"))(number, other)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as problem:
+            known = [f"{s.version} {s.event.type} {s.cause}" for s in self.history]
+            raise PromiseBroken("\n".join([*self.story, *known])) from problem
 
     def _work_goes_on(self, number: int, other: int) -> None:
         """Let whoever is at work send what fits, and people decide what is to be decided, for a while."""
@@ -293,11 +309,12 @@ class Interleaving(RuleBasedStateMachine):
     @invariant()
     def every_promise_holds(self) -> None:
         """Look at the store past the server."""
-        self._the_history_only_grows()
-        self._what_is_shown_is_what_happened()
-        self._what_was_accepted_is_there_once()
-        self._no_approval_is_lost()
-        self._the_audit_holds()
+        with self._told():
+            self._the_history_only_grows()
+            self._what_is_shown_is_what_happened()
+            self._what_was_accepted_is_there_once()
+            self._no_approval_is_lost()
+            self._the_audit_holds()
 
     def _the_history_only_grows(self) -> None:
         """Read what is new, hold what was read before to what is there, and enter the rest into the ledger."""
@@ -392,13 +409,13 @@ def world(database: Database, tmp_path: Path) -> Iterator[World]:
 @pytest.mark.timeout(3600)
 def test_no_interleaving_breaks_a_promise(world: World, request: pytest.FixtureRequest):
     """Whatever people, executors, timers and crashes do in whatever order, every promise of the history holds."""
-    examples = request.config.getoption("--interleavings") or EXAMPLES
+    wanted = request.config.getoption("--interleavings")
     run_state_machine_as_test(
         lambda: Interleaving(world),
         settings=settings(
-            max_examples=examples,
+            max_examples=wanted or EXAMPLES,
             stateful_step_count=STEPS,
-            derandomize=True,
+            derandomize=wanted is None,
             deadline=None,
             database=None,
             phases=[Phase.generate],
