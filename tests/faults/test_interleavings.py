@@ -92,12 +92,13 @@ class Interleaving(RuleBasedStateMachine):
     @initialize(mode=st.sampled_from(["direct", "plan_first", "plan_first"]), risk=st.integers(0, 2))
     def begin(self, mode: str, risk: int) -> None:
         """Ask for a task; of its risk follows how it is reviewed."""
-        wanted = {"title": "T", "goal": "G", "mode": mode, "risk": ("low", "medium", "high")[risk]}
-        made = self.world.client.post("/api/tasks", json=wanted, headers=bearer(token("olga")))
-        assert 201 == made.status_code, made.text
-        self.task_id = str(made.json()["id"])
-        self.ledger = Ledger(people=frozenset(PEOPLE), quorum=2 if risk == 2 else 1)
-        self.world.work()
+        with self._told():
+            wanted = {"title": "T", "goal": "G", "mode": mode, "risk": ("low", "medium", "high")[risk]}
+            made = self.world.client.post("/api/tasks", json=wanted, headers=bearer(token("olga")))
+            assert 201 == made.status_code, made.text
+            self.task_id = str(made.json()["id"])
+            self.ledger = Ledger(people=frozenset(PEOPLE), quorum=2 if risk == 2 else 1)
+            self.world.work()
 
     @rule(what=st.sampled_from(HAPPENINGS), number=NUMBERS, other=NUMBERS)
     def something_happens(self, what: str, number: int, other: int) -> None:
@@ -300,6 +301,10 @@ class Interleaving(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Send all that was ever accepted once more."""
+        with self._told():
+            self._repeat_everything()
+
+    def _repeat_everything(self) -> None:
         for key in self.answered:
             self._again(key)
         if self.task is not None:
