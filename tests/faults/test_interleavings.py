@@ -88,6 +88,7 @@ class Interleaving(RuleBasedStateMachine):
         self.approvals: list[tuple[type, int, str]] = []
         self.kills = 0
         self.story: list[str] = []
+        self.broken = False
 
     @initialize(mode=st.sampled_from(["direct", "plan_first", "plan_first"]), risk=st.integers(0, 2))
     def begin(self, mode: str, risk: int) -> None:
@@ -112,6 +113,7 @@ class Interleaving(RuleBasedStateMachine):
         try:
             yield
         except Exception as problem:
+            self.broken = True
             known = [f"{s.version} {s.event.type} {s.cause}" for s in self.history]
             raise PromiseBroken("\n".join([*self.story, *known])) from problem
 
@@ -301,8 +303,9 @@ class Interleaving(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Send all that was ever accepted once more."""
-        with self._told():
-            self._repeat_everything()
+        if not self.broken:
+            with self._told():
+                self._repeat_everything()
 
     def _repeat_everything(self) -> None:
         for key in self.answered:
