@@ -26,6 +26,7 @@ clock.now = _now  # before any other module of ours takes it
 
 async def main() -> None:
     """Serve until killed, or until standard input ends."""
+    import structlog  # noqa: PLC0415
     import uvicorn  # noqa: PLC0415
 
     from agentic_os.application.dispatch import Terms  # noqa: PLC0415
@@ -35,6 +36,8 @@ async def main() -> None:
     from agentic_os.hydration import load_definition  # noqa: PLC0415
     from agentic_os.worker import Worker  # noqa: PLC0415
 
+    # The standard output is for what the parent waits for; a log in it would fill the pipe, and hold up everything.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     wanted: dict[str, Any] = json.loads(sys.stdin.readline())
     _set_clock(wanted["skew"])
 
