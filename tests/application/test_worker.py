@@ -311,11 +311,11 @@ async def test_many_deadlines_fire_once_though_two_workers_drain_them(
 ) -> None:
     """Two workers of two servers that find the same deadlines due fire each of them once between them."""
     await desk.executor()
-    tasks = [await desk.task(title=f"Number {number}") for number in range(30)]
+    tasks = [await desk.task(title=f"Number {number}") for number in range(70)]
     later.wait(minutes=6)
     async with open_test_backend() as other:
         await asyncio.gather(desk.worker.drain_deadlines(), Worker(other).drain_deadlines())
     for task_id in tasks:
         assert 1 == (await desk.events(task_id)).count("attempt.expired")
         assert "retry_wait" == await desk.phase(task_id)
-    assert [(30,)] == await desk.rows("select count(*) from es.deadline")
+    assert [(70,)] == await desk.rows("select count(*) from es.deadline")
