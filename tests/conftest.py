@@ -27,6 +27,11 @@ from agentic_os.postgres.pool import Pool
 _numbers = itertools.count(1)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the random interleavings run for longer than in a build."""
+    parser.addoption("--interleavings", type=int, help="examples of tests/faults/test_interleavings.py")
+
+
 @dataclass(frozen=True)
 class Database:
     """A database of its own, empty but migrated: how to connect as its owner, the application, the board."""

@@ -304,3 +304,18 @@ async def test_idle_costs_one_query(desk: TrackedDesk, monkeypatch: pytest.Monke
 async def _attempt(desk: Desk, task_id: str) -> tuple[int, str]:
     found = (await desk.show(f"/api/tasks/{task_id}"))["attempt"]
     return found["number"], found["state"]
+
+
+async def test_many_deadlines_fire_once_though_two_workers_drain_them(
+    desk: TrackedDesk, later: Later, open_test_backend: OpenBackend
+) -> None:
+    """Two workers of two servers that find the same deadlines due fire each of them once between them."""
+    await desk.executor()
+    tasks = [await desk.task(title=f"Number {number}") for number in range(70)]
+    later.wait(minutes=6)
+    async with open_test_backend() as other:
+        await asyncio.gather(desk.worker.drain_deadlines(), Worker(other).drain_deadlines())
+    for task_id in tasks:
+        assert 1 == (await desk.events(task_id)).count("attempt.expired")
+        assert "retry_wait" == await desk.phase(task_id)
+    assert [(70,)] == await desk.rows("select count(*) from es.deadline")

@@ -128,3 +128,16 @@ async def test_what_moves_an_account_goes_alone(
     )
 
     assert {("lab:a",), ("lab:0", "lab:1")} == set(transactions(owner))
+
+
+async def test_what_only_gives_back_goes_with_the_others(
+    log: PostgresEventLog, owner: psycopg.Connection, batch_of: BatchOf
+):
+    """Appends that give back to one account share a transaction, and the account ends at what is left."""
+    taken = Movement(account="capacity:a", reserved=3, limit=3)
+    await log.append(batch_of(("lab:a", 0), movements=[taken]))
+    back = Movement(account="capacity:a", reserved=-1)
+    await asyncio.gather(*(log.append(batch_of((f"lab:{n}", 0), movements=[back])) for n in range(2)))
+
+    assert [("lab:a",), ("lab:0", "lab:1")] == transactions(owner)
+    assert [(1, 3)] == owner.execute('select reserved, "limit" from es.account').fetchall()

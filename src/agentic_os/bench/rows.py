@@ -10,7 +10,7 @@ from dataclasses import dataclass
 class Row:
     """One figure. limit: the limit line of the same run, in the same unit. target: what ratio (or value) is asked.
 
-    at_most: whether the value is to stay below the target, rather than the ratio above it.
+    at_most: whether the ratio (or value) is to stay below the target, rather than above it.
     """
 
     name: str
@@ -28,9 +28,8 @@ class Row:
     @property
     def ok(self) -> bool:
         """Tell whether the target is met."""
-        if self.at_most:
-            return self.value <= self.target
-        return (self.value if self.ratio is None else self.ratio) >= self.target
+        measured = self.value if self.ratio is None else self.ratio
+        return measured <= self.target if self.at_most else measured >= self.target
 
     def as_json(self) -> dict[str, object]:
         """Describe the row for programs."""

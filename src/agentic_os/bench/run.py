@@ -6,6 +6,7 @@ import uvloop
 
 from agentic_os.bench.callbacks import callbacks
 from agentic_os.bench.database import appends, bench_database, starts
+from agentic_os.bench.growth import growth
 from agentic_os.bench.rows import Row
 from agentic_os.bench.uploads import uploads
 from agentic_os.bench.worker import worker
@@ -27,6 +28,8 @@ def run_bench(*, quick: bool, say: Callable[[str], None]) -> Iterator[Row]:
         yield from uvloop.run(uploads(databases, home, repeats))
         say("the worker ...")
         yield from uvloop.run(worker(databases, home, 50 if quick else 300))
+        say("long histories, full callbacks, many deadlines ...")
+        yield from uvloop.run(growth(databases, home, 20 if quick else 100, 1000 if quick else 10_000))
     if not quick:
         say("the demo ...")
         outcome = run_demo(None, lambda _: None)

@@ -1,6 +1,6 @@
 """Appends, written together when they come together: one transaction and one commit for all that wait at once.
 
-An append of one stream that moves no account can share its transaction with others of its kind. While one such
+An append of one stream that takes nothing from an account can share its transaction with others. While one such
 transaction is under way, those that arrive meanwhile gather for the next; alone, an append goes at once. Each has
 an outcome of its own: what stops one stops no other, and an error of the whole makes each try by itself.
 """
@@ -45,7 +45,7 @@ class Appender:
 
     async def append(self, parts: Sequence[Part]) -> Outcome:
         """Append all parts or none. Raises AccountExhausted, and VersionConflict where only a key noticed."""
-        if len(parts) > 1 or "movements" in parts[0].get("more", ()):
+        if len(parts) > 1 or _may_exhaust(parts[0]):
             async with self._pool.connection() as connection:
                 return await append_together(connection, parts)
         waiting = _Waiting(parts[0], asyncio.get_running_loop().create_future())
@@ -93,6 +93,12 @@ class Appender:
         else:
             for waiting, outcome in zip(group, outcomes, strict=True):
                 _settle(waiting, outcome)
+
+
+def _may_exhaust(part: Part) -> bool:
+    """Tell whether an account may refuse it; what only gives back is never refused."""
+    movements = part.get("more", {}).get("movements", ())
+    return any(m["limit"] is not None or m["reserved"] > 0 or m["spent"] > 0 for m in movements)
 
 
 def _settle(waiting: _Waiting, result: Outcome | BaseException) -> None:
