@@ -156,6 +156,13 @@ def test_envelope_and_body_apart_judge_as_the_whole_schema_does(name: str, data:
         (
             "result",
             ("body", "artifacts", 0, "content_base64"),
+            "\u00e8\u00eb",
+            "/body/artifacts/0/content_base64",
+            "base64",
+        ),
+        (
+            "result",
+            ("body", "artifacts", 0, "content_base64"),
             "a*==",
             "/body/artifacts/0/content_base64",
             "base64",

@@ -55,6 +55,8 @@ TRANSITIONS: dict[str | None, set[str]] = {
 }
 """What one event may make of a phase; besides, any live task may be cancelled, reassigned, or take in late work."""
 ANYWHERE = {e.TaskCancelled: "cancelled", e.TaskReassigned: "ready", e.RetryReleased: "ready"}
+OF_REFUSALS = e.AttemptExpired | e.TaskDeadLettered | e.CallbackQuarantined | e.RefusalCharged
+"""What a refused callback may leave: a lease seen to be over, what came late kept aside, and its usage booked."""
 REPORTS = ("heartbeat", "progress", "evidence", "checkpoint", "tool_event")
 HAPPENINGS = (
     *("work goes on",) * 9,
@@ -377,9 +379,9 @@ class Interleaving(RuleBasedStateMachine):
         assert not self.refused & receipts.keys(), "a refusal left a receipt"
         for stored in self.history:
             if stored.cause in self.refused:
-                assert isinstance(
-                    stored.event, e.AttemptExpired | e.TaskDeadLettered | e.CallbackQuarantined
-                ), f"a refused callback left {stored.event.type}"
+                assert isinstance(stored.event, OF_REFUSALS), f"a refused callback left {stored.event.type}"
+        charged = Counter(s.cause for s in self.history if isinstance(s.event, e.RefusalCharged))
+        assert all(count == 1 for count in charged.values()), "a refused callback was booked twice"
 
     def _no_approval_is_lost(self) -> None:
         """Find each approval that was answered with done, and exactly one authorisation where there are enough."""

@@ -155,7 +155,10 @@ async def test_what_cannot_be_granted_is_refused_and_leaves_nothing(  # noqa: PL
     mode = "plan_first" if kind == "plan" else "direct"
     parent, attempt_token = await at_work(desk, mode=mode, **fields)
     before = await desk.stored()
-    body = {"reason": "Why"} if kind == "task_request" else BODIES["plan"]
+    steps = [
+        {"id": "s1", "title": "Do it"}
+    ]  # which name no tools or paths, so that only the tasks can be too much
+    body = {"reason": "Why"} if kind == "task_request" else BODIES["plan"] | {"steps": steps}
     answer = await desk.send(callback(kind, parent, 1, 2, {**body, "tasks": asked}), attempt_token)
     if code == "budget_exceeded" and kind == "plan":
         assert 202 == answer.status_code  # paid for already; its tasks are refused at the approval

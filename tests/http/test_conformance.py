@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import nullcontext, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -22,10 +22,12 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
-from tests.desk import DOOR, NO_SKILLS, Desk, bearer, token
+from tests.conftest import Database, OpenBackend
+from tests.desk import DOOR, NO_SKILLS, Desk, bearer, open_client, token
 
 from agentic_os.clock import new_id
 from agentic_os.contracts.schema import KINDS
+from agentic_os.domain.policy import Condition, Obligations, Reviewers, Rule, RuleSet
 from agentic_os.http.app import create_app
 
 CHECKS = [
@@ -42,6 +44,28 @@ IGNORED = [
     HealthCheck.large_base_example,
 ]
 Sending = Callable[[schemathesis.Case], Awaitable[httpx.Response]]
+
+
+REVIEWED = RuleSet(
+    bundle="sha256:test",
+    rules=(
+        Rule(
+            id="reviewed",
+            on="task.received",
+            when=(Condition(field="task.labels", operator="any_glob", value=["reviewed"]),),
+            obligations=Obligations(reviewers=Reviewers(role="qa", by="anyone")),
+        ),
+    ),
+)
+
+
+@pytest.fixture
+async def desk(open_test_backend: OpenBackend, database: Database) -> AsyncIterator[Desk]:
+    """Open the API under a policy that has some plans reviewed by executors."""
+    async with open_test_backend(policy=REVIEWED) as backend, open_client(backend) as client:
+        found = Desk(backend, client, database.owner)
+        await found.staff()
+        yield found
 
 
 @dataclass
@@ -90,6 +114,8 @@ class Executor:
     task_id: str = ""
     attempt_token: str = ""
     brief_digest: str = ""
+    attempt: int = 1
+    digest: str = ""
     seq: int = 0
 
     async def send(self, case: schemathesis.Case) -> httpx.Response:
@@ -101,7 +127,7 @@ class Executor:
             return await self.desk.client.request(**request, headers=bearer(token("coder")))
         kind = body.get("kind")
         own = kind in ("ack", "decline")
-        fitting = {"plan": "plan_first", "result": "direct"}
+        fitting = {"plan": "plan_first", "result": "direct", "review": "review"}
         wanted = fitting.get(str(kind), self.mode) if self.turns % 4 else self.mode
         if own or not self.task_id or wanted != self.mode:
             self.mode = wanted
@@ -109,9 +135,16 @@ class Executor:
         self.seq += 1
         if isinstance(body.get("body"), dict) and self.turns % 3:
             body["body"].pop("artifacts", None)  # generated ones name bytes that nobody holds
-        body |= {"task_id": self.task_id, "attempt": 1, "seq": self.seq, "callback_id": str(new_id())}
+        body |= {
+            "task_id": self.task_id,
+            "attempt": self.attempt,
+            "seq": self.seq,
+            "callback_id": str(new_id()),
+        }
         if kind == "ack" and isinstance(body.get("body"), dict):
             body["body"] |= {"brief_digest": self.brief_digest, "skillset_digest": NO_SKILLS}
+        if kind == "review" and isinstance(body.get("body"), dict):
+            body["body"] |= {"subject": "plan", "digest": self.digest}
         credential = token("coder") if own else self.attempt_token
         answer = await self.desk.client.post(DOOR, json=body, headers=bearer(credential))
         accepted = answer.status_code == 202
@@ -121,11 +154,23 @@ class Executor:
         return answer
 
     async def _begin(self, *, acked: bool) -> None:
-        """Have a new task, that is to be planned first or not."""
-        self.task_id = await self.desk.task(mode=self.mode)
+        """Have a new task that is to be done, planned first, or whose plan is to be reviewed."""
+        if self.mode == "review":
+            await self._begin_review()
+            return
+        self.attempt = 1
+        self.task_id = await self.desk.task(mode=self.mode, assignee="coder")
         brief = await self.desk.show(f"/api/tasks/{self.task_id}/brief")
         self.brief_digest, self.seq = brief["digest"], 1
         self.attempt_token = await self.desk.ack(self.task_id) if acked else ""
+
+    async def _begin_review(self) -> None:
+        """Have a plan of the one executor be reviewed by the other."""
+        self.task_id = await self.desk.task(mode="plan_first", assignee="coder", labels=["reviewed"])
+        await self.desk.submit("plan", self.task_id, await self.desk.ack(self.task_id))
+        brief = (await self.desk.show(f"/api/tasks/{self.task_id}/brief"))["brief"]
+        self.attempt, self.digest, self.seq = brief["attempt"], brief["review"]["digest"], 1
+        self.attempt_token = await self.desk.ack(self.task_id, token("checker"))
 
 
 def parts(case: schemathesis.Case) -> dict[str, Any]:
@@ -157,6 +202,7 @@ def for_one_kind(document: dict[str, Any], kind: str) -> Any:
 async def test_whatever_an_executor_sends_is_answered_as_described(desk: Desk):
     """Callbacks generated from the schema, of every kind, and others that break it, meet no undescribed answer."""
     await desk.executor()
+    await desk.executor("checker", role="qa")
     document = create_app(desk.backend).openapi()
     executor = Executor(desk)
     exploration = Exploration(asyncio.get_running_loop())

@@ -1,7 +1,6 @@
 """A callback as it comes in: parsed, and checked against the schema and what no schema can say."""
 
 import base64
-import binascii
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -116,7 +115,7 @@ def _check_content(artifact: dict[str, Any], path: tuple[str | int, ...]) -> Non
     place = pointer_to(*path, "content_base64")
     try:
         content = base64.b64decode(artifact["content_base64"], validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # what is no base64, and what is not even ASCII
         raise SchemaInvalid(f"{place} is not base64: {error}", place) from None
     if len(content) > MAX_INLINE_ARTIFACT_BYTES:
         raise ContractViolation(
