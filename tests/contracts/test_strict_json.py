@@ -2,16 +2,17 @@
 
 import contextlib
 import json
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agentic_os.contracts.canonical import MAX_INTEGER
-from agentic_os.contracts.strict_json import MAX_DEPTH, parse_json
+from agentic_os.contracts.canonical import MAX_INTEGER, canonical_json
+from agentic_os.contracts.strict_json import MAX_DEPTH, parse_canonical, parse_json
 from agentic_os.contracts.violation import Malformed, SchemaInvalid
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
@@ -30,6 +31,35 @@ VALUE = st.recursive(
 def test_whatever_the_contract_allows_reads_back(value: Any, write: Callable[[Any], str]):
     """An allowed value written by any writer, escaped or not, reads back equal."""
     assert value == parse_json(write(value).encode())
+
+
+ODD = st.text(alphabet='{}[]",:\\\\u0/ d8a1eE.-tn', max_size=40).map(str.encode)
+"""What is nearly JSON, with every escape that it knows."""
+PAIRS = st.lists(st.tuples(st.sampled_from(["a", "b", '"', "\\", "é"]), VALUE), max_size=4).map(
+    lambda pairs: ("{" + ",".join(f"{json.dumps(k)}:{json.dumps(v)}" for k, v in pairs) + "}").encode()
+)
+"""Objects in which a key may come twice."""
+
+
+@given(VALUE.map(json.dumps).map(str.encode) | st.binary(max_size=40) | ODD | PAIRS)
+@example(b'{"a":1,"a":1}')
+@example(b'{"a":"\\"","a":""}')
+@example(b'{"a":1,"\\u0061":2}')
+@example(b'{"n":9007199254740993}')
+@example(b'{"n":1.0}')
+@example(b"-0")
+@example(b"[" * 65 + b"]" * 65)
+def test_the_quick_reading_reads_as_the_careful_one(raw: bytes):
+    """Both read the same values, refuse the same documents by the same code, and write the same canonical form."""
+    try:
+        value = parse_json(raw)
+    except (Malformed, SchemaInvalid) as refusal:
+        with pytest.raises(type(refusal), match=re.escape(str(refusal))):
+            parse_canonical(raw)
+        return
+    again, canonical = parse_canonical(raw)
+    assert repr(value) == repr(again)
+    assert canonical_json(value) == canonical
 
 
 @given(st.binary(max_size=40) | st.text(alphabet='{}[]",:\\u0 d8a1eE.-tn', max_size=40).map(str.encode))

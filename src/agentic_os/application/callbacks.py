@@ -28,14 +28,16 @@ from agentic_os.application.ports import (
     SkillSets,
 )
 from agentic_os.application.rates import Buckets, RateLimited, Rates
+from agentic_os.application.signals import Committed
 from agentic_os.clock import new_id, now
 from agentic_os.contracts.callback import Callback, read_callback
-from agentic_os.contracts.canonical import JsonValue, canonical_json
+from agentic_os.contracts.canonical import JsonValue
 from agentic_os.contracts.redaction import Finding, redact
-from agentic_os.contracts.strict_json import parse_json
+from agentic_os.contracts.strict_json import parse_canonical, parse_json
 from agentic_os.contracts.violation import ContractViolation
 from agentic_os.domain import commands as c
 from agentic_os.domain.documents import JsonObject
+from agentic_os.domain.events import QUIET
 from agentic_os.domain.organisation import Organisation
 from agentic_os.domain.policy import DecisionPoint
 from agentic_os.domain.rejection import Rejected
@@ -97,7 +99,7 @@ class Callbacks:
         skill_sets: SkillSets,
         holdings: Holdings,
         rates: Rates,
-        committed: Callable[[Task], None],
+        committed: Committed,
         policy: Callable[[], DecisionPoint],
         organisation: Callable[[], Organisation] = Organisation,
     ) -> None:
@@ -118,16 +120,16 @@ class Callbacks:
         Raises CredentialInvalid, RateLimited, ContractViolation, Rejected or ReceiptMismatch.
         """
         caller = await self.authenticate(bearer)
-        document = parse_json(raw)
+        document, canonical = parse_canonical(raw)
         _require_scope(caller, document)
         self._slow_down(caller, document)
         try:
             callback = read_callback(document)
             _require_same_key(callback, idempotency_key)
         except ContractViolation:
-            await self._refuse_reused_key(caller, document)
+            await self._refuse_reused_key(caller, document, canonical)
             raise
-        receipt = self._receipt(caller, document)
+        receipt = self._receipt(caller, document, canonical)
         callback, meta = self._without_secrets(callback)
         answer = await self._accept_from_memory(callback, caller, receipt, meta)
         if answer is not None:
@@ -229,19 +231,19 @@ class Callbacks:
         task = (await self._log.load(read_callback(parse_json(raw)).task_id)).task
         return task.project if task else "default"
 
-    def _receipt(self, caller: Caller, document: dict[str, JsonValue]) -> Receipt:
+    def _receipt(self, caller: Caller, document: dict[str, JsonValue], canonical: bytes) -> Receipt:
         return Receipt(
             principal=caller.principal,
             route=ROUTE,
             key=document["callback_id"],
-            fingerprint=self._tokens.fingerprint(canonical_json(document)),
+            fingerprint=self._tokens.fingerprint(canonical),
         )
 
-    async def _refuse_reused_key(self, caller: Caller, document: JsonValue) -> None:
+    async def _refuse_reused_key(self, caller: Caller, document: JsonValue, canonical: bytes) -> None:
         """Name the reuse of a key before the fault of the content, as the order of checks asks."""
         if not isinstance(document, dict) or not isinstance(document.get("callback_id"), str):
             return
-        receipt = self._receipt(caller, document)
+        receipt = self._receipt(caller, document, canonical)
         loaded = await self._log.load("", receipt)
         if loaded.fingerprint is not None and loaded.fingerprint != receipt.fingerprint:
             raise ReceiptMismatch
@@ -316,7 +318,7 @@ class Callbacks:
 
     def _accepted(self, handled: Handled, callback: Callback) -> Answer:
         assert handled.appended is not None
-        self._committed(handled.task)
+        self._committed(handled.task, quiet=QUIET.issuperset(map(type, handled.events)))
         return Answer(
             body=self._with_token(handled.appended.answer, callback), replayed=handled.appended.replayed
         )

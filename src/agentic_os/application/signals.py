@@ -3,9 +3,18 @@
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
+from typing import Protocol
 
 from agentic_os.domain.task import Task
 from agentic_os.domain.waiting import deadlines
+
+
+class Committed(Protocol):
+    """What hears of each change of a task."""
+
+    def __call__(self, task: Task, *, quiet: bool = False) -> None:
+        """Hear that a task changed; quiet: by facts that give nobody work, and put deadlines off at the most."""
+        ...
 
 
 class Signals:
@@ -18,8 +27,10 @@ class Signals:
         self._earliest: datetime | None = None
         self.announce: Callable[[], None] = lambda: None
 
-    def committed(self, task: Task) -> None:
-        """Hear that a task changed."""
+    def committed(self, task: Task, *, quiet: bool = False) -> None:
+        """Hear that a task changed; quiet: by facts that give nobody work, and put deadlines off at the most."""
+        if quiet:
+            return
         for deadline in deadlines(task):
             self.expect(deadline.at)
         self.work.set()

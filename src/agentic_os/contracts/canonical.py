@@ -12,6 +12,8 @@ JsonValue = Any
 MAX_INTEGER = 2**53 - 1
 """The largest integer that every JSON reader keeps exactly."""
 
+_DEEPEST = 200
+
 
 class NotCanonical(ValueError):
     """The value has no canonical form: a lone surrogate, NaN, an integer beyond 2**53 - 1, no JSON at all."""
@@ -20,11 +22,16 @@ class NotCanonical(ValueError):
 def canonical_json(value: JsonValue) -> bytes:
     """Write a JSON value in the one form that RFC 8785 gives it; raises NotCanonical."""
     try:
-        if _same_in_orjson(value):
-            return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+        if is_plain(value):
+            return plain_canonical(value)
         return rfc8785.dumps(value)
     except (ValueError, TypeError, RecursionError) as error:
         raise NotCanonical(f"no canonical JSON: {error}") from error
+
+
+def plain_canonical(value: JsonValue) -> bytes:
+    """Write a value that `is_plain` in its canonical form."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
 def digest_of(value: JsonValue) -> str:
@@ -37,7 +44,11 @@ def document_digest(body: dict[str, JsonValue]) -> str:
     return digest_of({name: value for name, value in body.items() if name != "responds_to"})
 
 
-def _same_in_orjson(value: JsonValue) -> bool:
+def is_plain(value: JsonValue, depth: int = _DEEPEST) -> bool:
+    """Tell whether orjson writes the value as the RFC does: no floats, no big integers, keys in ASCII.
+
+    depth: how many levels of lists and objects there may be; what is nested deeper is not called plain.
+    """
     # orjson sorts keys by UTF-8 and prints floats and big integers its own way; in all else it writes
     # what the RFC asks for, at a fortieth of the time.
     kind = type(value)
@@ -45,14 +56,15 @@ def _same_in_orjson(value: JsonValue) -> bool:
         return True
     if kind is int:
         return bool(-MAX_INTEGER <= value <= MAX_INTEGER)
-    if kind is dict:
+    depth -= 1
+    if kind is dict and depth >= 0:
         for key, member in value.items():  # no generator, and texts at once: this walk is the cost
-            if not (type(key) is str and key.isascii() and (type(member) is str or _same_in_orjson(member))):
+            if not (type(key) is str and key.isascii() and (type(member) is str or is_plain(member, depth))):
                 return False
         return True
-    if kind is list:
+    if kind is list and depth >= 0:
         for member in value:  # noqa: SIM110 - the same
-            if not (type(member) is str or _same_in_orjson(member)):
+            if not (type(member) is str or is_plain(member, depth)):
                 return False
         return True
     return False

@@ -22,7 +22,12 @@ class Caller:
 
 def bearer(request: Request) -> str:
     """Read the bearer token. Raises CredentialInvalid when there is none."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return bearer_in(request.headers.get("authorization", "").encode("latin-1"))
+
+
+def bearer_in(header: bytes) -> str:
+    """Read the bearer token of an Authorization header. Raises CredentialInvalid when there is none."""
+    scheme, _, token = header.decode("latin-1").partition(" ")
     if scheme.lower() != "bearer" or not token or len(token) > 512:  # noqa: PLR2004 - longer than any of ours
         raise CredentialInvalid("credential_invalid", "There is no bearer token in the request.")
     return token.strip()

@@ -8,7 +8,7 @@ from agentic_os.application.backend import Backend
 from agentic_os.contracts.callback import MAX_CALLBACK_BYTES
 from agentic_os.contracts.schema import callback_schema
 from agentic_os.domain.rejection import Rejected
-from agentic_os.http.authentication import bearer
+from agentic_os.http.authentication import bearer_in
 from agentic_os.http.models import read_body
 from agentic_os.http.problems import Refused
 
@@ -33,16 +33,22 @@ async def callback(request: Request) -> Response:
 async def answer(request: Request) -> Response:
     """Answer one callback. Raises what agentic_os.http.problems knows."""
     backend: Backend = request.app.state.backend
-    token = bearer(request)
-    raw = await read_body(request, MAX_CALLBACK_BYTES)
+    headers = dict(
+        request.scope["headers"]
+    )  # read once: each look into request.headers goes through all of them
+    token = bearer_in(headers.get(b"authorization", b""))
+    raw = await read_body(request, MAX_CALLBACK_BYTES, headers.get(b"content-length", b"0"))
+    key = headers.get(b"idempotency-key")
     try:
-        answer = await backend.callbacks.accept(raw, token, request.headers.get("idempotency-key"))
+        answer = await backend.callbacks.accept(
+            raw, token, key.decode("latin-1") if key is not None else None
+        )
     except Rejected as refusal:
         if refusal.code == "skill_drift":
             raise await _drift(backend, refusal, raw) from refusal
         raise
-    headers = {"Idempotent-Replayed": "true"} if answer.replayed else None
-    return Response(answer.body, 202, headers, media_type="application/json")
+    replayed = {"Idempotent-Replayed": "true"} if answer.replayed else None
+    return Response(answer.body, 202, replayed, media_type="application/json")
 
 
 @router.get("/api/contracts/callback/v1", summary="The schema of callbacks")

@@ -150,10 +150,14 @@ class AttestationIn(Strict):
     marker: Marker | None = None
 
 
-async def read_body(request: Request, limit: int = MAX_BODY) -> bytes:
-    """Read a body of at most `limit` bytes. Raises Refused too_large as soon as it is longer."""
-    declared = request.headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared) > limit:
+async def read_body(request: Request, limit: int = MAX_BODY, declared: bytes | None = None) -> bytes:
+    """Read a body of at most `limit` bytes. Raises Refused too_large as soon as it is longer.
+
+    declared: the Content-Length, where it is known already.
+    """
+    if declared is None:
+        declared = request.headers.get("content-length", "0").encode("latin-1")
+    if declared.isdigit() and int(declared) > limit:
         raise Refused("too_large", f"A body is at most {limit} bytes.")
     message = await request.receive()
     body: bytes = message.get("body", b"")

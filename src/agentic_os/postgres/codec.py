@@ -1,6 +1,7 @@
 """Events and tasks to stored JSON and back: the dataclasses are the stored form, pydantic is the codec."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, fields
 from datetime import datetime
 from typing import Annotated, Any, Final, get_args
 
@@ -8,9 +9,9 @@ import orjson
 from pydantic import Field, TypeAdapter
 
 from agentic_os.application.ports import Envelope, Recorded
-from agentic_os.contracts.canonical import canonical_json
+from agentic_os.contracts.canonical import canonical_json, plain_canonical
 from agentic_os.domain.documents import JsonObject
-from agentic_os.domain.events import SCHEMA_VERSION, Event
+from agentic_os.domain.events import SCHEMA_VERSION, Event, LeaseRenewed, ProgressReported, UsageBooked
 from agentic_os.domain.governance import RegistryEvent
 from agentic_os.domain.task import Task
 
@@ -54,7 +55,7 @@ def encode_event(event: AnyEvent, event_id: str, envelope: Envelope) -> str:
         "data": data,
         "meta": dict(envelope.meta),
     }
-    return canonical_json(payload).decode()
+    return (plain_canonical if type(event) in _PLAIN else canonical_json)(payload).decode()
 
 
 def decode_event(type_name: str, schema: int, data: JsonObject) -> AnyEvent:
@@ -95,7 +96,27 @@ def recorded(stream: str, version: int, payload: str, digest: bytes) -> Recorded
 
 def encode_task(task: Task) -> str:
     """Write the folded state, without what is as it is by default; the same state is the same text, byte for byte."""
-    return _task.dump_json(task, exclude_defaults=True).decode()
+    state = task.__dict__
+    kept = {name: state[name] for name in _REQUIRED}
+    for name, default in _DEFAULTS:
+        value = state[name]
+        if value is not default and value != default:
+            kept[name] = value
+    return orjson.dumps(kept, default=_plain, option=orjson.OPT_UTC_Z).decode()
+
+
+def _plain(value: Any) -> Any:
+    return dict(value)  # a mapping that is no dict
+
+
+_REQUIRED: Final = tuple(
+    f.name for f in fields(Task) if f.default is MISSING and f.default_factory is MISSING
+)
+_DEFAULTS: Final = tuple(
+    (f.name, f.default if f.default_factory is MISSING else f.default_factory())
+    for f in fields(Task)
+    if f.name not in _REQUIRED
+)
 
 
 def decode_task(state: str) -> Task:
@@ -114,6 +135,9 @@ def event_as_json(event: AnyEvent) -> dict[str, Any]:
             del place[name]
     return dumped
 
+
+_PLAIN: Final = frozenset({LeaseRenewed, ProgressReported, UsageBooked})
+"""Events, the most frequent, whose members are texts and numbers that came through the contract, and nothing else."""
 
 _adapters: Final[dict[type, TypeAdapter[Any]]] = {}
 
