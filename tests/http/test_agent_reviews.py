@@ -1,5 +1,6 @@
 """Reviews by executors over HTTP: who is asked, what the brief shows, what a vote does, and what its absence does."""
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 from tests.conftest import Database, OpenBackend
 from tests.desk import BODIES, Desk, assert_problem, callback, open_client, token
 
+from agentic_os.contracts.transcript import golden_transcripts
 from agentic_os.domain.policy import Obligations, Reviewers, Rule, RuleSet
 
 POLICY = RuleSet(
@@ -178,3 +180,20 @@ async def test_a_review_of_something_else_is_refused(desk: Desk) -> None:
     wrong = await desk.send(vote(task_id, 2, "sha256:" + "0" * 64), held)
     assert_problem(wrong, 409, "digest_mismatch", "/body/digest")
     assert 202 == (await desk.send(vote(task_id, 2, brief["review"]["digest"]), held)).status_code
+
+
+async def test_the_golden_transcript_of_a_review_is_accepted(desk: Desk) -> None:
+    """What `agentic-os contract transcripts` shows of a reviewer is taken line by line, once it names this plan."""
+    task_id, brief = await planned(desk)
+    offer = await desk.show(f"/api/tasks/{task_id}/brief")
+    credential = token("checker")
+    for line in golden_transcripts()["review.jsonl"].decode().splitlines():
+        document = json.loads(line) | {"task_id": task_id, "attempt": 2}
+        if document["kind"] == "ack":
+            document["body"]["brief_digest"] = offer["digest"]
+        if document["kind"] == "review":
+            document["body"]["digest"] = brief["review"]["digest"]
+        answer = await desk.send(document, credential)
+        assert 202 == answer.status_code, answer.text
+        credential = answer.json().get("attempt_token", credential)
+    assert "ready" == await desk.phase(task_id)

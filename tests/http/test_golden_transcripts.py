@@ -9,7 +9,7 @@ from tests.desk import Desk, token
 from agentic_os.contracts.transcript import check, golden_transcripts
 
 GOLDEN = {name: raw for name, raw in golden_transcripts().items() if name != "review.jsonl"}
-"""All but the attempt of a reviewer, which an operator's plan_first or direct task does not begin with."""
+"""All but the attempt of a reviewer, which comes after a plan; test_agent_reviews plays it."""
 
 _DIGEST = re.compile(r'("brief_digest": ")sha256:[0-9a-f]{64}')
 
