@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from agentic_os.contracts.marked import NotExpressible, parse_marked, render_marked
@@ -219,6 +219,7 @@ RESULTS = st.fixed_dictionaries(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.tuples(st.just("plan"), PLANS) | st.tuples(st.just("result"), RESULTS))
 def test_structured_to_marked_and_back_is_the_identity(document: tuple[str, dict[str, Any]]):
     """What marked text can express, it expresses exactly."""
@@ -227,6 +228,7 @@ def test_structured_to_marked_and_back_is_the_identity(document: tuple[str, dict
     assert body == parse_marked(text, kind=kind, task_id="t-1", attempt=2)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine draws slowly
 @given(PLANS, st.text(max_size=20), st.sampled_from(["summary", "title", "detail", "how", "description"]))
 def test_what_cannot_be_expressed_is_never_changed_in_silence(body: dict[str, Any], text: str, member: Any):
     """Any text at all is either given back exactly, or refused when it is written."""

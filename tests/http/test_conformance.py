@@ -30,6 +30,9 @@ from agentic_os.contracts.schema import KINDS
 from agentic_os.domain.policy import Condition, Obligations, Reviewers, Rule, RuleSet
 from agentic_os.http.app import create_app
 
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
+"""Requests are drawn in a thread of their own, while the pool of connections draws its jitter beside it."""
+
 CHECKS = [
     not_a_server_error,
     status_code_conformance,

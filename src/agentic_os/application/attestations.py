@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import orjson
 
-from agentic_os.application.callbacks import Answer, CredentialInvalid
+from agentic_os.application.callbacks import Answer
+from agentic_os.application.callers import CredentialInvalid
 from agentic_os.application.credentials import CredentialBook, Source, SourceSecrets
 from agentic_os.application.handle import handle
 from agentic_os.application.ports import Envelope, EventLog, Receipt, ReceiptMismatch

@@ -5,13 +5,21 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final
 
 import orjson
 
 from agentic_os.application import translate
 from agentic_os.application.acceptance import acceptance
-from agentic_os.application.attempt_tokens import PREFIX, AttemptClaim, AttemptTokens
+from agentic_os.application.attempt_tokens import AttemptClaim, AttemptTokens
+from agentic_os.application.callers import (
+    Caller,
+    CredentialInvalid,
+    executor_of,
+    identify,
+    require_scope,
+    require_valid,
+)
 from agentic_os.application.children import births, governed
 from agentic_os.application.handle import Handled, handle
 from agentic_os.application.holdings import Holdings, refuse_secrets, with_facts
@@ -19,7 +27,6 @@ from agentic_os.application.ports import (
     Envelope,
     EventLog,
     Loaded,
-    Principal,
     Progress,
     Receipt,
     ReceiptMismatch,
@@ -44,20 +51,10 @@ from agentic_os.domain.rejection import Rejected
 from agentic_os.domain.task import Task
 
 ROUTE: Final = "callback"
-_OWN_KINDS: Final = frozenset({"ack", "decline"})
 _UNCHARGED: Final = frozenset({"schema_invalid", "token_expired", "unknown_task"})
 """Refusals that book nothing: what breaks the schema, a token that no longer counts, no task to book it on."""
 _CLOSING: Final = ("plan", "result", "failure")
 NO_SKILLS: Final = "sha256:" + hashlib.sha256(b"").hexdigest()
-
-
-class CredentialInvalid(Exception):
-    """The bearer is not a credential that was ever issued, or it no longer counts."""
-
-    def __init__(self, code: Literal["credential_invalid", "token_expired"], message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
 
 
 class _AcceptedMeanwhile(Exception):
@@ -66,17 +63,6 @@ class _AcceptedMeanwhile(Exception):
     def __init__(self, found: Loaded) -> None:
         super().__init__()
         self.found = found
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
-    """Who sent the callback: an attempt's token, or an executor's own credential."""
-
-    principal: str
-    claim: AttemptClaim | None = None
-    executor: Principal | None = None
-    credential: bytes | None = None
-    valid: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +107,7 @@ class Callbacks:
         """
         caller = await self.authenticate(bearer)
         document, canonical = parse_canonical(raw)
-        _require_scope(caller, document)
+        require_scope(caller, document)
         self._slow_down(caller, document)
         try:
             callback = read_callback(document)
@@ -137,11 +123,11 @@ class Callbacks:
         loaded = await self._log.load(callback.task_id, receipt)
         if loaded.fingerprint is not None:
             return self._replay(loaded, receipt, callback)
-        _require_valid(caller)
+        require_valid(caller)
         try:
             return await self._decide(callback, caller, receipt, loaded, meta)
         except (Rejected, ContractViolation) as refusal:
-            executor = _executor(caller, loaded.task) or caller.principal
+            executor = executor_of(caller, loaded.task) or caller.principal
             earlier = await self._charge(refusal.code, callback, executor, receipt, meta)
             if earlier is not None:
                 return earlier
@@ -187,24 +173,7 @@ class Callbacks:
 
     async def authenticate(self, bearer: str) -> Caller:
         """Find out whose credential it is. Raises CredentialInvalid for one that we never issued."""
-        if bearer.startswith(PREFIX):
-            claim = self._tokens.read(bearer)
-            if claim is not None:
-                return Caller(principal=f"attempt:{claim.task_id}:{claim.attempt}", claim=claim)
-        else:
-            found = await self._registry.credential(hashlib.sha256(bearer.encode()).digest())
-            if found is not None and found.principal.kind == "executor":
-                return Caller(
-                    principal=found.principal.id,
-                    executor=found.principal,
-                    credential=found.hash,
-                    valid=found.valid,
-                )
-            if found is not None:
-                raise Rejected(
-                    "scope_denied", "Only an executor's credential may call back.", next_step="Use it."
-                )
-        raise CredentialInvalid("credential_invalid", "The credential is not known.")
+        return await identify(bearer, self._tokens, self._registry)
 
     async def require_open_attempt(self, bearer: str) -> AttemptClaim:
         """Let an upload in only while its attempt may write, and say whose it is.
@@ -274,7 +243,7 @@ class Callbacks:
             await self._holdings.require(callback.task_id, artifacts)
             refuse_secrets(artifacts)
         held = await self._holdings.behind(callback, body, artifacts, loaded.task)
-        executor = _executor(caller, loaded.task)
+        executor = executor_of(caller, loaded.task)
         jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
         policy = self._policy()
 
@@ -382,57 +351,11 @@ class Callbacks:
         self._committed(handled.task)
 
 
-def _require_scope(caller: Caller, document: JsonValue) -> None:
-    """Hold a credential to its task, attempt and kinds, before anything else of the content is judged."""
-    if not isinstance(document, dict):
-        return
-    kind = document.get("kind")
-    if caller.claim is None:
-        if isinstance(kind, str) and kind not in _OWN_KINDS:
-            raise Rejected(
-                "scope_denied",
-                f"The executor's own credential may only ack and decline, not {kind[:40]}.",
-                next_step="Use the attempt token from the answer to ack.",
-            )
-        return
-    if kind in _OWN_KINDS:
-        raise Rejected(
-            "scope_denied",
-            f"An attempt token may not {kind}.",
-            next_step="Use the executor's own credential.",
-        )
-    task_id, attempt = document.get("task_id"), document.get("attempt")
-    if (isinstance(task_id, str) and task_id != caller.claim.task_id) or (
-        isinstance(attempt, int) and attempt != caller.claim.attempt
-    ):
-        raise Rejected(
-            "scope_denied",
-            "This token is for another task or attempt.",
-            next_step="Use the token that the ack of this attempt answered.",
-        )
-
-
 def _require_same_key(callback: Callback, idempotency_key: str | None) -> None:
     if idempotency_key is not None and idempotency_key != callback.callback_id:
         raise ContractViolation(
             "idempotency_mismatch", "The Idempotency-Key header must equal callback_id.", ("/callback_id",)
         )
-
-
-def _require_valid(caller: Caller) -> None:
-    if not caller.valid:
-        raise CredentialInvalid("token_expired", "The credential was revoked or has expired.")
-
-
-def _executor(caller: Caller, task: Task | None) -> str:
-    """Name who acts: the holder of the credential, or the executor that the attempt token was minted for."""
-    if caller.executor is not None:
-        return caller.executor.name
-    assert caller.claim is not None
-    attempts = {a.number: a.executor for a in task.past} if task else {}
-    if task and task.attempt:
-        attempts[task.attempt.number] = task.attempt.executor
-    return attempts.get(caller.claim.attempt, "")
 
 
 def _last_seq(found: Loaded, caller: Caller) -> int:

@@ -89,18 +89,7 @@ def submit(command: c.SubmitReview, task: Task) -> list[e.Event]:
     reviewer = Participant(id=command.executor, kind="executor")
     require_apart(reviewer, task, submission)
     evidence = tuple(witnessed(x) for x in command.evidence)
-    vote = c.CastVote(
-        subject=command.subject,
-        voter=reviewer,
-        vote=command.vote,
-        words=command.summary,
-        version=submission.version,
-        digest=command.digest,
-        seen_at=command.at,
-        items=command.items,
-        item_ids=command.item_ids,
-        bundle=task.ruling.bundle if task.ruling else "",
-    )
+    vote = _as_vote(command, reviewer, task, submission)
     reviewed = e.ReviewSubmitted(
         attempt=command.attempt,
         seq=command.seq,
@@ -131,4 +120,21 @@ def _escalated(task: Task, submission: Submission, reason: str) -> e.Event:
         version=submission.version,
         digest=submission.digest,
         reason=reason,
+    )
+
+
+def _as_vote(
+    command: c.SubmitReview, reviewer: Participant, task: Task, submission: Submission
+) -> c.CastVote:
+    return c.CastVote(
+        subject=command.subject,
+        voter=reviewer,
+        vote=command.vote,
+        words=command.summary,
+        version=submission.version,
+        digest=command.digest,
+        seen_at=command.at,
+        items=command.items,
+        item_ids=command.item_ids,
+        bundle=task.ruling.bundle if task.ruling else "",
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fastapi import Request
 
 from agentic_os.application.attempt_tokens import PREFIX
-from agentic_os.application.callbacks import CredentialInvalid
+from agentic_os.application.callers import CredentialInvalid
 from agentic_os.application.ports import Principal, Registry
 from agentic_os.http.problems import Refused
 

@@ -11,7 +11,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from agentic_os.application.callbacks import CredentialInvalid
+from agentic_os.application.callers import CredentialInvalid
 from agentic_os.application.history import NeverWas
 from agentic_os.application.ports import (
     AccountExhausted,
