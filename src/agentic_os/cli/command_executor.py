@@ -225,12 +225,14 @@ def _report(
     if not ended.passed:
         failure = "timeout" if ended.code is None else "tool"
         return attempt.send("failure", {"class": failure, "message": summary, "retryable": True})
-    return _result(attempt, summary, evidence, ended.tail)
-
-
-def _result(attempt: Attempt, summary: str, evidence: list[dict[str, Any]], output: bytes) -> Any:
-    """Hand in the result with what the command wrote; without it where it holds a secret."""
     result: dict[str, Any] = {"outcome": "success", "summary": summary, "evidence": evidence}
+    if items := brief["review_items"]:  # the rework that was asked for is that the command was run again
+        result["responds_to"] = [{"item_id": item["id"], "how": summary} for item in items]
+    return _hand_in(attempt, result, ended.tail)
+
+
+def _hand_in(attempt: Attempt, result: dict[str, Any], output: bytes) -> Any:
+    """Hand in the result with what the command wrote; without it where it holds a secret."""
     if not output:
         return attempt.send("result", result)
     artifact = {
@@ -240,7 +242,8 @@ def _result(attempt: Attempt, summary: str, evidence: list[dict[str, Any]], outp
         "size": len(output),
         "content_base64": base64.b64encode(output).decode(),
     }
-    observed = [item | {"rank": "observed", "artifact": artifact["digest"]} for item in evidence]
+    digest = artifact["digest"]
+    observed = [item | {"rank": "observed", "artifact": digest} for item in result["evidence"]]
     try:
         return attempt.send("result", result | {"artifacts": [artifact], "evidence": observed})
     except ServerRefused as refused:
