@@ -7,6 +7,7 @@ from tests.domain.kit import (
     EXECUTING,
     LIVE,
     PHASES,
+    REVIEWING,
     START,
     accept,
     ack,
@@ -211,6 +212,14 @@ def test_the_status_names_who_comes_next(phase: str):
     line = status_line(given(*PHASES[phase]).task)
     assert line.startswith(f"The task is {phase}.")
     assert (phase in LIVE) == (" Next: " in line)
+
+
+def test_a_lease_that_moves_with_every_callback_is_no_instant_in_a_note():
+    """While somebody is at work, or reviews, no time is named; the deadline of an offer and of a gate is."""
+    assert "UTC" not in status_line(given(*EXECUTING).task)
+    assert "UTC" not in status_line(given(*REVIEWING).task)
+    assert "UTC" in status_line(given(*PHASES["dispatched"]).task)
+    assert "UTC" in status_line(given(*PHASES["plan_review"]).task)
 
 
 def test_the_end_of_a_review_is_told_in_the_words_of_the_port():

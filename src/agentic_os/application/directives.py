@@ -284,7 +284,7 @@ def status_line(task: Task) -> str:
     if waiting is None:
         return f"The task is {task.phase}."
     # A lease moves with every callback: an instant of it in a note would be wrong a moment later.
-    leased = task.phase in ("planning", "executing")
+    leased = task.attempt is not None and task.attempt.is_open and task.attempt.state != "offered"
     deadline = ""
     if waiting.deadline is not None and not leased:
         deadline = f", by {waiting.deadline.astimezone(UTC):%Y-%m-%d %H:%M} UTC, else: {waiting.default}"
