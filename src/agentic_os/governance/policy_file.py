@@ -1,0 +1,228 @@
+"""policy.yaml: rules, budgets, freezes and breakers."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, Final, get_args
+
+import yaml
+
+from agentic_os.domain.budgets import Amounts, Budgets
+from agentic_os.domain.documents import RANKS, RISKS, Mode
+from agentic_os.domain.policy import (
+    FIELDS,
+    HOOKS,
+    NONE,
+    REVIEWER_ROLES,
+    Breaker,
+    Breakers,
+    Condition,
+    FreezeWindow,
+    Obligations,
+    OnDue,
+    OnTimeout,
+    Reviewers,
+    Rule,
+    RuleSet,
+    Voters,
+)
+from agentic_os.governance.nodes import ROLE, Nodes
+
+_OPERATORS: Final = ("eq", "in", "any_glob", "gte")
+_MOST: Final = 2**53 - 1
+_KNOWN_ON: Final = {"executor": "dispatch", "attempt": "dispatch", "parent": "task.proposed"}
+_OBLIGATIONS: Final = (
+    "mode",
+    "reviewers",
+    "deadline",
+    "on_timeout",
+    "evidence",
+    "result_review",
+    "bare_approve",
+    "independent_human",
+    "on_due",
+)
+
+
+class PolicyFile(Nodes):
+    """Builds the policy."""
+
+    def policy(self, node: yaml.Node) -> RuleSet:
+        """Read the whole file."""
+        top = self.mapping(node, ("defaults", "rules", "budgets", "freezes", "breakers"))
+        defaults = RuleSet(bundle="", rules=()).defaults
+        on_due: OnDue = "notify"
+        if "defaults" in top:
+            defaults = self._obligations(top["defaults"], defaults)
+            on_due = self._on_due(top["defaults"])
+        items = self.sequence(top["rules"]) if "rules" in top else []
+        rules = [self._rule(item, defaults.on_timeout) for item in items]
+        for index, rule in enumerate(rules):
+            if rule.id in {r.id for r in rules[:index]}:
+                self.fail(items[index], f"the rule id {rule.id!r} is used twice")
+        return RuleSet(
+            bundle="",
+            rules=tuple(rules),
+            defaults=defaults,
+            budgets=self._budgets(top["budgets"]) if "budgets" in top else Budgets(),
+            on_due=on_due,
+            freezes=self._freezes(top["freezes"]) if "freezes" in top else (),
+            breakers=self._breakers(top["breakers"]) if "breakers" in top else Breakers(),
+        )
+
+    def _budgets(self, node: yaml.Node) -> Budgets:
+        parts = self.mapping(node, ("project", "day", "attempt"))
+        projects = self.mapping(parts["project"], None) if "project" in parts else {}
+        return Budgets(
+            project={name: self._amounts(amounts) for name, amounts in sorted(projects.items())},
+            day=self._amounts(parts["day"]) if "day" in parts else Amounts(),
+            attempt=self._amounts(parts["attempt"]) if "attempt" in parts else Amounts(),
+        )
+
+    def _amounts(self, node: yaml.Node) -> Amounts:
+        parts = self.mapping(node, ("cost_microusd", "tokens"))
+        if not parts:
+            self.fail(node, "a budget says cost_microusd, tokens or both")
+        amounts = {name: self.scalar(value, int) for name, value in parts.items()}
+        for name, amount in amounts.items():
+            if not 0 <= amount <= _MOST:
+                self.fail(parts[name], f"{name} is between 0 and {_MOST}")
+        return Amounts(**amounts)
+
+    def _freezes(self, node: yaml.Node) -> tuple[FreezeWindow, ...]:
+        found: list[FreezeWindow] = []
+        for item in self.sequence(node):
+            freeze = self._freeze(item)
+            if freeze.id in {f.id for f in found}:
+                self.fail(item, f"the freeze id {freeze.id!r} is used twice")
+            found.append(freeze)
+        return tuple(found)
+
+    def _freeze(self, node: yaml.Node) -> FreezeWindow:
+        parts = self.mapping(
+            node, ("id", "from", "until", "projects", "reason"), needed=("id", "from", "until", "projects")
+        )
+        start, until = self.instant(parts["from"]), self.instant(parts["until"])
+        if until <= start:
+            self.fail(parts["until"], "a freeze ends after it begins")
+        patterns = tuple(self.scalar(item, str) for item in self.sequence(parts["projects"]))
+        if not patterns:
+            self.fail(parts["projects"], 'no project is named; ["*"] is every one')
+        return FreezeWindow(
+            id=self.scalar(parts["id"], str),
+            start=start,
+            until=until,
+            projects=patterns,
+            reason=self.scalar(parts["reason"], str) if "reason" in parts else "",
+        )
+
+    def _breakers(self, node: yaml.Node) -> Breakers:
+        parts = self.mapping(node, ("task", "executor"))
+        return Breakers(**{name: self._breaker(item) for name, item in parts.items()})
+
+    def _breaker(self, node: yaml.Node) -> Breaker:
+        parts = self.mapping(node, ("attempts", "within"), needed=("attempts", "within"))
+        attempts = self.scalar(parts["attempts"], int)
+        if not 1 <= attempts <= 100_000:  # noqa: PLR2004 - said in the message
+            self.fail(parts["attempts"], "attempts is between 1 and 100000")
+        return Breaker(attempts=attempts, within=timedelta(seconds=self.duration(parts["within"])))
+
+    def _on_due(self, node: yaml.Node) -> OnDue:
+        parts = self.mapping(node, _OBLIGATIONS)
+        found: OnDue = self.one_of(parts["on_due"], get_args(OnDue)) if "on_due" in parts else "notify"
+        return found
+
+    def _rule(self, node: yaml.Node, on_timeout: OnTimeout) -> Rule:
+        parts = self.mapping(node, ("id", "on", "when", "require", "deny", "reason"))
+        for needed in ("id", "on"):
+            if needed not in parts:
+                self.fail(node, f"a rule needs {needed!r}")
+        if ("require" in parts) == ("deny" in parts):
+            self.fail(node, "a rule has either 'require' or 'deny'")
+        hook = self.one_of(parts["on"], HOOKS)
+        if hook == "dispatch" and "require" in parts:
+            self.fail(parts["require"], "a rule on dispatch can only deny; oblige on task.received")
+        deny = "deny" in parts and self.scalar(parts["deny"], bool)
+        return Rule(
+            id=self.scalar(parts["id"], str),
+            on=hook,
+            when=tuple(self._conditions(parts["when"], hook)) if "when" in parts else (),
+            effect="deny" if deny else "require",
+            obligations=self._required(parts["require"], on_timeout) if "require" in parts else NONE,
+            reason=self.scalar(parts["reason"], str) if "reason" in parts else "",
+            on_due=self._on_due(parts["require"]) if "require" in parts else "notify",
+        )
+
+    def _required(self, node: yaml.Node, on_timeout: OnTimeout) -> Obligations:
+        """Read a rule's obligations; a deadline that does not say what happens at it does as the defaults say."""
+        found, named = self._obligations(node, NONE), self.mapping(node, _OBLIGATIONS)
+        silent = "deadline" in named and "on_timeout" not in named
+        return replace(found, on_timeout=on_timeout) if silent else found
+
+    def _conditions(self, node: yaml.Node, hook: str) -> Iterator[Condition]:
+        for item in self.sequence(self.mapping(node, ("all",), needed=("all",))["all"]):
+            parts = self.mapping(item, ("field", *_OPERATORS), needed=("field",))
+            field = self.scalar(parts["field"], str)
+            if field not in FIELDS:
+                self.fail(parts["field"], f"unknown field {field!r}; declared are: {', '.join(FIELDS)}")
+            known = _KNOWN_ON.get(field.partition(".")[0], hook)
+            if hook != known:
+                self.fail(parts["field"], f"{field} is known on {known} only")
+            operators = [name for name in _OPERATORS if name in parts]
+            if len(operators) != 1:
+                self.fail(item, f"a condition has exactly one of {', '.join(_OPERATORS)}")
+            operator = operators[0]
+            yield Condition(
+                field=field, operator=operator, value=self._value(parts[operator], field, operator)
+            )
+
+    def _value(self, node: yaml.Node, field: str, operator: str) -> str | int | list[str]:
+        """Read what a field is compared with; a comparison that could never hold is a fault of the rule."""
+        if FIELDS[field].startswith("list") and operator != "any_glob":
+            self.fail(node, f"{field} is a list: use any_glob")
+        if FIELDS[field].startswith("number"):
+            if operator not in ("eq", "gte"):
+                self.fail(node, f"{field} is a number: use eq or gte")
+            return int(self.scalar(node, int))
+        if operator in ("in", "any_glob"):
+            return [self.scalar(item, str) for item in self.sequence(node)]
+        if operator == "eq":
+            return str(self.scalar(node, str))
+        if field not in ("task.risk", "parent.risk"):
+            self.fail(node, "gte is for task.risk, parent.risk and parent.depth")
+        return str(self.one_of(node, RISKS))
+
+    def _obligations(self, node: yaml.Node, start: Obligations) -> Obligations:
+        parts = self.mapping(node, _OBLIGATIONS)
+        found: dict[str, Any] = {}
+        if "mode" in parts:
+            found["mode"] = self.one_of(parts["mode"], get_args(Mode))
+        if "reviewers" in parts:
+            found["reviewers"] = self._reviewers(parts["reviewers"])
+        if "deadline" in parts:
+            found["deadline_seconds"] = self.duration(parts["deadline"])
+        if "on_timeout" in parts:
+            found["on_timeout"] = self.one_of(parts["on_timeout"], get_args(OnTimeout))
+        if "evidence" in parts:
+            pairs = self.mapping(parts["evidence"], None)
+            found["evidence"] = {name: self.one_of(rank, RANKS) for name, rank in sorted(pairs.items())}
+        for flag in ("result_review", "bare_approve", "independent_human"):
+            if flag in parts:
+                found[flag] = self.scalar(parts[flag], bool)
+        return replace(start, **found)
+
+    def _reviewers(self, node: yaml.Node) -> Reviewers:
+        parts = self.mapping(node, ("role", "quorum", "by"))
+        quorum = self.scalar(parts["quorum"], int) if "quorum" in parts else 1
+        if not 1 <= quorum <= 20:  # noqa: PLR2004 - said in the message
+            self.fail(parts["quorum"], "quorum is between 1 and 20")
+        by = self.one_of(parts["by"], get_args(Voters)) if "by" in parts else None
+        if "role" not in parts:
+            return Reviewers(quorum=quorum, by=by)
+        if by == "anyone":
+            role = self.scalar(parts["role"], str)
+            if not ROLE.fullmatch(role):
+                self.fail(parts["role"], f"{role!r} is no role: letters, digits, '.', '_' and '-'")
+        else:
+            role = self.one_of(parts["role"], REVIEWER_ROLES, "; executors of any role need `by: anyone`")
+        return Reviewers(role=role, quorum=quorum, by=by or "people")
