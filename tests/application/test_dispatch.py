@@ -8,7 +8,8 @@ from tests.conftest import Database, OpenBackend
 from tests.desk import Desk, callback, open_client, token
 from tests.tracked_desk import TrackedDesk
 
-from agentic_os.domain.policy import Condition, Reviewers, Rule, RuleSet
+from agentic_os.domain.conditions import Condition
+from agentic_os.domain.policy import Reviewers, Rule, RuleSet
 
 
 async def attempt(desk: Desk, task_id: str) -> tuple[int, str] | None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from agentic_os.contracts.canonical import digest_of
 from agentic_os.domain.budgets import Amounts, Ceiling
-from agentic_os.domain.policy import NONE, Breaker, Breakers, Condition, Obligations, Reviewers, Rule
+from agentic_os.domain.conditions import Condition
+from agentic_os.domain.policy import NONE, Breaker, Breakers, Obligations, Reviewers, Rule
 from agentic_os.governance import GovernanceInvalid, load_governance
 
 FREEZE = "freezes:\n  - id: a\n    projects: ['*']\n    from: 2030-01-01T00:00:00Z\n"
@@ -116,16 +117,16 @@ rules:
         ("defaults:\n  mode: direct\n  quorum: 2\n", 3, "unknown field 'quorum'"),
         (HEAD + "    deny: true\n    unless: x\n", 5, "unknown field 'unless'"),
         (HEAD + "    require: { reviewers: { roles: x } }\n", 4, "unknown field 'roles'"),
-        (HEAD + "    when: { any: [] }\n    deny: true\n", 4, "unknown field 'any'; expected one of: all"),
+        (HEAD + "    when: { any: [] }\n    deny: true\n", 4, "any joins at least one condition"),
         (
             HEAD + "    when:\n      all:\n        - field: task.colour\n          eq: red\n    deny: true\n",
             6,
             "'task.colour'",
         ),
         (
-            HEAD + "    when: { all: [ { field: task.risk, lte: low } ] }\n    deny: true\n",
+            HEAD + "    when: { all: [ { field: task.risk, below: low } ] }\n    deny: true\n",
             4,
-            "unknown field 'lte'",
+            "unknown field 'below'",
         ),
         (HEAD + "    deny: true\n    <<: { reason: x }\n", 5, "expected str, got what is no value"),
         # wrong types
@@ -212,7 +213,7 @@ rules:
         ("rules:\n  - id: a\n    deny: true\n", 2, "a rule needs 'on'"),
         (HEAD, 2, "a rule has either 'require' or 'deny'"),
         (HEAD + "    deny: true\n    require: {}\n", 2, "a rule has either 'require' or 'deny'"),
-        (HEAD + "    when: {}\n    deny: true\n", 4, "the field 'all' is missing"),
+        (HEAD + "    when: {}\n    deny: true\n", 4, "joined by exactly one of all, any, not"),
         (HEAD + "    when: { all: [ { eq: a } ] }\n    deny: true\n", 4, "the field 'field' is missing"),
         (
             HEAD + "    when: { all: [ { field: task.project } ] }\n    deny: true\n",
@@ -486,7 +487,7 @@ rules:
     [
         ("task.received", "field: parent.depth, gte: 2", "parent.depth is known on task.proposed only"),
         ("task.proposed", "field: executor.name, eq: ada", "executor.name is known on dispatch only"),
-        ("task.proposed", "field: parent.depth, in: [two]", "parent.depth is a number: use eq or gte"),
+        ("task.proposed", "field: parent.depth, in: [two]", "parent.depth is a number: use eq, gte or lte"),
         ("task.proposed", "field: parent.depth, gte: two", "expected int, got 'two'"),
         ("task.proposed", "field: parent.project, gte: high", "gte is for task.risk, parent.risk"),
     ],

@@ -7,17 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.domain.documents import anything_of
 
+from agentic_os.domain.conditions import Condition, Group
 from agentic_os.domain.documents import RANKS
-from agentic_os.domain.policy import (
-    NONE,
-    REVIEWER_ROLES,
-    Condition,
-    Obligations,
-    Reviewers,
-    Rule,
-    RuleSet,
-    combine,
-)
+from agentic_os.domain.policy import NONE, REVIEWER_ROLES, Obligations, Reviewers, Rule, RuleSet, combine
 
 STRICTNESS = ("proceed", "escalate", "block")
 OBLIGATIONS = st.builds(
@@ -231,3 +223,59 @@ def test_a_rule_that_cannot_be_evaluated_denies(broken: Condition):
         verdict.facts,
     )
     assert "could not be evaluated" in verdict.reasons[0]
+
+
+# Conditions
+
+
+@pytest.mark.parametrize(
+    ("field", "operator", "value", "expected"),
+    [
+        ("task.project", "glob", "pay*", True),
+        ("task.project", "glob", "shop-*", False),
+        ("task.risk", "lte", "high", True),
+        ("task.risk", "lte", "low", False),
+        ("task.paths", "any", ["deploy/a", "src/x"], True),
+        ("task.paths", "any", ["docs"], False),
+        ("task.paths", "all", ["src/x"], True),
+        ("task.paths", "all", ["src/x", "docs"], False),
+        ("task.assignee", "exists", False, True),
+        ("task.assignee", "exists", True, False),
+        ("task.project", "exists", True, True),
+    ],
+)
+def test_each_operator_compares(field: str, operator: str, value: object, expected: object):
+    """Each operator holds exactly where it says so."""
+    facts = FACTS | {"task.project": "payments", "task.risk": "medium", "task.paths": ["src/x"]}
+    assert expected == holds(field, operator, value).holds(facts)
+
+
+def test_conditions_are_joined_by_all_any_and_not():
+    """A group holds as its parts do, and says of each part what it saw."""
+    facts = FACTS | {"task.project": "payments", "task.risk": "medium"}
+    yes, no = holds("task.project", "eq", "payments"), holds("task.risk", "eq", "low")
+    assert not Group(kind="all", of=(yes, no)).holds(facts)
+    assert Group(kind="any", of=(no, yes)).holds(facts)
+    assert Group(kind="not", of=(no,)).holds(facts)
+    found = Group(kind="any", of=(no, Group(kind="not", of=(yes,)))).examine(facts)
+    assert not found.held
+    assert ["medium", "payments"] == [found.parts[0].actual, found.parts[1].parts[0].actual]
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=4))
+def test_not_any_is_all_not(truths: list[bool]):
+    """The groups keep to the laws of logic."""
+    terms = tuple(holds("task.project", "exists", truth) for truth in truths)
+    facts = {"task.project": "p"}
+    none = Group(kind="not", of=(Group(kind="any", of=terms),))
+    each = Group(kind="all", of=tuple(Group(kind="not", of=(term,)) for term in terms))
+    assert none.holds(facts) == each.holds(facts)
+
+
+def test_a_decision_is_examined_rule_by_rule():
+    """Of each rule of the hook it is said whether it matched, and which condition failed on which fact."""
+    rules = policy(rule("a", holds("task.risk", "eq", "low")), rule("b", holds("task.risk", "eq", "high")))
+    first, second = rules.examine("task.received", {"task.risk": "low"})
+    assert (True, False) == (first.matched, second.matched)
+    assert ("low", False) == (second.findings[0].actual, second.findings[0].held)
+    assert () == rules.examine("dispatch", {})

@@ -31,7 +31,8 @@ async def main() -> None:
 
     from agentic_os.application.dispatch import Terms  # noqa: PLC0415
     from agentic_os.bootstrap import Parts, open_backend  # noqa: PLC0415
-    from agentic_os.domain.policy import Condition, Obligations, Reviewers, Rule, RuleSet  # noqa: PLC0415
+    from agentic_os.domain.conditions import Condition  # noqa: PLC0415
+    from agentic_os.domain.policy import Obligations, Reviewers, Rule, RuleSet  # noqa: PLC0415
     from agentic_os.http.app import create_app  # noqa: PLC0415
     from agentic_os.hydration import load_definition  # noqa: PLC0415
     from agentic_os.worker import Worker  # noqa: PLC0415

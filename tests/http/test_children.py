@@ -9,8 +9,9 @@ from tests.conftest import Database, OpenBackend
 from tests.desk import BODIES, Desk, assert_problem, callback, open_client, token
 from tests.http.test_steering import brief_of
 
+from agentic_os.domain.conditions import Condition
 from agentic_os.domain.organisation import Organisation, Role
-from agentic_os.domain.policy import Condition, Obligations, Reviewers, Rule, RuleSet
+from agentic_os.domain.policy import Obligations, Reviewers, Rule, RuleSet
 
 SMALL = {"evidence": [], "artifacts": []}
 

@@ -27,7 +27,8 @@ from tests.desk import DOOR, NO_SKILLS, Desk, bearer, open_client, token
 
 from agentic_os.clock import new_id
 from agentic_os.contracts.schema import KINDS
-from agentic_os.domain.policy import Condition, Obligations, Reviewers, Rule, RuleSet
+from agentic_os.domain.conditions import Condition
+from agentic_os.domain.policy import Obligations, Reviewers, Rule, RuleSet
 from agentic_os.http.app import create_app
 
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")

@@ -4,16 +4,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 from agentic_os.domain.budgets import Budgets
-from agentic_os.domain.documents import RANKS, RISKS, JsonObject, Mode, Rank
+from agentic_os.domain.conditions import Finding, Term
+from agentic_os.domain.documents import RANKS, JsonObject, Mode, Rank
 
 Hook: TypeAlias = Literal["task.received", "task.proposed", "dispatch"]
 OnTimeout: TypeAlias = Literal["block", "escalate", "proceed"]
 Voters: TypeAlias = Literal["people", "anyone"]
 OnDue: TypeAlias = Literal["notify", "escalate"]
-Operator: TypeAlias = Literal["eq", "in", "any_glob", "gte"]
 
 HOOKS: Final[tuple[Hook, ...]] = ("task.received", "task.proposed", "dispatch")
 _ON_TIMEOUT: Final[tuple[OnTimeout, ...]] = ("proceed", "escalate", "block")
@@ -108,41 +108,12 @@ def _role_rank(role: str) -> tuple[int, str]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Condition:
-    """One comparison of a declared field with a constant."""
-
-    field: str
-    operator: Operator
-    value: Any
-
-    def holds(self, facts: JsonObject) -> bool:
-        """Tell whether the facts meet the condition; an absent field meets none."""
-        actual = facts.get(self.field)
-        if actual is None:
-            return False
-        match self.operator:
-            case "eq":
-                return bool(actual == self.value)
-            case "in":
-                return actual in self.value
-            case "any_glob":
-                names = [actual] if isinstance(actual, str) else actual
-                return any(fnmatchcase(name, pattern) for name in names for pattern in self.value)
-            case "gte":
-                return _position(actual) >= _position(self.value)
-
-
-def _position(value: Any) -> float:
-    return RISKS.index(value) if value in RISKS else float(value)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """One rule: when all its conditions hold at its hook, it denies or obliges."""
 
     id: str
     on: Hook
-    when: tuple[Condition, ...] = ()
+    when: tuple[Term, ...] = ()
     effect: Literal["require", "deny"] = "require"
     obligations: Obligations = NONE
     reason: str = ""
@@ -178,6 +149,15 @@ class Breakers:
 
     task: Breaker | None = None
     executor: Breaker | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examined:
+    """What became of one rule at one decision."""
+
+    rule: Rule
+    matched: bool
+    findings: tuple[Finding, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,6 +242,15 @@ class RuleSet:
             obligations=obligations,
             facts=facts,
             on_due="escalate" if "escalate" in (self.on_due, *(r.on_due for r in matching)) else "notify",
+        )
+
+    def examine(self, hook: Hook, facts: JsonObject) -> tuple[Examined, ...]:
+        """Say of each rule of a hook whether it matched, and what became of its conditions. Raises what they raise."""
+        return tuple(
+            Examined(rule=rule, matched=all(f.held for f in findings), findings=findings)
+            for rule in self.rules
+            if rule.on == hook
+            for findings in [tuple(term.examine(facts) for term in rule.when)]
         )
 
     def _obligations(self, matching: Iterable[Rule], facts: JsonObject) -> Obligations:

@@ -1,13 +1,14 @@
 """policy.yaml: rules, budgets, freezes and breakers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, Final, get_args
+from typing import Any, Final, Literal, get_args
 
 import yaml
 
 from agentic_os.domain.budgets import Amounts, Budgets
+from agentic_os.domain.conditions import Condition, Group, Operator, Term
 from agentic_os.domain.documents import RANKS, RISKS, Mode
 from agentic_os.domain.policy import (
     FIELDS,
@@ -16,7 +17,6 @@ from agentic_os.domain.policy import (
     REVIEWER_ROLES,
     Breaker,
     Breakers,
-    Condition,
     FreezeWindow,
     Obligations,
     OnDue,
@@ -28,7 +28,8 @@ from agentic_os.domain.policy import (
 )
 from agentic_os.governance.nodes import ROLE, Nodes
 
-_OPERATORS: Final = ("eq", "in", "any_glob", "gte")
+_OPERATORS: Final = get_args(Operator)
+_KINDS: Final[Mapping[str, Literal["all", "any", "not"]]] = {"all": "all", "any": "any", "not": "not"}
 _MOST: Final = 2**53 - 1
 _KNOWN_ON: Final = {"executor": "dispatch", "attempt": "dispatch", "parent": "task.proposed"}
 _OBLIGATIONS: Final = (
@@ -159,37 +160,60 @@ class PolicyFile(Nodes):
         silent = "deadline" in named and "on_timeout" not in named
         return replace(found, on_timeout=on_timeout) if silent else found
 
-    def _conditions(self, node: yaml.Node, hook: str) -> Iterator[Condition]:
-        for item in self.sequence(self.mapping(node, ("all",), needed=("all",))["all"]):
-            parts = self.mapping(item, ("field", *_OPERATORS), needed=("field",))
-            field = self.scalar(parts["field"], str)
-            if field not in FIELDS:
-                self.fail(parts["field"], f"unknown field {field!r}; declared are: {', '.join(FIELDS)}")
-            known = _KNOWN_ON.get(field.partition(".")[0], hook)
-            if hook != known:
-                self.fail(parts["field"], f"{field} is known on {known} only")
-            operators = [name for name in _OPERATORS if name in parts]
-            if len(operators) != 1:
-                self.fail(item, f"a condition has exactly one of {', '.join(_OPERATORS)}")
-            operator = operators[0]
-            yield Condition(
-                field=field, operator=operator, value=self._value(parts[operator], field, operator)
-            )
+    def _conditions(self, node: yaml.Node, hook: str) -> Iterator[Term]:
+        """Read `when`: one of all, any and not at the top, each with as many below."""
+        group = self._group(node, hook)
+        yield from group.of if group.kind == "all" else (group,)
 
-    def _value(self, node: yaml.Node, field: str, operator: str) -> str | int | list[str]:
+    def _group(self, node: yaml.Node, hook: str) -> Group:
+        parts = self.mapping(node, ("all", "any", "not"))
+        if len(parts) != 1:
+            self.fail(node, "conditions are joined by exactly one of all, any, not")
+        ((name, content),) = parts.items()
+        kind: Literal["all", "any", "not"] = _KINDS[name]
+        if kind == "not":
+            return Group(kind=kind, of=(self._term(content, hook),))
+        items = self.sequence(content)
+        if not items:
+            self.fail(content, f"{kind} joins at least one condition")
+        return Group(kind=kind, of=tuple(self._term(item, hook) for item in items))
+
+    def _term(self, node: yaml.Node, hook: str) -> Term:
+        names = self.mapping(node, None)
+        if not names.keys().isdisjoint(_KINDS):
+            return self._group(node, hook)
+        parts = self.mapping(node, ("field", *_OPERATORS), needed=("field",))
+        field = self.scalar(parts["field"], str)
+        if field not in FIELDS:
+            self.fail(parts["field"], f"unknown field {field!r}; declared are: {', '.join(FIELDS)}")
+        known = _KNOWN_ON.get(field.partition(".")[0], hook)
+        if hook != known:
+            self.fail(parts["field"], f"{field} is known on {known} only")
+        operators = [name for name in _OPERATORS if name in parts]
+        if len(operators) != 1:
+            self.fail(node, f"a condition has exactly one of {', '.join(_OPERATORS)}")
+        operator = operators[0]
+        return Condition(field=field, operator=operator, value=self._value(parts[operator], field, operator))
+
+    def _value(self, node: yaml.Node, field: str, operator: str) -> str | int | bool | list[str]:
         """Read what a field is compared with; a comparison that could never hold is a fault of the rule."""
-        if FIELDS[field].startswith("list") and operator != "any_glob":
-            self.fail(node, f"{field} is a list: use any_glob")
-        if FIELDS[field].startswith("number"):
-            if operator not in ("eq", "gte"):
-                self.fail(node, f"{field} is a number: use eq or gte")
+        kind = FIELDS[field].partition(" ")[0].partition(",")[0]
+        if operator == "exists":
+            return bool(self.scalar(node, bool))
+        if kind == "list" and operator not in ("any_glob", "any", "all"):
+            self.fail(node, f"{field} is a list: use any_glob, any or all")
+        if kind != "list" and operator in ("any", "all"):
+            self.fail(node, f"{field} is no list: use eq, in or glob")
+        if kind == "number":
+            if operator not in ("eq", "gte", "lte"):
+                self.fail(node, f"{field} is a number: use eq, gte or lte")
             return int(self.scalar(node, int))
-        if operator in ("in", "any_glob"):
+        if operator in ("in", "any_glob", "any", "all"):
             return [self.scalar(item, str) for item in self.sequence(node)]
-        if operator == "eq":
+        if operator in ("eq", "glob"):
             return str(self.scalar(node, str))
         if field not in ("task.risk", "parent.risk"):
-            self.fail(node, "gte is for task.risk, parent.risk and parent.depth")
+            self.fail(node, f"{operator} is for task.risk, parent.risk and parent.depth")
         return str(self.one_of(node, RISKS))
 
     def _obligations(self, node: yaml.Node, start: Obligations) -> Obligations:
