@@ -135,7 +135,7 @@ def commission(
     """Say what the child is to be: what the item leaves out, and what it has no word for, is as with the parent.
 
     Nobody approved what is asked for during the work, so that its mode is at least the parent's; a task of a plan
-    that people approved is of the mode that it asks for, or that policy does.
+    that reviewers approved is of the mode that it asks for, or that policy does.
     """
     approved = planned and parent.authorisation is not None and bool(parent.authorisation.approvers)
     strict = item.get("mode") == "plan_first" or (parent.mode == "plan_first" and not approved)
