@@ -191,17 +191,17 @@ rules:
         (
             HEAD + "    when: { all: [ { field: task.project, gte: high } ] }\n    deny: true\n",
             4,
-            "gte is for task.risk",
+            "gte is for risks and numbers",
         ),
         (
             HEAD + "    when: { all: [ { field: executor.name, eq: a } ] }\n    deny: true\n",
             4,
-            "known on dispatch only",
+            "is known on dispatch, plan.submitted",
         ),
         (
             HEAD + "    when: { all: [ { field: attempt.step, eq: review } ] }\n    deny: true\n",
             4,
-            "known on dispatch only",
+            "is known on dispatch, plan.submitted",
         ),
         (
             "rules:\n  - id: a\n    on: dispatch\n    require: { mode: plan_first }\n",
@@ -486,10 +486,14 @@ rules:
     ("hook", "condition", "words"),
     [
         ("task.received", "field: parent.depth, gte: 2", "parent.depth is known on task.proposed only"),
-        ("task.proposed", "field: executor.name, eq: ada", "executor.name is known on dispatch only"),
+        (
+            "task.proposed",
+            "field: executor.name, eq: ada",
+            "executor.name is known on dispatch, plan.submitted",
+        ),
         ("task.proposed", "field: parent.depth, in: [two]", "parent.depth is a number: use eq, gte or lte"),
         ("task.proposed", "field: parent.depth, gte: two", "expected int, got 'two'"),
-        ("task.proposed", "field: parent.project, gte: high", "gte is for task.risk, parent.risk"),
+        ("task.proposed", "field: parent.project, gte: high", "gte is for risks and numbers"),
     ],
 )
 def test_a_comparison_that_never_holds_is_a_fault(tmp_path: Path, hook: str, condition: str, words: str):

@@ -127,7 +127,7 @@ def _required(command: c.SubmitPlan | c.SubmitResult, task: Task) -> Obligations
         what = "plan" if isinstance(command, c.SubmitPlan) else "result"
         raise Rejected(
             "policy_denied",
-            "; ".join(verdict.reasons) or f"Policy takes no such {what}: {', '.join(verdict.rules)}.",
+            f"Policy takes no such {what} (rule {', '.join(verdict.rules)}). {' '.join(verdict.reasons)}".strip(),
             next_step=f"Send a {what} that keeps to it, ask with an escalation, or fail.",
             rule=verdict.rules[0],
         )
