@@ -14,7 +14,7 @@ from agentic_os.contracts.canonical import digest_of
 from agentic_os.domain.budgets import Amounts, Ceiling
 from agentic_os.domain.conditions import Condition
 from agentic_os.domain.hooks import FIELDS, HOOKS, UNASKED
-from agentic_os.domain.policy import NONE, Breaker, Breakers, Obligations, Reviewers, Rule
+from agentic_os.domain.policy import ASKABLE, NONE, THENS, Breaker, Breakers, Obligations, Reviewers, Rule
 from agentic_os.governance import GovernanceInvalid, load_governance
 
 FREEZE = "freezes:\n  - id: a\n    projects: ['*']\n    from: 2030-01-01T00:00:00Z\n"
@@ -738,3 +738,16 @@ rules:
     assert "other_executor" == policy.decide("attempt.ended", ended).then
     assert policy.decide("attempt.ended", ended | {"attempt.count": 1}).then is None
     assert "reviewer" == policy.decide("escalation.raised", {"question.blocking": True}).ask
+
+
+def test_the_reference_names_every_hook_field_and_action():
+    """What a rule may look at and ask for is all in docs/reference/policy.md, with where it is known."""
+    reference = (Path(__file__).parents[2] / "docs" / "reference" / "policy.md").read_text()
+    rows = {line.split("`")[1]: line for line in reference.splitlines() if line.startswith("| `")}
+    for name, field in FIELDS.items():
+        assert f"| {field.kind} |" in rows[name], name
+        shown = rows[name].rpartition("| ")[0].rpartition("| ")[2] + rows[name].rpartition("| ")[2]
+        few = len(field.hooks) < 4
+        assert not few or all(f"`{hook}`" in shown for hook in field.hooks), name
+    for word in (*HOOKS, *THENS, *ASKABLE):
+        assert f"`{word}`" in reference, word

@@ -142,6 +142,7 @@ def test_whoever_asked_for_a_task_is_barred_from_approving_it_where_policy_says_
     """Rita asked for the task; omar may approve it."""
     barred = (create(), admit(mode="plan_first", bar_requester=True), offer(), ack(), submit_plan())
     given(*barred).when(cast(voter=RITA)).refused("self_review")
+    assert "ready" == given(*barred, cast("revise", voter=RITA, items=("x",))).task.phase
     assert "ready" == given(*barred, cast(voter=OMAR)).task.phase
     free = (create(), admit(mode="plan_first", bar_requester=False), offer(), ack(), submit_plan())
     assert "ready" == given(*free, cast(voter=RITA)).task.phase

@@ -319,12 +319,6 @@ def _require_right(voter: Participant, task: Task, submission: Submission) -> No
             "An executor's vote counts only as the callback of an attempt that asked for it.",
             next_step="Ask a person to review.",
         )
-    if task.required.bar_requester and voter.id == task.requester:
-        raise Rejected(
-            "self_review",
-            "Policy bars whoever asked for a task from approving it, and you asked for this one.",
-            next_step="Ask somebody else with the reviewer role.",
-        )
     if task.required.independent_human and voter.owns & task.lineage:
         raise Rejected(
             "self_review",
@@ -343,6 +337,12 @@ def _require_right(voter: Participant, task: Task, submission: Submission) -> No
 
 
 def _approve(command: c.CastVote, task: Task, submission: Submission) -> list[e.Event]:
+    if task.required.bar_requester and command.voter.id == task.requester:
+        raise Rejected(
+            "self_review",
+            "Policy bars whoever asked for a task from approving it, and you asked for this one.",
+            next_step="Ask somebody else with the reviewer role.",
+        )
     if command.digest is None and not (
         task.required.bare_approve and command.seen_at > submission.submitted_at
     ):
