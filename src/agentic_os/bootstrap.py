@@ -103,7 +103,9 @@ def _join(parts: Parts, pool: Pool) -> Backend:
     def policy() -> DecisionPoint:
         return parts.policy
 
-    directives = Directives(log=event_log, registry=registry, issues=issues, committed=signals.committed)
+    directives = Directives(
+        log=event_log, registry=registry, issues=issues, committed=signals.committed, policy=policy
+    )
     dispatcher = Dispatcher(
         log=event_log,
         registry=registry,

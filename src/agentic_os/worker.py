@@ -14,6 +14,7 @@ from agentic_os.application.handle import handle
 from agentic_os.application.inbox import Inbox
 from agentic_os.application.ports import DueDeadline, Envelope, InboxItem, StoreUnavailable, VersionConflict
 from agentic_os.application.reconciler import CLAIM_LEASE
+from agentic_os.application.verdicts import ruled
 from agentic_os.clock import new_id, now
 from agentic_os.control_plane import ControlPlaneError
 from agentic_os.domain.commands import FireDeadline
@@ -124,8 +125,21 @@ class Worker:
         jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
         command = FireDeadline(kind=deadline.kind, ref=deadline.ref, at=now(), jitter=jitter)
         envelope = Envelope(actor="system", at=command.at, reason=f"the {deadline.kind} deadline came")
-        handled = await handle(self._backend.log, due.task_id, lambda _: command, envelope)
+        roles = await self._roles(due.task_id) if deadline.kind in ("ack", "lease") else ()
+        policy = self._backend.policy()
+        handled = await handle(
+            self._backend.log,
+            due.task_id,
+            lambda found: ruled(command, found.task, roles, policy),
+            envelope,
+        )
         self._backend.signals.committed(handled.task)
+
+    async def _roles(self, task_id: str) -> Sequence[str]:
+        """Find the roles of the executor that a task is with."""
+        task = (await self._backend.log.load(task_id)).task
+        executor = task and task.attempt and await self._backend.registry.by_name(task.attempt.executor)
+        return executor.roles if executor else ()
 
     async def _sleep_until_deadlines(self) -> None:
         signals = self._backend.signals

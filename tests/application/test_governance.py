@@ -1,6 +1,7 @@
 """The governance folder: YAML into policy, each fault with its file and line."""
 
 import contextlib
+import json
 import os
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from agentic_os.contracts.canonical import digest_of
 from agentic_os.domain.budgets import Amounts, Ceiling
 from agentic_os.domain.conditions import Condition
-from agentic_os.domain.policy import NONE, Breaker, Breakers, Obligations, Reviewers, Rule
+from agentic_os.domain.hooks import FIELDS, HOOKS, UNASKED
+from agentic_os.domain.policy import ASKABLE, NONE, THENS, Breaker, Breakers, Obligations, Reviewers, Rule
 from agentic_os.governance import GovernanceInvalid, load_governance
 
 FREEZE = "freezes:\n  - id: a\n    projects: ['*']\n    from: 2030-01-01T00:00:00Z\n"
@@ -182,6 +184,76 @@ rules:
             4,
             "'severe' is none of: low",
         ),
+        # expressions
+        (HEAD + "    when: task.colour == 'red'\n    deny: true\n", 4, "unknown field 'task.colour'"),
+        (HEAD + "    when: colour == 'red'\n    deny: true\n", 4, "unknown field 'colour'"),
+        (
+            HEAD + "    when: attempt.count > 1\n    deny: true\n",
+            4,
+            "attempt.count is known on attempt.ended only",
+        ),
+        (HEAD + "    when: task.risk ==\n    deny: true\n", 4, "no expression of CEL: <input>:1:"),
+        (HEAD + "    when: now() > 1\n    deny: true\n", 4, "unknown function 'now'"),
+        (HEAD + "    when: task['risk'] == 'low'\n    deny: true\n", 4, "unknown field 'task'"),
+        (HEAD + "    when: task.risk == 'low' // all\n    deny: true\n", 4, "no comments"),
+        (HEAD + '    when: "true\\n|| false"\n    deny: true\n', 4, "one line"),
+        (HEAD + f"    when: task.risk == '{'x' * 500}'\n    deny: true\n", 4, "at most 500 characters"),
+        (HEAD + "    when: true\n    deny: true\n", 4, "expected str, got True"),
+        (
+            HEAD
+            + "    when: task.paths.all(a, task.paths.all(b, task.paths.exists(c, a == c)))\n    deny: true\n",
+            4,
+            "at most 2 times",
+        ),
+        (
+            HEAD + "    when: task.paths.all(task, task == 'x')\n    deny: true\n",
+            4,
+            "bind another name",
+        ),
+        # what a hook does not take
+        (
+            "rules:\n  - id: a\n    on: attempt.ended\n    deny: true\n",
+            4,
+            "has nothing to deny; it requires then",
+        ),
+        ("rules:\n  - id: a\n    on: escalation.raised\n    deny: true\n", 4, "it requires ask"),
+        (
+            "rules:\n  - id: a\n    on: attempt.ended\n    require: {then: hope}\n",
+            4,
+            "'hope' is none of: default",
+        ),
+        (
+            "rules:\n  - id: a\n    on: attempt.ended\n    require: {mode: direct}\n",
+            4,
+            "unknown field 'mode'",
+        ),
+        ("rules:\n  - id: a\n    on: attempt.ended\n    require: {}\n", 4, "the field 'then' is missing"),
+        (
+            "rules:\n  - id: a\n    on: escalation.raised\n    require: {ask: qa}\n",
+            4,
+            "'qa' is none of: operator",
+        ),
+        (
+            "rules:\n  - id: a\n    on: plan.submitted\n    require: {mode: direct}\n",
+            4,
+            "unknown field 'mode'",
+        ),
+        (
+            "rules:\n  - id: a\n    on: plan.submitted\n    require: {on_due: notify}\n",
+            4,
+            "unknown field 'on_due'",
+        ),
+        (
+            "rules:\n  - id: a\n    on: plan.submitted\n    require: {evidence: {}}\n",
+            4,
+            "unknown field 'evidence'",
+        ),
+        (
+            "rules:\n  - id: a\n    on: directive\n    require: {mode: direct}\n",
+            4,
+            "a rule on directive can only deny",
+        ),
+        (HEAD + "    require: { then: retry }\n", 4, "unknown field 'then'"),
         # what could never hold, or never matter
         (
             HEAD + "    when: { all: [ { field: task.paths, eq: a } ] }\n    deny: true\n",
@@ -191,17 +263,17 @@ rules:
         (
             HEAD + "    when: { all: [ { field: task.project, gte: high } ] }\n    deny: true\n",
             4,
-            "gte is for task.risk",
+            "gte is for risks and numbers",
         ),
         (
             HEAD + "    when: { all: [ { field: executor.name, eq: a } ] }\n    deny: true\n",
             4,
-            "known on dispatch only",
+            "is known on dispatch, plan.submitted",
         ),
         (
             HEAD + "    when: { all: [ { field: attempt.step, eq: review } ] }\n    deny: true\n",
             4,
-            "known on dispatch only",
+            "is known on dispatch, plan.submitted",
         ),
         (
             "rules:\n  - id: a\n    on: dispatch\n    require: { mode: plan_first }\n",
@@ -486,10 +558,14 @@ rules:
     ("hook", "condition", "words"),
     [
         ("task.received", "field: parent.depth, gte: 2", "parent.depth is known on task.proposed only"),
-        ("task.proposed", "field: executor.name, eq: ada", "executor.name is known on dispatch only"),
+        (
+            "task.proposed",
+            "field: executor.name, eq: ada",
+            "executor.name is known on dispatch, plan.submitted",
+        ),
         ("task.proposed", "field: parent.depth, in: [two]", "parent.depth is a number: use eq, gte or lte"),
         ("task.proposed", "field: parent.depth, gte: two", "expected int, got 'two'"),
-        ("task.proposed", "field: parent.project, gte: high", "gte is for task.risk, parent.risk"),
+        ("task.proposed", "field: parent.project, gte: high", "gte is for risks and numbers"),
     ],
 )
 def test_a_comparison_that_never_holds_is_a_fault(tmp_path: Path, hook: str, condition: str, words: str):
@@ -569,3 +645,122 @@ def test_a_fault_of_the_organisation_has_its_line(tmp_path: Path, text: str, lin
 def test_an_organisation_of_nobody_is_no_fault(tmp_path: Path, text: str):
     """A file that names no role declares none."""
     assert {} == organised(tmp_path, text).organisation.roles
+
+
+def test_every_hook_takes_a_rule_and_decides_it(tmp_path: Path):
+    """Also those that nothing asks yet; each field is known somewhere, and each hook knows the task."""
+    assert set(HOOKS) == {hook for field in FIELDS.values() for hook in field.hooks}
+    assert UNASKED == {"deadline", "delivery", "tool.call", "memory.proposed"}
+    text = "rules:\n"
+    for hook in HOOKS:
+        effect = {"attempt.ended": "require: {then: person}", "escalation.raised": "require: {ask: admin}"}
+        text += f"  - id: {hook}\n    on: {hook}\n    when: task.project == 'p'\n    {effect.get(hook, 'deny: true')}\n"
+    policy = load(tmp_path, text).policy
+    for hook in HOOKS:
+        found = policy.decide(hook, {"task.project": "p"})
+        assert ((hook,), "deny" if hook not in ("attempt.ended", "escalation.raised") else "allow") == (
+            found.rules,
+            found.decision,
+        )
+        assert () == policy.decide(hook, {"task.project": "q"}).rules
+
+
+@pytest.mark.parametrize(
+    ("text", "facts", "decision"),
+    [
+        (
+            "task.risk == 'high' && size(task.paths) > 1",
+            {"task.risk": "high", "task.paths": ["a", "b"]},
+            "deny",
+        ),
+        ("task.risk == 'high' && size(task.paths) > 1", {"task.risk": "high", "task.paths": ["a"]}, "allow"),
+        ("task.paths.exists(p, p.startsWith('deploy/'))", {"task.paths": ["src/a", "deploy/b"]}, "deny"),
+        ("task.paths.exists(p, p.startsWith('deploy/'))", {"task.paths": []}, "allow"),
+        ("task.assignee == null", {}, "deny"),
+        ("task.assignee != null && task.assignee.startsWith('role:')", {"task.assignee": None}, "allow"),
+        (
+            "'urgent' in task.labels || task.requester == 'rita'",
+            {"task.labels": [], "task.requester": "rita"},
+            "deny",
+        ),
+        ("task.project == 'task.colour'", {"task.project": "p"}, "allow"),
+    ],
+)
+def test_a_condition_may_be_an_expression(tmp_path: Path, text: str, facts: dict[str, object], decision: str):
+    """What CEL says of the declared facts counts, absent ones being null."""
+    written = json.dumps(text)
+    policy = load(tmp_path, HEAD + f"    when: {written}\n    deny: true\n").policy
+    assert decision == policy.decide("task.received", facts).decision
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "size(task.assignee) > 1",
+        "size(task.paths)",
+        "task.project",
+        "task.assignee",
+        "size(task.paths) > 'a'",
+    ],
+)
+def test_an_expression_that_is_neither_true_nor_false_shuts_the_gate(tmp_path: Path, text: str):
+    """What cannot be evaluated, and what comes out as no boolean, denies, whatever the rule would have asked for."""
+    rules = HEAD + f"    when: {json.dumps(text)}\n    require: {{mode: direct}}\n"
+    facts = {"task.project": "p", "task.paths": []}
+    found = load(tmp_path, rules).policy.decide("task.received", facts)
+    assert ("deny", ("rule-error",)) == (found.decision, found.rules)
+
+
+def test_an_expression_is_examined_with_what_it_looked_at(tmp_path: Path):
+    """The finding names the fields and what they were; the same text is the same condition."""
+    text = HEAD + "    when: task.risk == 'high' || task.project == 'p'\n    deny: true\n"
+    policy = load(tmp_path, text).policy
+    (examined,) = policy.examine("task.received", {"task.risk": "low", "task.project": "p"})
+    assert examined.matched
+    assert {"task.risk": "low", "task.project": "p"} == examined.findings[0].actual
+    assert policy.rules == load(tmp_path, text).policy.rules
+
+
+def test_flags_numbers_and_actions_are_read(tmp_path: Path):
+    """The rules of the further hooks arrive as they were written."""
+    policy = load(
+        tmp_path,
+        """
+rules:
+  - id: a
+    on: attempt.ended
+    when: {all: [{field: attempt.class, in: [tool, internal]}, {field: attempt.count, gte: 2}]}
+    require: {then: other_executor}
+  - id: b
+    on: escalation.raised
+    when: {all: [{field: question.blocking, eq: true}]}
+    require: {ask: reviewer}
+  - id: c
+    on: result.submitted
+    require: {bar_requester: true, deadline: 1h, evidence: {"*": observed}}
+""",
+    ).policy
+    a, b, c = policy.rules
+    assert ("other_executor", "reviewer") == (a.then, b.ask)
+    assert (True, 3600, "block") == (
+        c.obligations.bar_requester,
+        c.obligations.deadline_seconds,
+        c.obligations.on_timeout,
+    )
+    ended = {"attempt.class": "tool", "attempt.count": 2}
+    assert "other_executor" == policy.decide("attempt.ended", ended).then
+    assert policy.decide("attempt.ended", ended | {"attempt.count": 1}).then is None
+    assert "reviewer" == policy.decide("escalation.raised", {"question.blocking": True}).ask
+
+
+def test_the_reference_names_every_hook_field_and_action():
+    """What a rule may look at and ask for is all in docs/reference/policy.md, with where it is known."""
+    reference = (Path(__file__).parents[2] / "docs" / "reference" / "policy.md").read_text()
+    rows = {line.split("`")[1]: line for line in reference.splitlines() if line.startswith("| `")}
+    for name, field in FIELDS.items():
+        assert f"| {field.kind} |" in rows[name], name
+        shown = rows[name].rpartition("| ")[0].rpartition("| ")[2] + rows[name].rpartition("| ")[2]
+        few = len(field.hooks) < 4
+        assert not few or all(f"`{hook}`" in shown for hook in field.hooks), name
+    for word in (*HOOKS, *THENS, *ASKABLE):
+        assert f"`{word}`" in reference, word

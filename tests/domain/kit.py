@@ -13,7 +13,7 @@ from agentic_os.domain.decide import decide
 from agentic_os.domain.documents import Attested, Evidence, Participant, Runtime
 from agentic_os.domain.evolution import fold
 from agentic_os.domain.family import Spending
-from agentic_os.domain.policy import Hook, Obligations, Reviewers, Verdict
+from agentic_os.domain.policy import NONE, Hook, Obligations, Reviewers, Then, Verdict
 from agentic_os.domain.rejection import Rejected
 from agentic_os.domain.task import Task
 
@@ -116,6 +116,24 @@ def verdict(hook: Hook = "task.received", decision: str = "allow", **obligations
     )
 
 
+def ruling(
+    hook: Hook,
+    decision: str = "allow",
+    *,
+    then: Then | None = None,
+    ask: str | None = None,
+    **obligations: Any,
+) -> c.Ruling:
+    """Say what policy says of what a command brings."""
+    said = replace(verdict(hook, decision), then=then, ask=ask, obligations=replace(NONE, **obligations))
+    return c.Ruling(verdict=said, facts_digest=FACTS_DIGEST)
+
+
+def ended(then: Then | None, decision: str = "allow") -> c.Ruling:
+    """Say what policy says of the end of an attempt."""
+    return ruling("attempt.ended", decision, then=then)
+
+
 def admit(decision: str = "allow", **obligations: Any) -> c.AdmitTask:
     """Let the task in, or not."""
     return c.AdmitTask(verdict=verdict(decision=decision, **obligations), facts_digest=FACTS_DIGEST)
@@ -184,7 +202,7 @@ def fail(
     failure: Any = "transient", *, retryable: bool = True, jitter: float = 0.0, **who: Any
 ) -> c.ReportFailure:
     """Give up."""
-    after = who.pop("retry_after_seconds", None)
+    after, said = who.pop("retry_after_seconds", None), who.pop("ruling", None)
     return c.ReportFailure(
         **sender(**who),
         failure=failure,
@@ -192,13 +210,15 @@ def fail(
         retryable=retryable,
         jitter=jitter,
         retry_after_seconds=after,
+        ruling=said,
     )
 
 
 def submit_plan(content: str = "a", answers: frozenset[str] = frozenset(), **who: Any) -> c.SubmitPlan:
     """Hand in a plan whose digest is that character repeated, with children where `tasks` says so."""
     plan = {"summary": content} | ({"tasks": who.pop("tasks")} if "tasks" in who else {})
-    return c.SubmitPlan(**sender(**who), digest=digest(content), plan=plan, answers=answers)
+    said = who.pop("ruling", None)
+    return c.SubmitPlan(**sender(**who), digest=digest(content), plan=plan, answers=answers, ruling=said)
 
 
 def item(ref: str = "one", **changes: Any) -> dict[str, Any]:
@@ -241,7 +261,9 @@ def end_child(ref: str = "one", phase: Any = "completed", **spent: int) -> c.End
 
 def submit_result(content: str = "c", outcome: Any = "success", **who: Any) -> c.SubmitResult:
     """Hand in a result whose digest is that character repeated."""
-    documents = {name: who.pop(name) for name in ("evidence", "artifacts", "answers") if name in who}
+    documents = {
+        name: who.pop(name) for name in ("evidence", "artifacts", "answers", "ruling") if name in who
+    }
     return c.SubmitResult(
         **sender(**who), digest=digest(content), outcome=outcome, result={"summary": content}, **documents
     )
@@ -320,9 +342,11 @@ def attested(**changes: Any) -> e.EvidenceAttested:
     )
 
 
-def fire(kind: str, ref: str, seconds: float, jitter: float = 0.0) -> c.FireDeadline:
+def fire(
+    kind: str, ref: str, seconds: float, jitter: float = 0.0, said: c.Ruling | None = None
+) -> c.FireDeadline:
     """Let a deadline come."""
-    return c.FireDeadline(kind=kind, ref=ref, at=at(seconds), jitter=jitter)
+    return c.FireDeadline(kind=kind, ref=ref, at=at(seconds), jitter=jitter, ruling=said)
 
 
 def quarantine(**changes: Any) -> c.Quarantine:

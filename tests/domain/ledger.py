@@ -37,6 +37,8 @@ class Ledger:
 
     people: frozenset[str]
     quorum: int
+    needed: int = 0
+    default_off: bool = False
     planned: bool = False
     open: int | None = None
     numbers: list[int] = field(default_factory=list)
@@ -63,6 +65,7 @@ class Ledger:
     failing: set[tuple[str, str]] = field(default_factory=set)
     children: set[str] = field(default_factory=set)
     waited: set[str] = field(default_factory=set)
+    aside: set[str] = field(default_factory=set)
 
     def enter(self, event: e.Event) -> None:
         """Enter one event; an assertion fails when the history must not hold it."""
@@ -88,6 +91,7 @@ class Ledger:
             self.failing = set()  # it was said of other work
         elif isinstance(event, e.PlanSubmitted):
             self.submitted, self.voters = event.digest, set()
+            self.needed, self.default_off = self.quorum, False
         elif isinstance(event, e.PlanVoted | e.ResultVoted):
             self._voted(event)
             self.asked = None
@@ -97,9 +101,31 @@ class Ledger:
             self._completed(event)
         elif isinstance(event, e.ResultSubmitted):
             self.voters = set()
+            self.needed, self.default_off = self.quorum, False
+        self._ruled(event)
         self._time(event)
         self._related(event)
         self._close(event)
+
+    def _ruled(self, event: e.Event) -> None:
+        if isinstance(event, e.ReviewRequired):
+            assert event.obligations.reviewers.quorum >= self.quorum, "a submission needs less than its task"
+            self.needed = event.obligations.reviewers.quorum
+        elif isinstance(event, e.DefaultSwitchedOff):
+            self.default_off = True
+        elif isinstance(event, e.ReviewTimedOut):
+            assert not self.default_off or event.outcome == "block", "a default that was switched off"
+        elif isinstance(event, e.AttemptRuled):
+            assert event.attempt != self.open, "ruled on an attempt that is under way"
+            if event.then == "replan":
+                assert self.authorised, "planned anew what nobody had approved"
+                self.authorised = None
+            if event.then == "other_executor":
+                self.aside.add(event.executor)
+        elif isinstance(event, e.AttemptOffered) and event.step != "review":
+            assert event.executor not in self.aside, "offered to whom policy had set aside"
+        elif isinstance(event, e.TaskReassigned) or (isinstance(event, e.RetryReleased) and event.fresh):
+            self.aside = set()
 
     def _time(self, event: e.Event) -> None:
         if isinstance(event, e.TaskFrozen | e.TaskThawed):
@@ -176,7 +202,7 @@ class Ledger:
         )
         if not event.defaulted:
             assert set(event.approvers) == self.voters
-            assert len(set(event.approvers)) >= self.quorum
+            assert len(set(event.approvers)) >= self.needed
         self.authorised = event.digest
 
     def _completed(self, event: e.TaskCompleted) -> None:
@@ -185,7 +211,7 @@ class Ledger:
         assert not self.planned or self.authorised == self.submitted is not None, (
             "completed without authorisation"
         )
-        assert not event.accepted_by or len(event.accepted_by) >= self.quorum
+        assert not event.accepted_by or len(event.accepted_by) >= self.needed
         assert event.accepted_by or not self.failing, (
             "completed by itself though a source says that it failed"
         )

@@ -38,6 +38,7 @@ from tests.domain.kit import (
     decline,
     digest,
     end_child,
+    ended,
     fail,
     fire,
     given,
@@ -47,6 +48,7 @@ from tests.domain.kit import (
     quarantine,
     request_tasks,
     review,
+    ruling,
     sender,
     submit_plan,
     submit_result,
@@ -59,7 +61,7 @@ from agentic_os.domain.budgets import Amounts, Ceiling
 from agentic_os.domain.decide import decide
 from agentic_os.domain.documents import Budget, Criterion, Evidence, Reservation, ReviewItem, Usage
 from agentic_os.domain.family import Parentage, Spending
-from agentic_os.domain.policy import Obligations
+from agentic_os.domain.policy import Obligations, Reviewers
 from agentic_os.domain.rejection import Rejected
 from agentic_os.domain.task import Task
 from agentic_os.domain.waiting import waiting_for
@@ -94,6 +96,7 @@ FENCE_OFF = c.FenceOff(executor="ada", reason="ada was revoked.")
 TESTS = Criterion(id="tests", text="They pass.", rank="independent")
 RECORD = c.Record(**sender(), kind="checkpoint", body={"state": {}})
 ADMIT = admit()
+SWITCH_OFF = c.SwitchOffDefault(by="rita", reason="/default off")
 FREEZE = c.FreezeTask(until=at(60), rule="year-end", reason="The books are closed.")
 FROZEN = e.TaskFrozen(until=at(60), rule="year-end", reason="The books are closed.")
 SUPERSEDED = e.AttemptSuperseded(attempt=1, reason="the task was reassigned")
@@ -141,6 +144,21 @@ RAISED = e.EscalationRaised(
     blocking=True,
     answer_deadline=at(20 + DEADLINE_SECONDS),
     at=at(20),
+)
+STRICTER = Obligations(
+    mode="plan_first",
+    deadline_seconds=60,
+    result_review=True,
+    reviewers=Reviewers(quorum=2),
+    on_timeout="block",
+)
+"""What holds for a plan that rules ask two people for within a minute, on top of PLANNED."""
+ESCALATING = (
+    create(),
+    admit(mode="plan_first", deadline_seconds=DEADLINE_SECONDS, on_timeout="escalate"),
+    offer(),
+    ack(),
+    submit_plan(),
 )
 VOTED_BY_BOB = {"voter": "bob", "vote": "approve", "words": "Looked at it."}
 PLAN_APPROVED_BY_BOB = e.PlanApproved(approvers=("bob",), bundle=BUNDLE, defaulted=False, **TARGET)
@@ -196,6 +214,11 @@ def failed(failure: str, *, retry_after: float | None, retryable: bool = True) -
         retryable=retryable,
         retry_at=None if retry_after is None else at(20 + retry_after),
     )
+
+
+def ruled(kind: str, then: str, asked: str = "", attempt: int = 1) -> e.AttemptRuled:
+    """Expect what rules said of the end of an attempt of ada's."""
+    return e.AttemptRuled(attempt=attempt, executor="ada", kind=kind, asked=asked or then, then=then, **RULED)
 
 
 @dataclass(frozen=True)
@@ -835,6 +858,87 @@ CASES = (
         "executing",
     ),
     Case(
+        "fail, and another is to try",
+        EXECUTING,
+        fail("internal", retryable=False, ruling=ended("other_executor")),
+        (failed("internal", retry_after=10, retryable=False), ruled("internal", "other_executor")),
+        "retry_wait",
+    ),
+    Case(
+        "fail, and a person is to look",
+        EXECUTING,
+        fail(ruling=ended("person")),
+        (
+            failed("transient", retry_after=None),
+            ruled("transient", "person"),
+            e.InputRequired(reason="because"),
+        ),
+        "input_required",
+    ),
+    Case(
+        "fail, and the plan is to be made anew",
+        EXECUTING_PLAN,
+        fail("tool", attempt=2, ruling=ended("replan")),
+        (
+            replace(failed("tool", retry_after=None), attempt=2, callback_id="ada-2-2"),
+            ruled("tool", "replan", attempt=2),
+            e.RetryReleased(reason="The plan was found infeasible; a new one is needed.", fresh=False),
+        ),
+        "ready",
+    ),
+    Case(
+        "the lease ends, and a person is to look",
+        EXECUTING,
+        fire("lease", "1", 910, said=ended("person")),
+        (
+            e.AttemptExpired(attempt=1, what="lease", retry_at=None),
+            ruled("lease", "person"),
+            e.InputRequired(reason="because"),
+        ),
+        "input_required",
+    ),
+    Case(
+        "submit a plan that needs more",
+        PHASES["planning"],
+        submit_plan(ruling=ruling("plan.submitted", reviewers=Reviewers(quorum=2), deadline_seconds=60)),
+        (
+            replace(PLAN_SUBMITTED, review_deadline=at(80)),
+            e.ReviewRequired(subject="plan", obligations=STRICTER, **TARGET, **RULED),
+        ),
+        "plan_review",
+    ),
+    Case(
+        "submit a result that somebody must review",
+        (create(), admit(), offer(), ack()),
+        submit_result(ruling=ruling("result.submitted", result_review=True)),
+        (
+            replace(RESULT_SUBMITTED, review_deadline=None),
+            e.ReviewRequired(
+                subject="result", obligations=Obligations(result_review=True), **RESULT, **RULED
+            ),
+        ),
+        "result_review",
+    ),
+    Case(
+        "ask somebody of a role",
+        EXECUTING,
+        c.Escalate(
+            **sender(),
+            question="Which?",
+            blocking=True,
+            ruling=ruling("escalation.raised", ask="reviewer"),
+        ),
+        (RAISED, e.EscalationRouted(question_id="q1", ask="reviewer", **RULED)),
+        "input_required",
+    ),
+    Case(
+        "switch the default off",
+        ESCALATING,
+        SWITCH_OFF,
+        (e.DefaultSwitchedOff(subject="plan", by="rita", reason="/default off", **TARGET),),
+        "plan_review",
+    ),
+    Case(
         "the review's deadline comes",
         IN_PLAN_REVIEW,
         fire("review", "plan:1", 20 + DEADLINE_SECONDS),
@@ -934,6 +1038,7 @@ ACTS_IN: dict[str, tuple[Callable[[Task], c.Command], frozenset[str]]] = {
     "hold": (lambda _: c.PutOnHold(by="rita", reason=""), LIVE),
     "release": (lambda _: c.ReleaseHold(by="rita", reason=""), frozenset()),
     "attest": (lambda _: attest(), frozenset()),
+    "switch the default off": (lambda _: SWITCH_OFF, frozenset()),
     "fence off": (lambda _: FENCE_OFF, frozenset({"dispatched", "planning", "executing"})),
     "adopt": (
         lambda _: c.Adopt(quarantine_id="q", by="rita", reason="", late=submit_result()),

@@ -23,6 +23,7 @@ from tests.domain.kit import (
     person,
     proposals,
     quarantine,
+    ruling,
     verdict,
 )
 from tests.domain.ledger import Ledger
@@ -35,7 +36,7 @@ from agentic_os.domain.decide import decide
 from agentic_os.domain.documents import Attested, Budget, Criterion, Evidence, Option, Participant, Usage
 from agentic_os.domain.evolution import fold
 from agentic_os.domain.family import Spending
-from agentic_os.domain.policy import Reviewers
+from agentic_os.domain.policy import THENS, Reviewers
 from agentic_os.domain.rejection import Rejected
 from agentic_os.domain.task import ENDS, Task
 from agentic_os.domain.waiting import deadlines, waiting_for
@@ -61,13 +62,15 @@ FITTING = {
     + ("create children", "create children", "end child", "end child"),
     "dispatched": ("ack",) * 6 + ("decline", "reassign"),
     "planning": ("plan",) * 5 + ("heartbeat", "fail", "see a run", "extend"),
-    "plan_review": ("vote",) * 5 + ("offer", "ack", "review") * 3 + ("reassign", "fail", "leave"),
+    "plan_review": ("vote",) * 5
+    + ("offer", "ack", "review") * 3
+    + ("reassign", "fail", "leave", "switch off"),
     "executing": ("result",) * 4
     + ("heartbeat", "progress", "evidence", "record", "fail", "ack", "ask")
     + ("see a run", "extend", "attest", "fence off", "request", "end child"),
     "result_review": ("vote",) * 5
     + ("offer", "ack", "review") * 3
-    + ("reassign", "evidence", "ask", "attest", "attest"),
+    + ("reassign", "evidence", "ask", "attest", "attest", "switch off"),
     "retry_wait": ("retry", "adopt"),
     "dead_letter": ("retry",),
     "input_required": ("answer", "answer", "retry", "end child"),
@@ -165,13 +168,24 @@ class AnyOrder(RuleBasedStateMachine):
         stale = data.draw(st.booleans())
         self._put(getattr(self, "_" + name.replace(" ", "_"))(data.draw, stale=stale))
 
-    @rule(seconds=st.sampled_from([1, 15, 15, 70, 700]), punctual=st.booleans())
-    def time_passes(self, seconds: float, punctual: bool) -> None:  # noqa: FBT001 - drawn by hypothesis
+    @rule(
+        seconds=st.sampled_from([1, 15, 15, 70, 700]),
+        punctual=st.booleans(),
+        then=st.sampled_from([None, None, *THENS]),
+    )
+    def time_passes(
+        self,
+        seconds: float,
+        punctual: bool,  # noqa: FBT001 - drawn by hypothesis
+        then: Any,
+    ) -> None:
         """Time goes by, and the deadlines that have come fire, or their timer is late."""
         self.seconds += seconds
         for deadline in deadlines(self.task):
             if punctual and deadline.at <= at(self.seconds):
-                self._put(c.FireDeadline(kind=deadline.kind, ref=deadline.ref, at=at(self.seconds)))
+                said = ruling("attempt.ended", then=then)
+                fired = at(self.seconds)
+                self._put(c.FireDeadline(kind=deadline.kind, ref=deadline.ref, at=fired, ruling=said))
 
     @rule(
         kind=st.sampled_from(
@@ -310,7 +324,13 @@ class AnyOrder(RuleBasedStateMachine):
             digest=digest(content),
             plan={"summary": content} | tasks,
             answers=frozenset() if stale else frozenset(item.id for item in self.task.items),
+            ruling=self._ruling(draw),
         )
+
+    def _ruling(self, draw: Draw) -> c.Ruling | None:
+        quorum, by = draw(st.sampled_from([(1, None), (1, None), (3, None), (1, "people")]))
+        decision = draw(st.sampled_from(["allow"] * 7 + ["deny"]))
+        return ruling("plan.submitted", decision, reviewers=Reviewers(quorum=quorum, by=by))
 
     def _proposals(self, draw: Draw) -> tuple[c.Proposal, ...]:
         self.calls += 1
@@ -340,13 +360,18 @@ class AnyOrder(RuleBasedStateMachine):
             result={},
             evidence=(SHOWN,) if draw(st.booleans()) else (),
             answers=frozenset() if stale else frozenset(item.id for item in self.task.items),
+            ruling=self._ruling(draw),
         )
 
     def _fail(self, draw: Draw, *, stale: bool) -> c.Command:
         failure = draw(st.sampled_from(["transient", "tool", "plan_infeasible", "plan_infeasible", "budget"]))
         retryable = draw(st.sampled_from([True, True, True, False]))
         sent = self._sender(draw, stale=stale)
-        return c.ReportFailure(**sent, failure=failure, message="m", retryable=retryable)
+        said = ruling("attempt.ended", then=draw(st.sampled_from([None, None, *THENS])))
+        return c.ReportFailure(**sent, failure=failure, message="m", retryable=retryable, ruling=said)
+
+    def _switch_off(self, draw: Draw, *, stale: bool) -> c.Command:  # noqa: ARG002 - all are called alike
+        return c.SwitchOffDefault(by="rita", reason="")
 
     def _vote(self, draw: Draw, *, stale: bool) -> c.Command:
         subject = "result" if self.task.phase == "result_review" and not stale else "plan"
@@ -379,12 +404,16 @@ class AnyOrder(RuleBasedStateMachine):
             blocking=draw(st.booleans()),
             options=options,
             default_option=draw(st.sampled_from(["a", None])),
+            ruling=ruling("escalation.raised", ask=draw(st.sampled_from([None, "reviewer", "admin"]))),
         )
 
     def _answer(self, draw: Draw, *, stale: bool) -> c.Command:
         open_ids = [q.id for q in self.task.questions] or ["q1"]
         named = "q9" if stale else draw(st.sampled_from(open_ids))
-        return c.Answer(by="rita", question_id=named, text=draw(st.sampled_from(["a", "b", "c"])))
+        roles = frozenset(draw(st.sampled_from([("operator",), ("reviewer",), ("admin",)])))
+        return c.Answer(
+            by="rita", question_id=named, text=draw(st.sampled_from(["a", "b", "c"])), roles=roles
+        )
 
     def _hold(self, draw: Draw, *, stale: bool) -> c.Command:  # noqa: ARG002 - all are called alike
         return c.PutOnHold(by=draw(st.sampled_from(["rita", "otto"])), reason="")

@@ -36,6 +36,7 @@ from agentic_os.application.ports import (
 )
 from agentic_os.application.rates import Buckets, RateLimited, Rates
 from agentic_os.application.signals import Committed
+from agentic_os.application.verdicts import RULED, ruled
 from agentic_os.clock import new_id, now
 from agentic_os.contracts.callback import Callback, read_callback
 from agentic_os.contracts.canonical import JsonValue
@@ -54,6 +55,8 @@ ROUTE: Final = "callback"
 _UNCHARGED: Final = frozenset({"schema_invalid", "token_expired", "unknown_task"})
 """Refusals that book nothing: what breaks the schema, a token that no longer counts, no task to book it on."""
 _CLOSING: Final = ("plan", "result", "failure")
+_JUDGED: Final = frozenset({"plan", "result", "failure", "escalation"})
+"""Kinds that policy is asked about, with the roles of who sends them."""
 NO_SKILLS: Final = "sha256:" + hashlib.sha256(b"").hexdigest()
 
 
@@ -246,6 +249,7 @@ class Callbacks:
         executor = executor_of(caller, loaded.task)
         jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
         policy = self._policy()
+        roles = await self._roles(executor) if callback.kind in _JUDGED else ()
 
         def command_for(found: Loaded) -> c.Command:
             sent = translate.command_for(
@@ -265,7 +269,7 @@ class Callbacks:
             )
             if type(sent) is c.Record:
                 return governed(sent, found.task, policy, self._organisation())
-            return sent
+            return ruled(sent, found.task, roles, policy) if type(sent) in RULED else sent
 
         meta = {**meta, **_gap(callback, caller, loaded)}
         envelope = Envelope(actor=executor or caller.principal, at=at, cause=callback.callback_id, meta=meta)
@@ -291,6 +295,10 @@ class Callbacks:
         return Answer(
             body=self._with_token(handled.appended.answer, callback), replayed=handled.appended.replayed
         )
+
+    async def _roles(self, executor: str) -> Sequence[str]:
+        found = await self._registry.by_name(executor)
+        return found.roles if found is not None else ()
 
     def _expected_skillset(self, caller: Caller, task: Task | None) -> str:
         if caller.executor is None or caller.executor.skills == "not-required" or task is None:
@@ -333,7 +341,10 @@ class Callbacks:
             return
         envelope = Envelope(actor=executor, at=now(), cause=callback.callback_id, meta=meta)
         fire = c.FireDeadline(kind="lease", ref=str(callback.attempt), at=envelope.at)
-        handled = await handle(self._log, callback.task_id, lambda _: fire, envelope)
+        policy, roles = self._policy(), await self._roles(executor)
+        handled = await handle(
+            self._log, callback.task_id, lambda found: ruled(fire, found.task, roles, policy), envelope
+        )
         if callback.kind in ("plan", "result"):
             artifacts, body = translate.split_artifacts(callback.body)
             # It may be adopted, and then its bytes must be there.

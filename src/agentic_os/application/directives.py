@@ -8,11 +8,13 @@ from typing import Final
 from agentic_os.application import translate
 from agentic_os.application.handle import handle
 from agentic_os.application.ports import DirectiveReceipt, Envelope, EventLog, IssueBook, Principal, Registry
+from agentic_os.application.verdicts import directive_denied, ruled
 from agentic_os.clock import new_id, now
 from agentic_os.domain import commands as c
 from agentic_os.domain.directive import DECIDING, VERBS, Directive, parse
 from agentic_os.domain.documents import Participant
 from agentic_os.domain.escalations import answer_line
+from agentic_os.domain.policy import DecisionPoint
 from agentic_os.domain.quarantine import found
 from agentic_os.domain.rejection import Rejected
 from agentic_os.domain.reviews import approval_line
@@ -32,6 +34,7 @@ _ROLE: Final = {
     "hold": "operator",
     "unhold": "operator",
     "adopt": "operator",
+    "default": "operator",
     "status": "viewer",
     "help": "viewer",
 }
@@ -47,6 +50,7 @@ _MEANING: Final = {
     "answer": "answer an executor's question, with one of its options or in words",
     "hold": "let no further attempt be opened",
     "unhold": "release every hold",
+    "default": "`/default off`: let no deadline decide this review",
     "adopt": "take in a late plan or result that is kept aside",
     "status": "say what the task waits for",
     "help": "list what you may do now",
@@ -67,8 +71,15 @@ class Directives:
     """Carries out what people write."""
 
     def __init__(
-        self, *, log: EventLog, registry: Registry, issues: IssueBook, committed: Callable[[Task], None]
+        self,
+        *,
+        log: EventLog,
+        registry: Registry,
+        issues: IssueBook,
+        committed: Callable[[Task], None],
+        policy: Callable[[], DecisionPoint],
     ) -> None:
+        self._policy = policy
         self._log = log
         self._registry = registry
         self._issues = issues
@@ -110,11 +121,17 @@ class Directives:
             raise _refused("unknown_directive", f"There is no directive /{directive.verb}.", "/help")
         participant = await self._registry.participant(principal.name)
         if directive.verb not in ("approve", "accept", "reject", "revise", "rework"):
-            _require_role(participant, directive.verb)
+            task = await self._task(task_id) if directive.verb == "answer" else None
+            _require_role(participant, directive.verb, task)
         if directive.verb == "help":
             return available(await self._task(task_id), participant)
         if directive.verb == "status":
             return status_line(await self._task(task_id))
+        task = await self._task(task_id)
+        denied = directive_denied(task, directive.verb, participant, self._policy())
+        if denied is not None:
+            message = "; ".join(denied.reasons) or f"Policy does not let you write /{directive.verb} here."
+            raise Rejected("policy_denied", message, rule=denied.rules[0])
         command = await self._command(task_id, directive, participant, source)
         envelope = Envelope(
             actor=principal.name,
@@ -153,7 +170,11 @@ class Directives:
                 return c.ReleaseHold(by=voter.id, reason=directive.text)
             case "answer":
                 question_id, words = _first_word(directive.text)
-                return c.Answer(by=voter.id, question_id=question_id, text=words)
+                return c.Answer(by=voter.id, question_id=question_id, text=words, roles=voter.roles)
+            case "default":
+                if directive.text.split() != ["off"]:
+                    raise _refused("unknown_directive", "A default can only be switched off.", "/default off")
+                return c.SwitchOffDefault(by=voter.id, reason=directive.line)
             case "adopt":
                 return await self._adopt(await self._task(task_id), directive, voter, source)
             case _:
@@ -177,7 +198,10 @@ class Directives:
             at=source.seen_at,
             output_schema=task.output_schema,
         )
-        return c.Adopt(quarantine_id=kept.id, by=voter.id, reason=reason, late=late)
+        executor = await self._registry.by_name(late.executor)
+        judged = ruled(late, task, executor.roles if executor else (), self._policy())
+        assert isinstance(judged, c.SubmitPlan | c.SubmitResult)
+        return c.Adopt(quarantine_id=kept.id, by=voter.id, reason=reason, late=judged)
 
     def _vote(self, task: Task, directive: Directive, voter: Participant, source: Source) -> c.CastVote:
         subject = {"approve": "plan", "revise": "plan", "accept": "result", "rework": "result"}.get(
@@ -247,16 +271,23 @@ def available(task: Task, participant: Participant) -> str:
         open_verbs |= {"adopt"} if any(not q.adopted for q in task.quarantined) else set()
     match task.phase:
         case "plan_review":
-            open_verbs |= {"approve", "revise", "reject"}
+            open_verbs |= {"approve", "revise", "reject"} | _defaults(task)
         case "result_review":
-            open_verbs |= {"accept", "rework", "reject"}
+            open_verbs |= {"accept", "rework", "reject"} | _defaults(task)
         case "retry_wait" | "dead_letter" | "input_required":
             open_verbs |= {"retry"}
     lines = []
-    for verb in (v for v in _MEANING if v in open_verbs and _ROLE[v] in participant.roles):
+    for verb in (
+        v for v in _MEANING if v in open_verbs and not _roles(v, task).isdisjoint(participant.roles)
+    ):
         line = _whole_line(task, verb)
         lines.append(f"- `{line or '/' + verb}`: {_MEANING[verb]}")
     return "\n".join(lines)
+
+
+def _defaults(task: Task) -> set[str]:
+    waiting = waiting_for(task)
+    return {"default"} if waiting is not None and waiting.default in ("proceed", "escalate") else set()
 
 
 def _first_word(text: str) -> tuple[str, str]:
@@ -270,6 +301,8 @@ def _whole_line(task: Task, verb: str) -> str:
     match verb:
         case "approve" | "accept":
             return _right_line(task, "plan" if verb == "approve" else "result")
+        case "default":
+            return "/default off"
         case "answer":
             return answer_line(task.questions[0])
         case "adopt":
@@ -296,13 +329,23 @@ def _right_line(task: Task, subject: str) -> str:
     return approval_line(subject, submission) if submission is not None and submission.state == "open" else ""
 
 
-def _require_role(participant: Participant, verb: str) -> None:
-    role = _ROLE[verb]
-    if role not in participant.roles or participant.kind == "executor":
+def _roles(verb: str, task: Task | None) -> set[str]:
+    """List the roles of which one is needed for a directive; who may answer is said with each question."""
+    if verb == "default":
+        return {_ROLE[verb], "reviewer"}
+    if verb == "answer" and task is not None and task.questions:
+        return {"admin", *(q.ask for q in task.questions)}
+    return {_ROLE[verb]}
+
+
+def _require_role(participant: Participant, verb: str, task: Task | None) -> None:
+    roles = _roles(verb, task)
+    if roles.isdisjoint(participant.roles) or participant.kind == "executor":
+        needed = " or ".join(sorted(roles - {"admin"}) or ["admin"])
         raise Rejected(
             "not_permitted",
-            f"/{verb} needs the role {role}.",
-            next_step=f"Ask somebody with the role {role}.",
+            f"/{verb} needs the role {needed}.",
+            next_step=f"Ask somebody with the role {needed}.",
         )
 
 

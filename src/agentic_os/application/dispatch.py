@@ -144,7 +144,8 @@ class Dispatcher:
             return None, blockers
         candidates = eligible(task, await self._registry.executors())
         if not candidates and task.excluded:
-            reason = f"Every executor that could take the task declined it ({', '.join(task.excluded)})."
+            names = ", ".join(task.excluded)
+            reason = f"Every executor that could take the task declined it or was set aside ({names})."
             return (await self._handle(task, c.RequireInput(reason=reason))).task, ()
         breaker = self._policy().breakers.task
         if candidates and breaker is not None and await self._tried_too_often(task, breaker):
@@ -156,7 +157,7 @@ class Dispatcher:
 
     async def _try_reviewers(self, task: Task, submission: Submission) -> tuple[Task | None, Sequence[str]]:
         """Ask an executor for a review; with nobody left to ask, a person must look."""
-        role = task.obligations.reviewers.role
+        role = task.required.reviewers.role
         candidates = [e for e in await self._registry.executors() if role in e.roles]
         candidates = [e for e in candidates if may_review(task, submission, e.name)]
         fresh_first = sorted(candidates, key=lambda e: (submission.passed.count(e.name), e.load, e.name))

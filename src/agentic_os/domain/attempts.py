@@ -4,8 +4,10 @@ from datetime import datetime, timedelta
 from typing import Any, Final, assert_never
 
 from agentic_os.domain import commands as c
+from agentic_os.domain import ends
 from agentic_os.domain import events as e
 from agentic_os.domain.documents import FailureClass, Usage, witnessed
+from agentic_os.domain.policy import Then
 from agentic_os.domain.rejection import Code, Rejected
 from agentic_os.domain.scope import held_for_tools
 from agentic_os.domain.spending import overspent, reserved, unbooked, wall_used_up
@@ -22,6 +24,9 @@ RETRY_BUDGET: Final[dict[str, int]] = {
     "lease": 3,
 }
 """How often a task is retried by itself, by class of failure; a class that is not here never is."""
+
+RETRY_CAP: Final = max(RETRY_BUDGET.values())
+"""How often a task is retried by itself after failures of one class, whatever policy says."""
 
 PASSING: Final = frozenset({"transient", "provider"})
 """Failures that are expected to repeat in the same words until they pass."""
@@ -283,10 +288,10 @@ def fail(command: c.ReportFailure, task: Task) -> list[e.Event]:
     """Close the attempt as failed, and say what becomes of the task."""
     attempt = started(command, task)
     review = attempt.step == "review"  # whose failure leaves the task where it is: another is asked
-    retry_at = _retry_at(task, command.failure, command.at, command.jitter, command.retry_after_seconds)
+    then = "default" if review else ends.then(command.ruling, task, command.failure)
     infeasible = command.failure == "plan_infeasible"
-    if infeasible or review or not command.retryable:
-        retry_at = None
+    retried = not (review or infeasible) and (command.retryable or then in ends.AGAIN)
+    retry_at = _retry_at(task, command, command.failure, then) if retried else None
     failed = e.AttemptFailed(
         attempt=attempt.number,
         seq=command.seq,
@@ -298,13 +303,19 @@ def fail(command: c.ReportFailure, task: Task) -> list[e.Event]:
     )
     if review:
         return [failed]
+    closed = [failed, *ends.ruled(command.ruling, attempt, command.failure, then)]
+    if then == "person":
+        return [*closed, ends.left_to_person(command.ruling, command.failure)]
     if retry_at is not None:
-        return [failed, *_held_when_stuck(command, task)]
-    if infeasible:
-        return [failed, _replanned(task)]
-    if command.retryable:
-        return [failed, e.TaskDeadLettered(reason=f"The retries for {command.failure} failures are used up.")]
-    return [failed, e.TaskFailed(reason=f"{command.failure}: {command.message}")]
+        return [*closed, *_held_when_stuck(command, task)]
+    if infeasible or then == "replan":
+        return [*closed, _replanned(task)]
+    if command.retryable or then in ends.AGAIN:
+        return [
+            *closed,
+            e.TaskDeadLettered(reason=f"The retries for {command.failure} failures are used up."),
+        ]
+    return [*closed, e.TaskFailed(reason=f"{command.failure}: {command.message}")]
 
 
 def _held_when_stuck(command: c.ReportFailure, task: Task) -> list[e.Event]:
@@ -326,14 +337,20 @@ def expire(command: c.FireDeadline, task: Task) -> list[e.Event]:
     if due is None or command.kind != what or command.at < due:
         return []
     review = attempt.step == "review"
-    retry_at = None if review else _retry_at(task, what, command.at, command.jitter)
+    then = "default" if review else ends.then(command.ruling, task, what)
+    retry_at = None if review else _retry_at(task, command, what, then)
     expired = e.AttemptExpired(attempt=attempt.number, what="ack" if offered else "lease", retry_at=retry_at)
-    if retry_at is None and not review:
-        return [
-            expired,
-            e.TaskDeadLettered(reason=f"The retries after a missed {what} deadline are used up."),
-        ]
-    return [expired]
+    if review:
+        return [expired]
+    closed = [expired, *ends.ruled(command.ruling, attempt, what, then)]
+    if then == "person":
+        return [*closed, ends.left_to_person(command.ruling, what)]
+    if then == "replan":
+        return [*closed, _replanned(task)]
+    if retry_at is None:
+        lettered = e.TaskDeadLettered(reason=f"The retries after a missed {what} deadline are used up.")
+        return [*closed, lettered]
+    return closed
 
 
 def release(command: c.FireDeadline, task: Task) -> list[e.Event]:
@@ -410,10 +427,14 @@ def _replanned(task: Task) -> e.Event:
 
 
 def _retry_at(
-    task: Task, kind: FailureClass | str, at: datetime, jitter: float, after_seconds: int | None = None
+    task: Task, command: c.ReportFailure | c.FireDeadline, kind: FailureClass | str, then: Then
 ) -> datetime | None:
-    done = task.retries.get(kind, 0)
-    if done >= RETRY_BUDGET.get(kind, 0):
+    """Say when to try again by itself; None for never, or where policy wants something else."""
+    if then in ("replan", "person"):
         return None
-    backoff = min(10 * 2**done, 300) * (1 + jitter / 5)
-    return at + timedelta(seconds=max(backoff, min(after_seconds or 0, 86_400)))
+    done = task.retries.get(kind, 0)
+    if done >= (RETRY_CAP if then in ends.AGAIN else RETRY_BUDGET.get(kind, 0)):
+        return None
+    after_seconds = command.retry_after_seconds if isinstance(command, c.ReportFailure) else None
+    backoff = min(10 * 2**done, 300) * (1 + command.jitter / 5)
+    return command.at + timedelta(seconds=max(backoff, min(after_seconds or 0, 86_400)))

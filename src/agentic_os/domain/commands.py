@@ -65,6 +65,14 @@ class AdmitTask:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ruling:
+    """What policy says of something that a command brings, and the digest of the facts that it was asked about."""
+
+    verdict: Verdict
+    facts_digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OfferAttempt:
     """Open attempt n for an executor under a verdict reached just now.
 
@@ -238,29 +246,32 @@ class SubmitReview(FromExecutor):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Escalate(FromExecutor):
-    """Ask a person."""
+    """Ask a person. ruling: on escalation.raised."""
 
     question: str
     blocking: bool
     context: str = ""
     options: tuple[Option, ...] = ()
     default_option: str | None = None
+    ruling: Ruling | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitPlan(FromExecutor):
-    """Hand in a plan. answers: the ids of the review items that it responds to."""
+    """Hand in a plan. answers: the ids of the review items that it responds to. ruling: on plan.submitted."""
 
     digest: str
     plan: JsonObject
     answers: frozenset[str] = frozenset()
+    ruling: Ruling | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitResult(FromExecutor):
     """Hand in a result; evidence at its true rank, artifacts already stored, versions still to be counted.
 
-    output_faults: (pointer, what is wrong) of an output that does not fit the task's schema.
+    output_faults: (pointer, what is wrong) of an output that does not fit the task's schema. ruling: on
+    result.submitted.
     """
 
     digest: str
@@ -270,17 +281,19 @@ class SubmitResult(FromExecutor):
     artifacts: tuple[Artifact, ...] = ()
     answers: frozenset[str] = frozenset()
     output_faults: tuple[tuple[str, str], ...] = ()
+    ruling: Ruling | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportFailure(FromExecutor):
-    """Give up. `jitter` in [0, 1) spreads the retries; it is drawn at the edge."""
+    """Give up. `jitter` in [0, 1) spreads the retries; it is drawn at the edge. ruling: on attempt.ended."""
 
     failure: FailureClass
     message: str
     retryable: bool
     retry_after_seconds: int | None = None
     jitter: float = 0.0
+    ruling: Ruling | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -347,11 +360,20 @@ class Retry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """Answer a question of an executor, with one of its options or in words."""
+    """Answer a question of an executor, with one of its options or in words. roles: of whoever answers."""
 
     by: str
     question_id: str
     text: str
+    roles: frozenset[str] = frozenset({"operator"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwitchOffDefault:
+    """Have the review that is open decided by people, whatever policy says of its deadline."""
+
+    by: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -397,12 +419,13 @@ class FenceOff:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FireDeadline:
-    """A deadline of this task has come. Firing one that no longer stands does nothing."""
+    """A deadline of this task has come. Firing one that no longer stands does nothing. ruling: on attempt.ended."""
 
     kind: str
     ref: str
     at: datetime
     jitter: float = 0.0
+    ruling: Ruling | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -464,7 +487,9 @@ ExecutorCommand: TypeAlias = (
     | ReportFailure
 )
 
-SteeringCommand: TypeAlias = Cancel | Retry | Reassign | Answer | PutOnHold | ReleaseHold | FenceOff
+SteeringCommand: TypeAlias = (
+    Cancel | Retry | Reassign | Answer | PutOnHold | ReleaseHold | FenceOff | SwitchOffDefault
+)
 
 NoticedCommand: TypeAlias = FreezeTask | ThawTask | TripBreaker | ExtendLease | SeeRun
 """What the system notices by itself."""

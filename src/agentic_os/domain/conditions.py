@@ -1,7 +1,7 @@
-"""When a rule matches: comparisons of declared facts with constants, joined by all, any and not."""
+"""When a rule matches: comparisons of declared facts with constants, joined by all, any and not, or an expression."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal, TypeAlias
 
@@ -14,7 +14,7 @@ Operator: TypeAlias = Literal["eq", "in", "glob", "any_glob", "gte", "lte", "any
 class Finding:
     """What became of a condition: whether it held, and of a comparison what the fact was."""
 
-    condition: "Condition | Group"
+    condition: "Condition | Group | Expression"
     held: bool
     actual: Any = None
     parts: "tuple[Finding, ...]" = ()
@@ -65,7 +65,7 @@ class Group:
     """Conditions joined: all of them, any of them, or not the one."""
 
     kind: Literal["all", "any", "not"]
-    of: "tuple[Condition | Group, ...]"
+    of: "tuple[Condition | Group | Expression, ...]"
 
     def holds(self, facts: JsonObject) -> bool:
         """Tell whether the facts meet it; what is wrong in a condition is raised, so that the gate stays shut."""
@@ -83,7 +83,28 @@ class Group:
         return Finding(condition=self, held=self.holds(facts), parts=parts)
 
 
-Term: TypeAlias = Condition | Group
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expression:
+    """A condition written as an expression; what evaluates it is made by whoever read it. fields: those it looks at."""
+
+    text: str
+    fields: tuple[str, ...]
+    predicate: Callable[[JsonObject], object] = field(compare=False, repr=False)
+
+    def holds(self, facts: JsonObject) -> bool:
+        """Tell whether it is true of the facts. Raises whatever is wrong, so that the gate stays shut."""
+        found = self.predicate(facts)
+        if not isinstance(found, bool):
+            raise TypeError(f"{self.text!r} is neither true nor false but {type(found).__name__}")
+        return found
+
+    def examine(self, facts: JsonObject) -> Finding:
+        """Say whether it held, and what the fields were that it looks at."""
+        actual = {name: facts.get(name) for name in self.fields}
+        return Finding(condition=self, held=self.holds(facts), actual=actual)
+
+
+Term: TypeAlias = Condition | Group | Expression
 
 
 def _names(actual: Any) -> Sequence[str]:

@@ -55,6 +55,7 @@ def _decide(command: c.Command, task: Task | None) -> list[Event]:
             | c.Answer()
             | c.PutOnHold()
             | c.ReleaseHold()
+            | c.SwitchOffDefault()
         ):
             return _steer(command, task)
         case (
@@ -128,6 +129,8 @@ def _steer(command: c.SteeringCommand, task: Task) -> list[Event]:
             return intake.hold(command, task)
         case c.ReleaseHold():
             return intake.unhold(command, task)
+        case c.SwitchOffDefault():
+            return reviews.switch_off_default(command, task)
 
 
 def _fire(command: c.FireDeadline, task: Task) -> list[Event]:

@@ -9,7 +9,7 @@ from agentic_os.domain.markdown import plain_lines
 DECIDING: Final = frozenset(
     {
         *("approve", "revise", "reject", "accept", "rework", "cancel", "retry", "reassign"),
-        *("hold", "unhold", "answer", "adopt"),
+        *("hold", "unhold", "answer", "adopt", "default"),
     }
 )
 ASKING: Final = frozenset({"help", "status"})

@@ -7,6 +7,7 @@ from agentic_os.domain import events as e
 from agentic_os.domain.attempts import lease, require_budget, started
 from agentic_os.domain.documents import RISKS
 from agentic_os.domain.intake import refuse_ended
+from agentic_os.domain.policy import ASKABLE
 from agentic_os.domain.rejection import Rejected
 from agentic_os.domain.reviews import PROCEED_CEILING
 from agentic_os.domain.task import Question, Task
@@ -23,20 +24,40 @@ def escalate(command: c.Escalate, task: Task) -> list[e.Event]:
         )
     require_budget(task)
     wait = task.obligations.deadline_seconds
+    raised = e.EscalationRaised(
+        attempt=attempt.number,
+        seq=command.seq,
+        callback_id=command.callback_id,
+        lease_expires_at=lease(attempt, command.at),
+        question_id=f"q{task.asked + 1}",
+        question=command.question,
+        context=command.context,
+        options=command.options,
+        default_option=command.default_option,
+        blocking=command.blocking,
+        answer_deadline=None if wait is None else command.at + timedelta(seconds=wait),
+        at=command.at,
+    )
+    return [raised, *_routed(command.ruling, raised.question_id)]
+
+
+def _routed(ruling: c.Ruling | None, question_id: str) -> list[e.Event]:
+    """Say who is to answer where rules do; a policy that could not be evaluated asks an administrator."""
+    if ruling is None:
+        return []
+    verdict = ruling.verdict
+    ask = ASKABLE[-1] if verdict.decision == "deny" else verdict.ask
+    if ask is None:
+        return []
     return [
-        e.EscalationRaised(
-            attempt=attempt.number,
-            seq=command.seq,
-            callback_id=command.callback_id,
-            lease_expires_at=lease(attempt, command.at),
-            question_id=f"q{task.asked + 1}",
-            question=command.question,
-            context=command.context,
-            options=command.options,
-            default_option=command.default_option,
-            blocking=command.blocking,
-            answer_deadline=None if wait is None else command.at + timedelta(seconds=wait),
-            at=command.at,
+        e.EscalationRouted(
+            question_id=question_id,
+            ask=ask,
+            rules=verdict.rules,
+            reasons=verdict.reasons,
+            bundle=verdict.bundle,
+            facts=verdict.facts,
+            facts_digest=ruling.facts_digest,
         )
     ]
 
@@ -51,6 +72,12 @@ def answer(command: c.Answer, task: Task) -> list[e.Event]:
         lines = ", ".join(answer_line(q) for q in task.questions) or "none is open"
         raise Rejected(
             "wrong_phase", f"No question {command.question_id} is open: {lines}.", next_step="/status"
+        )
+    if command.roles.isdisjoint({question.ask, "admin"}):
+        raise Rejected(
+            "not_permitted",
+            f"Policy asks somebody with the role {question.ask} for the answer to {question.id}.",
+            next_step=f"Ask somebody with the role {question.ask}.",
         )
     return [
         e.EscalationAnswered(

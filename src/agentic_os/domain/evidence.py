@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from agentic_os.domain.documents import RANKS, Evidence, Rank
+from agentic_os.domain.documents import RANKS, Criterion, Evidence, Rank
+from agentic_os.domain.policy import Obligations
 from agentic_os.domain.task import Task
 
 _NEVER: Final = frozenset({"REVIEW_OK"})
@@ -68,20 +69,33 @@ def effective(task: Task, brought: Iterable[Evidence] = ()) -> dict[str, Evidenc
     return {**attested, **found, **decided}
 
 
-def unmet(task: Task, evidence: Mapping[str, Evidence] | None = None) -> tuple[str, ...]:
-    """List the criteria that lack passing evidence at the rank they need."""
+def unmet(
+    task: Task, evidence: Mapping[str, Evidence] | None = None, *, required: Obligations | None = None
+) -> tuple[str, ...]:
+    """List the criteria that lack passing evidence at the rank they need: their own, or a higher one that is required.
+
+    required: what policy asks for the result that is meant; for the one under review, if it is not given.
+    """
     held = effective(task) if evidence is None else evidence
+    ranks = (required or task.required).evidence
     return tuple(
         criterion.id
         for criterion in task.acceptance
         if (found := held.get(criterion.id)) is None
         or found.status != "pass"
-        or RANKS.index(found.rank) < RANKS.index(criterion.rank)
+        or RANKS.index(found.rank) < _least(criterion, ranks)
     )
 
 
-def suffices(task: Task, outcome: str | None, brought: Iterable[Evidence] = ()) -> bool:
+def _least(criterion: Criterion, ranks: Mapping[str, Rank]) -> int:
+    asked = (criterion.rank, ranks.get(criterion.id, RANKS[0]), ranks.get("*", RANKS[0]))
+    return max(map(RANKS.index, asked))
+
+
+def suffices(
+    task: Task, outcome: str | None, brought: Iterable[Evidence] = (), *, required: Obligations | None = None
+) -> bool:
     """Tell whether a result completes the task by itself: no review is asked for, and no evidence is missing."""
-    if task.obligations.result_review or outcome == "partial":
+    if (required or task.required).result_review or outcome == "partial":
         return False
-    return not unmet(task, effective(task, brought))
+    return not unmet(task, effective(task, brought), required=required)

@@ -1,43 +1,58 @@
 """Policy as data: rules over a declared input, and the most restrictive obligation wins."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
-from typing import Final, Literal, Protocol, TypeAlias
+from functools import reduce
+from typing import Final, Literal, Protocol, TypeAlias, get_args
 
 from agentic_os.domain.budgets import Budgets
 from agentic_os.domain.conditions import Finding, Term
 from agentic_os.domain.documents import RANKS, JsonObject, Mode, Rank
+from agentic_os.domain.hooks import FIELDS, GATES, HOOKS, Hook
 
-Hook: TypeAlias = Literal["task.received", "task.proposed", "dispatch"]
+__all__ = [
+    "ASKABLE",
+    "FIELDS",
+    "HOOKS",
+    "NONE",
+    "REVIEWER_ROLES",
+    "THENS",
+    "Breaker",
+    "Breakers",
+    "DecisionPoint",
+    "Examined",
+    "FreezeWindow",
+    "Hook",
+    "Obligations",
+    "OnDue",
+    "OnTimeout",
+    "Reviewers",
+    "Rule",
+    "RuleSet",
+    "Then",
+    "Verdict",
+    "Voters",
+    "combine",
+    "continued",
+]
+
 OnTimeout: TypeAlias = Literal["block", "escalate", "proceed"]
 Voters: TypeAlias = Literal["people", "anyone"]
 OnDue: TypeAlias = Literal["notify", "escalate"]
+Then: TypeAlias = Literal["default", "retry", "other_executor", "replan", "person"]
+"""What is to become of a task whose attempt failed or expired; default: what is built in."""
 
-HOOKS: Final[tuple[Hook, ...]] = ("task.received", "task.proposed", "dispatch")
 _ON_TIMEOUT: Final[tuple[OnTimeout, ...]] = ("proceed", "escalate", "block")
 _VOTERS: Final[tuple[Voters | None, ...]] = (None, "anyone", "people")
+_UNSAID: Final[tuple[bool | None, ...]] = (None, False, True)
+THENS: Final[tuple[Then, ...]] = get_args(Then)
 REVIEWER_ROLES: Final = ("reviewer", "admin")
 """From the least to the most restrictive: whoever is an admin has the rights of a reviewer too."""
 
-FIELDS: Final[Mapping[str, str]] = {
-    "task.project": "text",
-    "task.risk": "text, ordered low < medium < high < critical",
-    "task.mode": "the mode that the request asks for",
-    "task.paths": "list of text",
-    "task.tools": "list of text",
-    "task.labels": "list of text",
-    "task.requester": "principal id",
-    "task.assignee": "executor name or role:ROLE",
-    "executor.name": "text; at dispatch",
-    "executor.roles": "list of text; at dispatch",
-    "attempt.step": "plan, execute or review; at dispatch",
-    "parent.project": "text; at task.proposed",
-    "parent.risk": "text, ordered as task.risk; at task.proposed",
-    "parent.depth": "number, 0 for a task without a parent; at task.proposed",
-    "parent.executor": "name of the executor that proposes the task; at task.proposed",
-}
+ASKABLE: Final = ("operator", "reviewer", "admin")
+"""Who may be asked an executor's question; whoever is an admin may always answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +70,7 @@ class Obligations:
 
     deadline_seconds: how long a review may wait. evidence: the least rank by criterion id ("*" for all).
     bare_approve: whether `/approve` without a digest counts. independent_human: whether the owner of an
-    executor is barred from approving its work.
+    executor is barred from approving its work. bar_requester: whether who asked for the task is; None for unsaid.
     """
 
     mode: Mode = "direct"
@@ -66,6 +81,7 @@ class Obligations:
     result_review: bool = False
     bare_approve: bool = True
     independent_human: bool = False
+    bar_requester: bool | None = None
 
 
 NONE: Final = Obligations(on_timeout="proceed")
@@ -92,6 +108,7 @@ def combine(a: Obligations, b: Obligations) -> Obligations:
         result_review=a.result_review or b.result_review,
         bare_approve=a.bare_approve and b.bare_approve,
         independent_human=a.independent_human or b.independent_human,
+        bar_requester=max(a.bar_requester, b.bar_requester, key=_UNSAID.index),
     )
 
 
@@ -109,7 +126,10 @@ def _role_rank(role: str) -> tuple[int, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One rule: when all its conditions hold at its hook, it denies or obliges."""
+    """One rule: when all its conditions hold at its hook, it denies or obliges.
+
+    then: on attempt.ended. ask: on escalation.raised.
+    """
 
     id: str
     on: Hook
@@ -118,6 +138,8 @@ class Rule:
     obligations: Obligations = NONE
     reason: str = ""
     on_due: OnDue = "notify"
+    then: Then | None = None
+    ask: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +187,7 @@ class Verdict:
     """A decision of policy with all that it rested on.
 
     on_due: what is to happen once the task is overdue; no obligation of a gate, so it is a fact of its own.
+    then: what is to become of a task after its attempt. ask: the role that is to answer; each None for unsaid.
     """
 
     hook: Hook
@@ -175,6 +198,8 @@ class Verdict:
     obligations: Obligations
     facts: JsonObject
     on_due: OnDue = "notify"
+    then: Then | None = None
+    ask: str | None = None
 
 
 class DecisionPoint(Protocol):
@@ -225,7 +250,7 @@ class RuleSet:
         """Reach the verdict of all rules that match."""
         try:
             matching = [r for r in self.rules if r.on == hook and all(c.holds(facts) for c in r.when)]
-            obligations = self._obligations(matching, facts)
+            obligations = self._obligations(hook, matching, facts)
         except Exception as problem:  # noqa: BLE001 - a gate that fails stays shut, whatever the fault
             broken = Rule(
                 id="rule-error", on=hook, effect="deny", reason=f"A rule could not be evaluated: {problem}"
@@ -242,6 +267,8 @@ class RuleSet:
             obligations=obligations,
             facts=facts,
             on_due="escalate" if "escalate" in (self.on_due, *(r.on_due for r in matching)) else "notify",
+            then=max((r.then for r in matching if r.then), key=THENS.index, default=None),
+            ask=max((r.ask for r in matching if r.ask), key=ASKABLE.index, default=None),
         )
 
     def examine(self, hook: Hook, facts: JsonObject) -> tuple[Examined, ...]:
@@ -253,7 +280,9 @@ class RuleSet:
             for findings in [tuple(term.examine(facts) for term in rule.when)]
         )
 
-    def _obligations(self, matching: Iterable[Rule], facts: JsonObject) -> Obligations:
+    def _obligations(self, hook: Hook, matching: Sequence[Rule], facts: JsonObject) -> Obligations:
+        if hook in GATES:  # what holds for the task was said when it was received, the defaults too
+            return reduce(combine, (r.obligations for r in matching), NONE)
         requested: Mode = "plan_first" if facts.get("task.mode") == "plan_first" else "direct"
         joined = replace(
             self.defaults, mode="plan_first" if self.defaults.mode == "plan_first" else requested

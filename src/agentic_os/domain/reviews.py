@@ -10,8 +10,8 @@ from agentic_os.domain import events as e
 from agentic_os.domain.attempts import started
 from agentic_os.domain.documents import RISKS, Artifact, Participant, ReviewItem, Risk, Step
 from agentic_os.domain.evidence import suffices
-from agentic_os.domain.intake import supersede
-from agentic_os.domain.policy import REVIEWER_ROLES, OnTimeout
+from agentic_os.domain.intake import refuse_ended, supersede
+from agentic_os.domain.policy import REVIEWER_ROLES, Obligations, OnTimeout, combine
 from agentic_os.domain.rejection import Rejected
 from agentic_os.domain.scope import require_within
 from agentic_os.domain.task import Submission, Task
@@ -58,20 +58,20 @@ def plan_submitted(command: c.SubmitPlan, task: Task, step: Step) -> list[e.Even
         )
     if asked_for := command.plan.get("tasks"):
         children.require_rights(asked_for, task)
-    deadline = task.obligations.deadline_seconds
-    return [
-        e.PlanSubmitted(
-            attempt=command.attempt,
-            seq=command.seq,
-            callback_id=command.callback_id,
-            version=(task.plan.version if task.plan else 0) + 1,
-            digest=command.digest,
-            executor=command.executor,
-            plan=command.plan,
-            review_deadline=None if deadline is None else command.at + timedelta(seconds=deadline),
-            at=command.at,
-        )
-    ]
+    required = _required(command, task)
+    deadline = required.deadline_seconds
+    submitted = e.PlanSubmitted(
+        attempt=command.attempt,
+        seq=command.seq,
+        callback_id=command.callback_id,
+        version=(task.plan.version if task.plan else 0) + 1,
+        digest=command.digest,
+        executor=command.executor,
+        plan=command.plan,
+        review_deadline=None if deadline is None else command.at + timedelta(seconds=deadline),
+        at=command.at,
+    )
+    return [submitted, *_on_record(command, submitted, required)]
 
 
 def submit_result(command: c.SubmitResult, task: Task) -> list[e.Event]:
@@ -93,7 +93,8 @@ def result_submitted(command: c.SubmitResult, task: Task, step: Step) -> list[e.
         raise Rejected("plan_unapproved", "There is no approved plan for this task.", next_step="Stop.")
     _require_answers(task, command.answers)
     _require_output(command)
-    deadline = task.obligations.deadline_seconds
+    required = _required(command, task)
+    deadline = required.deadline_seconds
     submitted = e.ResultSubmitted(
         attempt=command.attempt,
         seq=command.seq,
@@ -108,9 +109,53 @@ def result_submitted(command: c.SubmitResult, task: Task, step: Step) -> list[e.
         review_deadline=None if deadline is None else command.at + timedelta(seconds=deadline),
         at=command.at,
     )
-    if not suffices(task, command.outcome, command.evidence):
-        return [submitted]
-    return [submitted, e.TaskCompleted(version=submitted.version, digest=submitted.digest, accepted_by=())]
+    decided: list[e.Event] = [submitted, *_on_record(command, submitted, required)]
+    if suffices(task, command.outcome, command.evidence, required=required):
+        decided.append(e.TaskCompleted(version=submitted.version, digest=submitted.digest, accepted_by=()))
+    return decided
+
+
+def _required(command: c.SubmitPlan | c.SubmitResult, task: Task) -> Obligations:
+    """Join what policy asks for this submission with what it asks for the task: it can only get stricter.
+
+    Raises Rejected where policy does not take it at all.
+    """
+    if command.ruling is None:
+        return task.obligations
+    verdict = command.ruling.verdict
+    if verdict.decision == "deny":
+        what = "plan" if isinstance(command, c.SubmitPlan) else "result"
+        raise Rejected(
+            "policy_denied",
+            f"Policy takes no such {what} (rule {', '.join(verdict.rules)}). {' '.join(verdict.reasons)}".strip(),
+            next_step=f"Send a {what} that keeps to it, ask with an escalation, or fail.",
+            rule=verdict.rules[0],
+        )
+    return combine(task.obligations, verdict.obligations)
+
+
+def _on_record(
+    command: c.SubmitPlan | c.SubmitResult,
+    submitted: e.PlanSubmitted | e.ResultSubmitted,
+    required: Obligations,
+) -> list[e.Event]:
+    """Put on record what holds for this submission and by which rules; nothing where none matched."""
+    if command.ruling is None or not command.ruling.verdict.rules:
+        return []
+    verdict = command.ruling.verdict
+    return [
+        e.ReviewRequired(
+            subject="plan" if isinstance(command, c.SubmitPlan) else "result",
+            version=submitted.version,
+            digest=submitted.digest,
+            obligations=required,
+            rules=verdict.rules,
+            reasons=verdict.reasons,
+            bundle=verdict.bundle,
+            facts=verdict.facts,
+            facts_digest=command.ruling.facts_digest,
+        )
+    ]
 
 
 def vote(command: c.CastVote, task: Task) -> list[e.Event]:
@@ -174,9 +219,40 @@ def time_out(command: c.FireDeadline, task: Task) -> list[e.Event]:
     ]
 
 
+def switch_off_default(command: c.SwitchOffDefault, task: Task) -> list[e.Event]:
+    """Let the open review wait for people, whatever its deadline would have done."""
+    refuse_ended(task)
+    submission = task.under_review
+    if submission is None:
+        raise Rejected(
+            "wrong_phase", f"Nothing is under review; the task is {task.phase}.", next_step="/status"
+        )
+    if submission.default_off:
+        return []
+    subject = "plan" if task.phase == "plan_review" else "result"
+    if submission.review_deadline is None or default_outcome(task, subject) == "block":
+        raise Rejected(
+            "wrong_phase",
+            f"The review of the {subject} has no default: it waits for people.",
+            next_step="/status",
+        )
+    return [
+        e.DefaultSwitchedOff(
+            subject="plan" if subject == "plan" else "result",
+            version=submission.version,
+            digest=submission.digest,
+            by=command.by,
+            reason=command.reason,
+        )
+    ]
+
+
 def default_outcome(task: Task, subject: str) -> OnTimeout:
     """Say what becomes of an undecided review: what policy says, but only a plan within the risk ceiling proceeds."""
-    outcome = task.obligations.on_timeout
+    submission = task.under_review
+    if submission is not None and submission.default_off:
+        return "block"
+    outcome = task.required.on_timeout
     risky = RISKS.index(task.risk) > RISKS.index(PROCEED_CEILING)
     return "block" if outcome == "proceed" and (subject != "plan" or risky) else outcome
 
@@ -243,14 +319,14 @@ def _require_right(voter: Participant, task: Task, submission: Submission) -> No
             "An executor's vote counts only as the callback of an attempt that asked for it.",
             next_step="Ask a person to review.",
         )
-    if task.obligations.independent_human and voter.owns & task.lineage:
+    if task.required.independent_human and voter.owns & task.lineage:
         raise Rejected(
             "self_review",
             "Policy asks for four eyes, and you own an executor that worked on this task.",
             next_step="Ask somebody else with the reviewer role.",
         )
     # A role of agents stands in no person's token: there, whoever may review at all may vote.
-    named = task.obligations.reviewers.role
+    named = task.required.reviewers.role
     role = named if named in REVIEWER_ROLES else REVIEWER_ROLES[0]
     if role not in voter.roles:
         raise Rejected(
@@ -261,8 +337,14 @@ def _require_right(voter: Participant, task: Task, submission: Submission) -> No
 
 
 def _approve(command: c.CastVote, task: Task, submission: Submission) -> list[e.Event]:
+    if task.required.bar_requester and command.voter.id == task.requester:
+        raise Rejected(
+            "self_review",
+            "Policy bars whoever asked for a task from approving it, and you asked for this one.",
+            next_step="Ask somebody else with the reviewer role.",
+        )
     if command.digest is None and not (
-        task.obligations.bare_approve and command.seen_at > submission.submitted_at
+        task.required.bare_approve and command.seen_at > submission.submitted_at
     ):
         raise Rejected(
             "confirmation_required",
@@ -271,7 +353,7 @@ def _approve(command: c.CastVote, task: Task, submission: Submission) -> list[e.
         )
     approvers = (*submission.approvals, command.voter.id)
     voted = _voted(command, submission)
-    if len(approvers) < task.obligations.reviewers.quorum:
+    if len(approvers) < task.required.reviewers.quorum:
         return [voted]
     version, digest = submission.version, submission.digest
     if command.subject == "result":

@@ -139,7 +139,10 @@ class ChargedRefusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What an executor asked and nobody has answered yet. deadline: None once it has passed without a default."""
+    """What an executor asked and nobody has answered yet. deadline: None once it has passed without a default.
+
+    ask: the role of whoever may answer it.
+    """
 
     id: str
     text: str
@@ -148,6 +151,7 @@ class Question:
     blocking: bool
     executor: str
     deadline: datetime | None
+    ask: str = "operator"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +210,8 @@ class Submission:
 
     replaces: the event that holds the version before, 0 for none. passed: executors whose review of it came to
     nothing, once for each time. escalated: why no further executor is asked to review it. tasks: how many children a
-    plan asks for.
+    plan asks for. obligations: what policy asks for this one, None where that is what it asks for its task.
+    default_off: whether somebody wants it decided by people, whatever policy says of its deadline.
     """
 
     version: int
@@ -224,6 +229,8 @@ class Submission:
     passed: tuple[str, ...] = ()
     escalated: str = ""
     tasks: int = 0
+    obligations: Obligations | None = None
+    default_off: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -351,6 +358,14 @@ class Task:
         if self.phase == "plan_review":
             return self.plan
         return self.result if self.phase == "result_review" else None
+
+    @property
+    def required(self) -> Obligations:
+        """Say what policy asks of what is under review now; of the task, where nothing is."""
+        submission = self.under_review
+        if submission is None or submission.obligations is None:
+            return self.obligations
+        return submission.obligations
 
     @property
     def next_step(self) -> Step:

@@ -160,7 +160,7 @@ def _for_answer(task: Task) -> WaitingFor:
     if question.deadline is not None:
         default = f"its default, {question.default_option}" if may_default(task, question) else "it waits on"
     return WaitingFor(
-        owner="operator",
+        owner="operator" if question.ask == "operator" else f"role:{question.ask}",
         what=f"an answer to {question.executor}: {question.text} ({answer_line(question)})",
         deadline=question.deadline,
         default=default,
@@ -182,7 +182,7 @@ def _for_review(task: Task) -> WaitingFor | None:
             deadline=attempt.lease_expires_at or attempt.ack_deadline,
             default="another reviewer is asked",
         )
-    reviewers = task.obligations.reviewers
+    reviewers = task.required.reviewers
     missing = unmet(task) if subject == "result" else ()
     reason = f" (evidence is missing for: {', '.join(missing)})" if missing else ""
     if submission.escalated:

@@ -10,11 +10,12 @@ import yaml
 from agentic_os.domain.budgets import Amounts, Budgets
 from agentic_os.domain.conditions import Condition, Group, Operator, Term
 from agentic_os.domain.documents import RANKS, RISKS, Mode
+from agentic_os.domain.hooks import FIELDS, HOOKS, Hook, known
 from agentic_os.domain.policy import (
-    FIELDS,
-    HOOKS,
+    ASKABLE,
     NONE,
     REVIEWER_ROLES,
+    THENS,
     Breaker,
     Breakers,
     FreezeWindow,
@@ -26,23 +27,34 @@ from agentic_os.domain.policy import (
     RuleSet,
     Voters,
 )
+from agentic_os.governance.expressions import ExpressionInvalid, expression
 from agentic_os.governance.nodes import ROLE, Nodes
 
 _OPERATORS: Final = get_args(Operator)
 _KINDS: Final[Mapping[str, Literal["all", "any", "not"]]] = {"all": "all", "any": "any", "not": "not"}
 _MOST: Final = 2**53 - 1
-_KNOWN_ON: Final = {"executor": "dispatch", "attempt": "dispatch", "parent": "task.proposed"}
-_OBLIGATIONS: Final = (
-    "mode",
+_OF_REVIEWS: Final = (
     "reviewers",
     "deadline",
     "on_timeout",
-    "evidence",
-    "result_review",
     "bare_approve",
     "independent_human",
-    "on_due",
+    "bar_requester",
 )
+_OF_RESULTS: Final = ("evidence", "result_review")
+_OBLIGATIONS: Final = ("mode", *_OF_REVIEWS, *_OF_RESULTS, "on_due")
+_REQUIRES: Final[Mapping[Hook, tuple[str, ...]]] = {
+    "task.received": _OBLIGATIONS,
+    "task.proposed": _OBLIGATIONS,
+    "plan.submitted": _OF_REVIEWS,
+    "result.submitted": (*_OF_REVIEWS, *_OF_RESULTS),
+    "attempt.ended": ("then",),
+    "escalation.raised": ("ask",),
+}
+"""What a rule may require, by its hook; on every other it can only deny."""
+
+_NO_DENIAL: Final[frozenset[Hook]] = frozenset({"attempt.ended", "escalation.raised"})
+"""Hooks at which something has happened already, so that there is nothing to deny."""
 
 
 class PolicyFile(Nodes):
@@ -140,32 +152,51 @@ class PolicyFile(Nodes):
                 self.fail(node, f"a rule needs {needed!r}")
         if ("require" in parts) == ("deny" in parts):
             self.fail(node, "a rule has either 'require' or 'deny'")
-        hook = self.one_of(parts["on"], HOOKS)
-        if hook == "dispatch" and "require" in parts:
-            self.fail(parts["require"], "a rule on dispatch can only deny; oblige on task.received")
+        hook: Hook = self.one_of(parts["on"], HOOKS)
         deny = "deny" in parts and self.scalar(parts["deny"], bool)
-        return Rule(
+        if "deny" in parts and hook in _NO_DENIAL:
+            self.fail(
+                parts["deny"], f"a rule on {hook} has nothing to deny; it requires {_REQUIRES[hook][0]}"
+            )
+        rule = Rule(
             id=self.scalar(parts["id"], str),
             on=hook,
             when=tuple(self._conditions(parts["when"], hook)) if "when" in parts else (),
             effect="deny" if deny else "require",
-            obligations=self._required(parts["require"], on_timeout) if "require" in parts else NONE,
             reason=self.scalar(parts["reason"], str) if "reason" in parts else "",
-            on_due=self._on_due(parts["require"]) if "require" in parts else "notify",
         )
+        return self._requiring(rule, parts["require"], on_timeout) if "require" in parts else rule
 
-    def _required(self, node: yaml.Node, on_timeout: OnTimeout) -> Obligations:
-        """Read a rule's obligations; a deadline that does not say what happens at it does as the defaults say."""
-        found, named = self._obligations(node, NONE), self.mapping(node, _OBLIGATIONS)
-        silent = "deadline" in named and "on_timeout" not in named
-        return replace(found, on_timeout=on_timeout) if silent else found
+    def _requiring(self, rule: Rule, node: yaml.Node, on_timeout: OnTimeout) -> Rule:
+        """Add what a rule requires, which depends on its hook."""
+        if rule.on not in _REQUIRES:
+            other = "; oblige on task.received" if rule.on == "dispatch" else ""
+            self.fail(node, f"a rule on {rule.on} can only deny{other}")
+        names = _REQUIRES[rule.on]
+        if rule.on in _NO_DENIAL:
+            (name,) = names
+            said = self.mapping(node, names, needed=names)[name]
+            if name == "then":
+                return replace(rule, then=self.one_of(said, THENS))
+            return replace(rule, ask=self.one_of(said, ASKABLE))
+        named = self.mapping(node, names)
+        found = self._obligations(node, NONE)
+        if "deadline" in named and "on_timeout" not in named:  # it does at its deadline as the defaults say
+            found = replace(found, on_timeout=on_timeout)
+        return replace(rule, obligations=found, on_due=self._on_due(node))
 
-    def _conditions(self, node: yaml.Node, hook: str) -> Iterator[Term]:
-        """Read `when`: one of all, any and not at the top, each with as many below."""
+    def _conditions(self, node: yaml.Node, hook: Hook) -> Iterator[Term]:
+        """Read `when`: an expression, or one of all, any and not at the top, each with as many below."""
+        if isinstance(node, yaml.ScalarNode):
+            try:
+                yield expression(self.scalar(node, str), hook)
+            except ExpressionInvalid as problem:
+                self.fail(node, str(problem))
+            return
         group = self._group(node, hook)
         yield from group.of if group.kind == "all" else (group,)
 
-    def _group(self, node: yaml.Node, hook: str) -> Group:
+    def _group(self, node: yaml.Node, hook: Hook) -> Group:
         parts = self.mapping(node, ("all", "any", "not"))
         if len(parts) != 1:
             self.fail(node, "conditions are joined by exactly one of all, any, not")
@@ -178,7 +209,7 @@ class PolicyFile(Nodes):
             self.fail(content, f"{kind} joins at least one condition")
         return Group(kind=kind, of=tuple(self._term(item, hook) for item in items))
 
-    def _term(self, node: yaml.Node, hook: str) -> Term:
+    def _term(self, node: yaml.Node, hook: Hook) -> Term:
         names = self.mapping(node, None)
         if not names.keys().isdisjoint(_KINDS):
             return self._group(node, hook)
@@ -186,9 +217,8 @@ class PolicyFile(Nodes):
         field = self.scalar(parts["field"], str)
         if field not in FIELDS:
             self.fail(parts["field"], f"unknown field {field!r}; declared are: {', '.join(FIELDS)}")
-        known = _KNOWN_ON.get(field.partition(".")[0], hook)
-        if hook != known:
-            self.fail(parts["field"], f"{field} is known on {known} only")
+        if not known(field, hook):
+            self.fail(parts["field"], f"{field} is known on {', '.join(FIELDS[field].hooks)} only")
         operators = [name for name in _OPERATORS if name in parts]
         if len(operators) != 1:
             self.fail(node, f"a condition has exactly one of {', '.join(_OPERATORS)}")
@@ -197,7 +227,7 @@ class PolicyFile(Nodes):
 
     def _value(self, node: yaml.Node, field: str, operator: str) -> str | int | bool | list[str]:
         """Read what a field is compared with; a comparison that could never hold is a fault of the rule."""
-        kind = FIELDS[field].partition(" ")[0].partition(",")[0]
+        kind = FIELDS[field].kind
         if operator == "exists":
             return bool(self.scalar(node, bool))
         if kind == "list" and operator not in ("any_glob", "any", "all"):
@@ -208,12 +238,16 @@ class PolicyFile(Nodes):
             if operator not in ("eq", "gte", "lte"):
                 self.fail(node, f"{field} is a number: use eq, gte or lte")
             return int(self.scalar(node, int))
+        if kind == "flag":
+            if operator != "eq":
+                self.fail(node, f"{field} is true or false: use eq")
+            return bool(self.scalar(node, bool))
         if operator in ("in", "any_glob", "any", "all"):
             return [self.scalar(item, str) for item in self.sequence(node)]
         if operator in ("eq", "glob"):
             return str(self.scalar(node, str))
-        if field not in ("task.risk", "parent.risk"):
-            self.fail(node, f"{operator} is for task.risk, parent.risk and parent.depth")
+        if kind != "risk":
+            self.fail(node, f"{operator} is for risks and numbers, and {field} is neither")
         return str(self.one_of(node, RISKS))
 
     def _obligations(self, node: yaml.Node, start: Obligations) -> Obligations:
@@ -230,7 +264,7 @@ class PolicyFile(Nodes):
         if "evidence" in parts:
             pairs = self.mapping(parts["evidence"], None)
             found["evidence"] = {name: self.one_of(rank, RANKS) for name, rank in sorted(pairs.items())}
-        for flag in ("result_review", "bare_approve", "independent_human"):
+        for flag in ("result_review", "bare_approve", "independent_human", "bar_requester"):
             if flag in parts:
                 found[flag] = self.scalar(parts[flag], bool)
         return replace(start, **found)

@@ -24,9 +24,9 @@ UPCASTERS: Final[Mapping[tuple[str, int], Callable[[JsonObject], JsonObject]]] =
 """How to read an older schema of a type: (type, schema) -> the data as the next schema has it."""
 
 LATER_FIELDS: Final[Mapping[str, Sequence[tuple[str, ...]]]] = {
-    "task.allowed": (("obligations", "reviewers", "by"),),
-    "parent.declared": (("obligations", "reviewers", "by"),),
-    "child.accepted": (("obligations", "reviewers", "by"),),
+    "task.allowed": (("obligations", "reviewers", "by"), ("obligations", "bar_requester")),
+    "parent.declared": (("obligations", "reviewers", "by"), ("obligations", "bar_requester")),
+    "child.accepted": (("obligations", "reviewers", "by"), ("obligations", "bar_requester")),
 }
 """Fields that the values in an event got later, by the way to them: left out while None, so that what was stored
 before them is read, and written again, as it was."""

@@ -12,6 +12,7 @@ from agentic_os.domain.events.attempts import (
     AttemptExpired,
     AttemptFailed,
     AttemptOffered,
+    AttemptRuled,
     AttemptSuperseded,
     CallbackQuarantined,
     EvidenceAdded,
@@ -39,6 +40,7 @@ from agentic_os.domain.events.children import (
     ParentDeclared,
 )
 from agentic_os.domain.events.gates import (
+    DefaultSwitchedOff,
     PlanApproved,
     PlanRejected,
     PlanReturned,
@@ -49,6 +51,7 @@ from agentic_os.domain.events.gates import (
     ResultSubmitted,
     ResultVoted,
     ReviewEscalated,
+    ReviewRequired,
     ReviewSubmitted,
     ReviewTimedOut,
     TaskCompleted,
@@ -77,7 +80,12 @@ from agentic_os.domain.events.overlays import (
     TaskOverdue,
     TaskThawed,
 )
-from agentic_os.domain.events.questions import EscalationAnswered, EscalationRaised, EscalationTimedOut
+from agentic_os.domain.events.questions import (
+    EscalationAnswered,
+    EscalationRaised,
+    EscalationRouted,
+    EscalationTimedOut,
+)
 
 __all__ = [
     "BY_SYSTEM",
@@ -88,6 +96,7 @@ __all__ = [
     "AttemptExpired",
     "AttemptFailed",
     "AttemptOffered",
+    "AttemptRuled",
     "AttemptSuperseded",
     "BudgetAwaited",
     "BudgetExceeded",
@@ -97,10 +106,12 @@ __all__ = [
     "ChildAccepted",
     "ChildEnded",
     "ChildRefused",
+    "DefaultSwitchedOff",
     "DispatchDenied",
     "DueEscalates",
     "EscalationAnswered",
     "EscalationRaised",
+    "EscalationRouted",
     "EscalationTimedOut",
     "Event",
     "EvidenceAdded",
@@ -128,6 +139,7 @@ __all__ = [
     "ResultVoted",
     "RetryReleased",
     "ReviewEscalated",
+    "ReviewRequired",
     "ReviewSubmitted",
     "ReviewTimedOut",
     "RunEnded",
@@ -215,6 +227,10 @@ Event: TypeAlias = (
     | ChildAccepted
     | ChildRefused
     | ChildEnded
+    | AttemptRuled
+    | ReviewRequired
+    | EscalationRouted
+    | DefaultSwitchedOff
 )
 
 BY_SYSTEM: Final[frozenset[type]] = frozenset(
@@ -251,6 +267,9 @@ BY_SYSTEM: Final[frozenset[type]] = frozenset(
         ChildAccepted,
         ChildRefused,
         ChildEnded,
+        AttemptRuled,
+        ReviewRequired,
+        EscalationRouted,
     }
 )
 """Facts that the backend decides, whoever's act led to them: their actor is the system, their cause that act."""

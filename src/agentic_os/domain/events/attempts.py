@@ -13,6 +13,7 @@ from agentic_os.domain.documents import (
     Step,
     Usage,
 )
+from agentic_os.domain.policy import Then
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +156,23 @@ class AttemptExpired:
     what: Literal["ack", "lease"]
     retry_at: datetime | None
     type: Literal["attempt.expired"] = "attempt.expired"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRuled:
+    """Rules of policy said what is to become of the task after this attempt. asked: by them; then: what was done."""
+
+    attempt: int
+    executor: str
+    kind: str
+    asked: Then
+    then: Then
+    rules: tuple[str, ...]
+    reasons: tuple[str, ...]
+    bundle: str
+    facts: JsonObject
+    facts_digest: str
+    type: Literal["attempt.ruled"] = "attempt.ruled"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

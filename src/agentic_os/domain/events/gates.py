@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Literal
 
 from agentic_os.domain.documents import Artifact, Evidence, JsonObject, Outcome, ReviewItem, Vote
+from agentic_os.domain.policy import Obligations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +98,34 @@ class ReviewEscalated:
     digest: str
     reason: str
     type: Literal["review.escalated"] = "review.escalated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReviewRequired:
+    """Policy asks more of this submission than of its task: `obligations` is what holds for it, the task's included."""
+
+    subject: Literal["plan", "result"]
+    version: int
+    digest: str
+    obligations: Obligations
+    rules: tuple[str, ...]
+    reasons: tuple[str, ...]
+    bundle: str
+    facts: JsonObject
+    facts_digest: str
+    type: Literal["review.required"] = "review.required"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DefaultSwitchedOff:
+    """Somebody wants this review decided by people: when its deadline passes, it waits on."""
+
+    subject: Literal["plan", "result"]
+    version: int
+    digest: str
+    by: str
+    reason: str
+    type: Literal["review.default_off"] = "review.default_off"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

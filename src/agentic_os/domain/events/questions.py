@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from agentic_os.domain.documents import Option
+from agentic_os.domain.documents import JsonObject, Option
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +24,20 @@ class EscalationRaised:
     answer_deadline: datetime | None
     at: datetime
     type: Literal["escalation.raised"] = "escalation.raised"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EscalationRouted:
+    """Rules of policy said who is to answer a question: somebody with this role."""
+
+    question_id: str
+    ask: str
+    rules: tuple[str, ...]
+    reasons: tuple[str, ...]
+    bundle: str
+    facts: JsonObject
+    facts_digest: str
+    type: Literal["escalation.routed"] = "escalation.routed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

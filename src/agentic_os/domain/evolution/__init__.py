@@ -44,6 +44,7 @@ def _apply(task: Task, event: e.Event) -> Task:
             | e.AttemptDeclined()
             | e.AttemptFailed()
             | e.AttemptExpired()
+            | e.AttemptRuled()
         ):
             return attempted(task, event)
         case e.LeaseRenewed() | e.ProgressReported() | e.EvidenceAdded() | e.ReportRecorded():
@@ -63,9 +64,11 @@ def _apply(task: Task, event: e.Event) -> Task:
             | e.ReviewSubmitted()
             | e.ReviewEscalated()
             | e.ReviewTimedOut()
+            | e.ReviewRequired()
+            | e.DefaultSwitchedOff()
         ):
             return at_gate(task, event)
-        case e.EscalationRaised() | e.EscalationAnswered() | e.EscalationTimedOut():
+        case e.EscalationRaised() | e.EscalationRouted() | e.EscalationAnswered() | e.EscalationTimedOut():
             return asked(task, event)
         case (
             e.TaskHeld()

@@ -14,9 +14,16 @@ _NO_SKILLS: Final = "sha256:" + hashlib.sha256(b"").hexdigest()
 
 def attempted(
     task: Task,
-    event: e.AttemptOffered | e.AttemptAcked | e.AttemptDeclined | e.AttemptFailed | e.AttemptExpired,
+    event: e.AttemptOffered
+    | e.AttemptAcked
+    | e.AttemptDeclined
+    | e.AttemptFailed
+    | e.AttemptExpired
+    | e.AttemptRuled,
 ) -> Task:
-    """Apply what opens, starts or ends an attempt."""
+    """Apply what opens, starts or ends an attempt, and what policy said of its end."""
+    if isinstance(event, e.AttemptRuled):
+        return _ruled(task, event)
     if task.attempt is not None and task.attempt.step == "review" and not isinstance(event, e.AttemptOffered):
         return _reviewing(task, task.attempt.executor, event)
     match event:
@@ -36,6 +43,15 @@ def attempted(
             return changed(_awaiting_retry(failed, kind, retry_at), stalled=(kind, event.message))
         case e.AttemptExpired(what=what, retry_at=retry_at):
             return _awaiting_retry(closed(task, "expired"), what, retry_at)
+
+
+def _ruled(task: Task, event: e.AttemptRuled) -> Task:
+    """Set an executor aside, or take back the right to execute a plan."""
+    if event.then == "other_executor" and event.executor not in task.excluded:
+        return changed(task, excluded=(*task.excluded, event.executor))
+    if event.then == "replan":
+        return changed(task, authorisation=None, undecided=0, replans=task.replans + 1, retry_at=None)
+    return task
 
 
 def _reviewing(

@@ -18,13 +18,21 @@ _OfResult: TypeAlias = (
     | e.ResultRejected
     | e.TaskCompleted
 )
-_OfReview: TypeAlias = e.ReviewSubmitted | e.ReviewEscalated | e.ReviewTimedOut
+_OfReview: TypeAlias = (
+    e.ReviewSubmitted | e.ReviewEscalated | e.ReviewTimedOut | e.ReviewRequired | e.DefaultSwitchedOff
+)
 
 
 def at_gate(task: Task, event: _OfPlan | _OfResult | _OfReview) -> Task:
     """Apply what becomes of a plan, of a result, or of a review of one."""
     match event:
-        case e.ReviewSubmitted() | e.ReviewEscalated() | e.ReviewTimedOut():
+        case (
+            e.ReviewSubmitted()
+            | e.ReviewEscalated()
+            | e.ReviewTimedOut()
+            | e.ReviewRequired()
+            | e.DefaultSwitchedOff()
+        ):
             return _reviewed(task, event)
         case e.PlanSubmitted() | e.PlanVoted() | e.PlanApproved() | e.PlanReturned() | e.PlanRejected():
             return _planned(task, event)
@@ -97,6 +105,10 @@ def _reviewed(task: Task, event: _OfReview) -> Task:
         case e.ReviewSubmitted():
             done = closed(task, "submitted", event.seq, event.callback_id)
             return changed(done, evidence={**task.evidence, **{x.criterion_id: x for x in event.evidence}})
+        case e.ReviewRequired(obligations=obligations):
+            return with_review(task, obligations=obligations)
+        case e.DefaultSwitchedOff():
+            return with_review(task, default_off=True)
         case e.ReviewEscalated(reason=reason):
             return with_review(task, escalated=reason)
         case e.ReviewTimedOut(outcome="escalate"):

@@ -8,11 +8,17 @@ from agentic_os.domain.evolution.copying import changed
 from agentic_os.domain.task import Answer, Phase, Question, Task
 
 
-def asked(task: Task, event: e.EscalationRaised | e.EscalationAnswered | e.EscalationTimedOut) -> Task:
+def asked(
+    task: Task,
+    event: e.EscalationRaised | e.EscalationRouted | e.EscalationAnswered | e.EscalationTimedOut,
+) -> Task:
     """Apply what becomes of a question."""
     match event:
         case e.EscalationRaised():
             return _raised(task, event)
+        case e.EscalationRouted(question_id=asked, ask=ask):
+            routed = tuple(replace(q, ask=ask) if q.id == asked else q for q in task.questions)
+            return changed(task, questions=routed)
         case e.EscalationTimedOut(question_id=asked):
             waiting = tuple(replace(q, deadline=None) if q.id == asked else q for q in task.questions)
             return changed(task, questions=waiting)
