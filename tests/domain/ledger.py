@@ -99,7 +99,14 @@ class Ledger:
             self.voters = set()
         self._time(event)
         self._related(event)
+        self._judged(event)
         self._close(event)
+
+    def _judged(self, event: e.Event) -> None:
+        if isinstance(event, e.PolicyDiffered):
+            assert event.differences, "the shadow did not differ"
+        elif isinstance(event, e.DispatchAllowed):
+            assert event.attempt not in self.numbers, "an attempt was allowed after it was opened"
 
     def _time(self, event: e.Event) -> None:
         if isinstance(event, e.TaskFrozen | e.TaskThawed):

@@ -18,6 +18,8 @@ OnDue: TypeAlias = Literal["notify", "escalate"]
 HOOKS: Final[tuple[Hook, ...]] = ("task.received", "task.proposed", "dispatch")
 _ON_TIMEOUT: Final[tuple[OnTimeout, ...]] = ("proceed", "escalate", "block")
 _VOTERS: Final[tuple[Voters | None, ...]] = (None, "anyone", "people")
+RULE_ERROR: Final = "rule-error"
+"""The rule that denies what no rule could be evaluated for."""
 REVIEWER_ROLES: Final = ("reviewer", "admin")
 """From the least to the most restrictive: whoever is an admin has the rights of a reviewer too."""
 
@@ -165,6 +167,7 @@ class Verdict:
     """A decision of policy with all that it rested on.
 
     on_due: what is to happen once the task is overdue; no obligation of a gate, so it is a fact of its own.
+    shadow: what a policy that is only tried says of the same facts; nothing but a record of it comes of it.
     """
 
     hook: Hook
@@ -175,6 +178,7 @@ class Verdict:
     obligations: Obligations
     facts: JsonObject
     on_due: OnDue = "notify"
+    shadow: "Verdict | None" = None
 
 
 class DecisionPoint(Protocol):
@@ -228,7 +232,7 @@ class RuleSet:
             obligations = self._obligations(matching, facts)
         except Exception as problem:  # noqa: BLE001 - a gate that fails stays shut, whatever the fault
             broken = Rule(
-                id="rule-error", on=hook, effect="deny", reason=f"A rule could not be evaluated: {problem}"
+                id=RULE_ERROR, on=hook, effect="deny", reason=f"A rule could not be evaluated: {problem}"
             )
             matching, obligations = [broken], self.defaults
         denials = [r for r in matching if r.effect == "deny"]

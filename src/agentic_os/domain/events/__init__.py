@@ -77,6 +77,7 @@ from agentic_os.domain.events.overlays import (
     TaskOverdue,
     TaskThawed,
 )
+from agentic_os.domain.events.policy import DispatchAllowed, PolicyDiffered
 from agentic_os.domain.events.questions import EscalationAnswered, EscalationRaised, EscalationTimedOut
 
 __all__ = [
@@ -97,6 +98,7 @@ __all__ = [
     "ChildAccepted",
     "ChildEnded",
     "ChildRefused",
+    "DispatchAllowed",
     "DispatchDenied",
     "DueEscalates",
     "EscalationAnswered",
@@ -118,6 +120,7 @@ __all__ = [
     "PlanReturned",
     "PlanSubmitted",
     "PlanVoted",
+    "PolicyDiffered",
     "ProgressReported",
     "QuarantineAdopted",
     "RefusalCharged",
@@ -215,6 +218,8 @@ Event: TypeAlias = (
     | ChildAccepted
     | ChildRefused
     | ChildEnded
+    | DispatchAllowed
+    | PolicyDiffered
 )
 
 BY_SYSTEM: Final[frozenset[type]] = frozenset(
@@ -251,6 +256,8 @@ BY_SYSTEM: Final[frozenset[type]] = frozenset(
         ChildAccepted,
         ChildRefused,
         ChildEnded,
+        DispatchAllowed,
+        PolicyDiffered,
     }
 )
 """Facts that the backend decides, whoever's act led to them: their actor is the system, their cause that act."""
@@ -266,6 +273,8 @@ QUIET: Final[frozenset[type]] = frozenset(
         RefusalCharged,
         LeaseRenewedByRun,
         RunEnded,
+        DispatchAllowed,
+        PolicyDiffered,
     }
 )
 """Facts that change nothing that an issue shows or that the system must act on: they mark no task stale."""
