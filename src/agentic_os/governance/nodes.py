@@ -76,6 +76,7 @@ def _size(node: yaml.Node, known: dict[int, int]) -> int:
     """Count the values that a node stands for, those behind its aliases as often as they are named."""
     if id(node) in known:
         return known[id(node)]
+    known[id(node)] = 1  # one that holds itself ends here; what reads it says what is wrong with it
     parts: list[yaml.Node] = []
     if isinstance(node, yaml.MappingNode):
         parts = [part for pair in node.value for part in pair]
