@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from tests.conftest import Database, OpenBackend
@@ -409,18 +409,35 @@ async def test_thousands_of_decisions_are_replayed_exactly(governed: Desk) -> No
     assert len(concerned) == report["differing"] == report["loosened"]
 
 
+class Watched(RuleSet):
+    """A policy that notes at which turn of the loop it was asked."""
+
+    turn = 0
+    asked: ClassVar[set[int]] = set()
+
+    def decide(self, hook: Hook, facts: JsonObject) -> Verdict:
+        """Decide as ever."""
+        self.asked.add(Watched.turn)
+        return RuleSet.decide(self, hook, facts)
+
+
 async def test_a_simulation_leaves_room_for_others(governed: Desk) -> None:
-    """While one replays, other requests are answered, and one that is given up gives its turn back."""
+    """A replay lets others have their turn every few decisions, and one that is given up gives its own back."""
     policy = governed.backend.policy()
-    changes = [decided(policy, number) for number in range(500)]
+    changes = [decided(policy, number) for number in range(250)]
     await governed.backend.log.append(Batch(envelope=Envelope(actor="olga", at=now()), changes=changes))
-    running = asyncio.create_task(simulated(governed, LOOSER))
-    answered = 0
-    while not running.done():
-        assert 200 == (await governed.client.get("/readyz")).status_code
-        answered += 1
-    assert answered > 1
-    assert (await running)["differing"]
+
+    async def turn() -> None:
+        while True:
+            Watched.turn += 1
+            await asyncio.sleep(0)
+
+    turning = asyncio.create_task(turn())
+    watched = Watched(bundle="sha256:w", rules=rules(POLICY).rules)
+    async for _ in governed.backend.simulations.run(watched, Extent()):
+        pass
+    turning.cancel()
+    assert len(Watched.asked) >= 10
     given_up = asyncio.create_task(simulated(governed, LOOSER))
     await asyncio.sleep(0)
     given_up.cancel()
