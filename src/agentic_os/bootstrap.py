@@ -24,13 +24,17 @@ from agentic_os.application.ports import SkillSetView, StoreUnavailable
 from agentic_os.application.rates import Rates
 from agentic_os.application.reconciler import Reconciler
 from agentic_os.application.signals import Signals
+from agentic_os.application.simulation import PolicyUnreadable, Simulations
 from agentic_os.artifact_directory import ArtifactDirectory
 from agentic_os.control_plane import ControlPlane
 from agentic_os.domain.organisation import Organisation
 from agentic_os.domain.policy import DecisionPoint
+from agentic_os.domain.shadow import Shadowed
+from agentic_os.governance import GovernanceInvalid, read_policy
 from agentic_os.hydration import Definition, resolve
 from agentic_os.postgres.audit import verify
 from agentic_os.postgres.credentials import PostgresCredentials
+from agentic_os.postgres.decisions import PostgresDecisions
 from agentic_os.postgres.event_log import PostgresEventLog
 from agentic_os.postgres.issue_book import PostgresIssueBook
 from agentic_os.postgres.pool import Pool
@@ -49,7 +53,10 @@ _YOUNG: Final = (20_000, 20, 50)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What a backend is made of. server_key: 32 bytes. public_url: what links and briefs are built from."""
+    """What a backend is made of. server_key: 32 bytes. public_url: what links and briefs are built from.
+
+    shadow: a policy that is asked beside the one in force, and only noted where it differs.
+    """
 
     dsn: str
     server_key: bytes
@@ -62,6 +69,7 @@ class Parts:
     adoption: Adoption = field(default_factory=Adoption)
     rates: Rates = field(default_factory=Rates)
     organisation: Organisation = field(default_factory=Organisation)
+    shadow: DecisionPoint | None = None
 
 
 @asynccontextmanager
@@ -100,8 +108,11 @@ def _join(parts: Parts, pool: Pool) -> Backend:
     task_list = PostgresTaskList(pool)
     book, source_secrets = PostgresCredentials(pool), SourceSecrets(parts.server_key)
 
+    in_force = parts.policy if parts.shadow is None else Shadowed(in_force=parts.policy, shadow=parts.shadow)
+    decisions = PostgresDecisions(pool)
+
     def policy() -> DecisionPoint:
-        return parts.policy
+        return in_force
 
     directives = Directives(
         log=event_log, registry=registry, issues=issues, committed=signals.committed, policy=policy
@@ -185,7 +196,17 @@ def _join(parts: Parts, pool: Pool) -> Backend:
         extend_lapsed=lambda: extend_lapsed(event_log, work, signals.committed),
         fingerprint=tokens.fingerprint,
         note_refusal=PostgresSecurityLog(pool).note,
+        decisions=decisions,
+        simulations=Simulations(log=decisions, read=_read_policy),
+        shadow=parts.shadow,
     )
+
+
+def _read_policy(policy: tuple[str, str], organisation: tuple[str, str] | None) -> DecisionPoint:
+    try:
+        return read_policy(policy, organisation)
+    except GovernanceInvalid as problem:
+        raise PolicyUnreadable(str(problem)) from problem
 
 
 def _skill_sets(definition: Definition) -> Callable[[str], SkillSetView]:

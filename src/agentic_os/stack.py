@@ -194,6 +194,7 @@ class _Stack:
                 artifacts=home.path / "artifacts",
                 policy=self._governance.policy,
                 organisation=self._governance.organisation,
+                shadow=self._governance.shadow,
                 skills=load_definition(self._skills_file()),
                 public_url=self._choices.public_url or self._url,
                 control_plane=plane,

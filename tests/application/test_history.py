@@ -66,7 +66,7 @@ async def test_attempts_tell_when_each_was_offered_and_closed() -> None:
         "step": "plan",
         "state": "submitted",
         "brief_digest": kit.BRIEF_DIGEST,
-        "offered_at": kit.at(3),
+        "offered_at": kit.at(4),
         "closed_at": instant_of(history, "plan.submitted"),
         "tools": [],
     } == first
@@ -82,7 +82,7 @@ async def test_an_attempt_that_came_to_nothing_is_listed(last: kit.Step, state: 
     """An attempt that was declined or never acknowledged is closed by that event."""
     history = moments(*kit.DIRECT, kit.offer(), last)
     (attempt,) = gathered(Attempts(), history)
-    assert (state, kit.at(4)) == (attempt["state"], attempt["closed_at"])
+    assert (state, kit.at(5)) == (attempt["state"], attempt["closed_at"])
 
 
 async def test_a_task_without_attempts_lists_none() -> None:

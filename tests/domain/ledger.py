@@ -105,6 +105,7 @@ class Ledger:
         self._ruled(event)
         self._time(event)
         self._related(event)
+        self._judged(event)
         self._close(event)
 
     def _ruled(self, event: e.Event) -> None:
@@ -126,6 +127,12 @@ class Ledger:
             assert event.executor not in self.aside, "offered to whom policy had set aside"
         elif isinstance(event, e.TaskReassigned) or (isinstance(event, e.RetryReleased) and event.fresh):
             self.aside = set()
+
+    def _judged(self, event: e.Event) -> None:
+        if isinstance(event, e.PolicyDiffered):
+            assert event.differences, "the shadow did not differ"
+        elif isinstance(event, e.DispatchAllowed):
+            assert event.attempt not in self.numbers, "an attempt was allowed after it was opened"
 
     def _time(self, event: e.Event) -> None:
         if isinstance(event, e.TaskFrozen | e.TaskThawed):

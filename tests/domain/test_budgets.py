@@ -176,6 +176,14 @@ def test_reservations_of_closed_attempts_name_their_accounts():
 def test_the_reservation_says_under_which_limit():
     """The event holds the account, the amount and the limit that it was granted under."""
     given(*DIRECT).when(offer(ceilings=(COST,), allowance=Amounts(cost_microusd=10))).then(
+        e.DispatchAllowed(
+            attempt=1,
+            bundle=offer().verdict.bundle,
+            rules=("rule",),
+            reasons=("because",),
+            facts=offer().verdict.facts,
+            facts_digest=offer().facts_digest,
+        ),
         e.AttemptOffered(
             attempt=1,
             executor="ada",

@@ -58,6 +58,7 @@ from tests.domain.kit import (
 from agentic_os.domain import commands as c
 from agentic_os.domain import events as e
 from agentic_os.domain.budgets import Amounts, Ceiling
+from agentic_os.domain.comparison import Difference
 from agentic_os.domain.decide import decide
 from agentic_os.domain.documents import Budget, Criterion, Evidence, Reservation, ReviewItem, Usage
 from agentic_os.domain.family import Parentage, Spending
@@ -74,6 +75,10 @@ RULED = {
     "facts": FACTS,
     "facts_digest": FACTS_DIGEST,
 }
+LET = e.DispatchAllowed(attempt=1, **RULED)
+SHADOW_BUNDLE = "sha256:" + "5" * 64
+STRICTER = replace(verdict(mode="plan_first"), bundle=SHADOW_BUNDLE, rules=("strict",))
+LOOSER = replace(verdict("dispatch"), bundle=SHADOW_BUNDLE, rules=("loose",))
 REPORTED = {"attempt": 1, "seq": 2, "callback_id": "ada-1-2", "lease_expires_at": at(920)}
 TARGET = {"version": 1, "digest": digest("a")}
 RESULT = {"version": 1, "digest": digest("c")}
@@ -236,13 +241,58 @@ CASES = (
     Case("create", (), create(), (CREATED,), "received"),
     Case("admit", (create(),), admit(), (e.TaskAllowed(obligations=Obligations(), **RULED),), "ready"),
     Case("admit, denied", (create(),), admit("deny"), (e.TaskDenied(**RULED),), "rejected"),
-    Case("offer", DIRECT, offer(), (e.AttemptOffered(attempt=1, step="execute", **OFFERED),), "dispatched"),
+    Case(
+        "admit, with a shadow that differs",
+        (create(),),
+        replace(admit(), verdict=replace(verdict(), shadow=STRICTER)),
+        (
+            e.PolicyDiffered(
+                hook="task.received",
+                bundle=SHADOW_BUNDLE,
+                decision="allow",
+                rules=("strict",),
+                reasons=("because",),
+                differences=(
+                    Difference(
+                        name="mode", before="direct", after="plan_first", loosened=False, tightened=True
+                    ),
+                ),
+                loosened=False,
+            ),
+            e.TaskAllowed(obligations=Obligations(), **RULED),
+        ),
+        "ready",
+    ),
+    Case(
+        "offer", DIRECT, offer(), (LET, e.AttemptOffered(attempt=1, step="execute", **OFFERED)), "dispatched"
+    ),
     Case(
         "offer, with a plan approved",
         AUTHORISED,
         offer(2),
-        (e.AttemptOffered(attempt=2, step="execute", **OFFERED),),
+        (replace(LET, attempt=2), e.AttemptOffered(attempt=2, step="execute", **OFFERED)),
         "dispatched",
+    ),
+    Case(
+        "offer, denied by policy but not by its shadow",
+        DIRECT,
+        replace(offer(), verdict=replace(verdict("dispatch", "deny"), shadow=LOOSER)),
+        (
+            e.PolicyDiffered(
+                hook="dispatch",
+                bundle=SHADOW_BUNDLE,
+                decision="allow",
+                rules=("loose",),
+                reasons=("because",),
+                differences=(
+                    Difference(name="decision", before="deny", after="allow", loosened=True, tightened=False),
+                ),
+                loosened=True,
+            ),
+            e.DispatchDenied(**RULED),
+            e.InputRequired(reason="Policy no longer lets this task run: because"),
+        ),
+        "input_required",
     ),
     Case(
         "offer, denied by policy",
@@ -263,6 +313,7 @@ CASES = (
         DIRECT,
         offer(ceilings=(Ceiling(account="cost:project:p", limit=9),), allowance=Amounts(cost_microusd=5)),
         (
+            LET,
             e.AttemptOffered(attempt=1, step="execute", **OFFERED),
             e.BudgetReserved(
                 attempt=1, reservations=(Reservation(account="cost:project:p", amount=5, limit=9),)
@@ -757,7 +808,10 @@ CASES = (
         "a reviewer is asked",
         PLAN_FOR_AGENTS,
         offer(2, "bob"),
-        (e.AttemptOffered(attempt=2, step="review", **(OFFERED | {"executor": "bob"})),),
+        (
+            replace(LET, attempt=2),
+            e.AttemptOffered(attempt=2, step="review", **(OFFERED | {"executor": "bob"})),
+        ),
         "plan_review",
     ),
     Case(

@@ -124,6 +124,9 @@ class AnyOrder(RuleBasedStateMachine):
             evidence={"tests": "observed"},
         )
         self.verdict = replace(self.verdict, on_due="escalate" if times[2] else "notify")
+        if flags[1]:
+            looser = replace(verdict(mode="direct"), bundle="shadow", rules=("loose",))
+            self.verdict = replace(self.verdict, shadow=looser)
         not_before, due = (at(40) if times[0] else None), (at(90) if times[1] else None)
         tools = ("py*",) if flags[3] else ()
         times_of = {"not_before": not_before, "due": due}

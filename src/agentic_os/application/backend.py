@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from agentic_os.application.attestations import Attestations
 from agentic_os.application.callbacks import Callbacks
 from agentic_os.application.credentials import Credentials
+from agentic_os.application.decisions import DecisionLog
 from agentic_os.application.directives import Directives
 from agentic_os.application.dispatch import Dispatcher
 from agentic_os.application.inbox import Inbox
@@ -21,6 +22,7 @@ from agentic_os.application.ports import (
 from agentic_os.application.rates import Rates
 from agentic_os.application.reconciler import Reconciler
 from agentic_os.application.signals import Signals
+from agentic_os.application.simulation import Simulations
 from agentic_os.control_plane import ControlPlane
 from agentic_os.domain.policy import DecisionPoint
 
@@ -62,3 +64,6 @@ class Backend:
     extend_lapsed: Callable[[], Awaitable[int]]
     fingerprint: Callable[[bytes], bytes]
     note_refusal: Callable[[str, str], Awaitable[None]]
+    decisions: DecisionLog
+    simulations: Simulations
+    shadow: DecisionPoint | None

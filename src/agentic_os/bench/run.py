@@ -8,6 +8,7 @@ from agentic_os.bench.callbacks import callbacks
 from agentic_os.bench.database import appends, bench_database, starts
 from agentic_os.bench.growth import growth
 from agentic_os.bench.rows import Row
+from agentic_os.bench.simulation import simulation
 from agentic_os.bench.uploads import uploads
 from agentic_os.bench.worker import worker
 from agentic_os.demo.story import run_demo
@@ -30,6 +31,8 @@ def run_bench(*, quick: bool, say: Callable[[str], None]) -> Iterator[Row]:
         yield from uvloop.run(worker(databases, home, 50 if quick else 300))
         say("long histories, full callbacks, many deadlines ...")
         yield from uvloop.run(growth(databases, home, 20 if quick else 100, 1000 if quick else 10_000))
+        say("simulating another policy ...")
+        yield from uvloop.run(simulation(databases, home, 5000 if quick else 100_000))
     if not quick:
         say("the demo ...")
         outcome = run_demo(None, lambda _: None)

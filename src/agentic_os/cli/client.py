@@ -1,6 +1,9 @@
 """Talk to a running server: found by URL and token, or by the home folder."""
 
 import argparse
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +79,20 @@ class Client:
         headers = {"Idempotency-Key": key or str(new_id())}
         return self._send("POST", path, json={} if body is None else body, headers=headers)
 
+    def stream(self, path: str, body: Any) -> Iterator[tuple[str, Any]]:
+        """POST a document, and yield the server-sent events that answer it, each with its data."""
+        with self._open("POST", path, json=body) as response:
+            if response.is_error:
+                response.read()
+                raise _refusal(response)
+            kind = ""
+            for line in response.iter_lines():
+                name, _, value = line.partition(": ")
+                if name == "event":
+                    kind = value
+                elif name == "data":
+                    yield kind, json.loads(value)
+
     def put(self, path: str, body: Any) -> Any:
         """PUT a document."""
         return self._send("PUT", path, json=body)
@@ -85,18 +102,30 @@ class Client:
         return self._send("DELETE", path)
 
     def _send(self, method: str, path: str, **options: Any) -> Any:
+        with self._open(method, path, **options) as response:
+            response.read()
+        if response.is_error:
+            raise _refusal(response)
+        return response.json() if response.content else None
+
+    @contextmanager
+    def _open(self, method: str, path: str, **options: Any) -> Iterator[httpx.Response]:
         try:
-            with httpx.Client(
-                base_url=self.url, headers=self._headers, timeout=60.0, trust_env=False
-            ) as connection:
-                response = connection.request(method, path, **options)
+            with (
+                httpx.Client(
+                    base_url=self.url, headers=self._headers, timeout=60.0, trust_env=False
+                ) as connection,
+                connection.stream(method, path, **options) as response,
+            ):
+                yield response
         except httpx.HTTPError as problem:
             raise ServerUnavailable(
                 f"{self.url} does not answer ({problem}).\n  next: start it with `agentic-os up`."
             ) from problem
-        if response.is_error:
-            try:
-                raise ServerRefused(response.json())
-            except ValueError:
-                raise ServerRefused({"status": response.status_code, "detail": response.text[:500]}) from None
-        return response.json() if response.content else None
+
+
+def _refusal(response: httpx.Response) -> ServerRefused:
+    try:
+        return ServerRefused(response.json())
+    except ValueError:
+        return ServerRefused({"status": response.status_code, "detail": response.text[:500]})

@@ -10,6 +10,7 @@ from agentic_os.domain.documents import FailureClass, Usage, witnessed
 from agentic_os.domain.policy import Then
 from agentic_os.domain.rejection import Code, Rejected
 from agentic_os.domain.scope import held_for_tools
+from agentic_os.domain.shadow import differed
 from agentic_os.domain.spending import overspent, reserved, unbooked, wall_used_up
 from agentic_os.domain.task import Attempt, Task
 
@@ -82,7 +83,15 @@ def opened(command: c.OfferAttempt, task: Task) -> list[e.Event]:
         ack_deadline=command.ack_deadline,
         lease_seconds=command.lease_seconds,
     )
-    return [offered, *reserved(command, task)]
+    allowed = e.DispatchAllowed(
+        attempt=command.attempt,
+        bundle=command.verdict.bundle,
+        rules=command.verdict.rules,
+        reasons=command.verdict.reasons,
+        facts=command.verdict.facts,
+        facts_digest=command.facts_digest,
+    )
+    return [allowed, *differed(command.verdict), offered, *reserved(command, task)]
 
 
 def _stopped(command: c.OfferAttempt, task: Task) -> list[e.Event]:
@@ -97,7 +106,7 @@ def _stopped(command: c.OfferAttempt, task: Task) -> list[e.Event]:
             facts_digest=command.facts_digest,
         )
         reason = "Policy no longer lets this task run: " + "; ".join(verdict.reasons)
-        return [denied, e.InputRequired(reason=reason)]
+        return [*differed(verdict), denied, e.InputRequired(reason=reason)]
     if passed := over_budget(task):
         return [e.InputRequired(reason=f"The task's budget is used up: {passed}.")]
     wall = task.budget.wall_seconds

@@ -2,8 +2,9 @@
 
 from agentic_os.domain import commands as c
 from agentic_os.domain import events as e
-from agentic_os.domain.policy import continued
+from agentic_os.domain.policy import Obligations, Verdict, continued
 from agentic_os.domain.rejection import Rejected
+from agentic_os.domain.shadow import differed
 from agentic_os.domain.task import Task
 
 _REDRIVABLE = ("retry_wait", "dead_letter", "input_required")
@@ -58,26 +59,32 @@ def admit(command: c.AdmitTask, task: Task) -> list[e.Event]:
     verdict = command.verdict
     if verdict.decision == "deny":
         return [
+            *differed(verdict),
             e.TaskDenied(
                 bundle=verdict.bundle,
                 rules=verdict.rules,
                 reasons=verdict.reasons,
                 facts=verdict.facts,
                 facts_digest=command.facts_digest,
-            )
+            ),
         ]
+    obligations = _asked(task, verdict)
     allowed = e.TaskAllowed(
         bundle=verdict.bundle,
         rules=verdict.rules,
         reasons=verdict.reasons,
-        obligations=continued(task.parent.obligations, verdict.obligations)
-        if task.parent
-        else verdict.obligations,
+        obligations=obligations,
         facts=verdict.facts,
         facts_digest=command.facts_digest,
     )
     escalates = verdict.on_due == "escalate" and task.due is not None
-    return [allowed, e.DueEscalates(rules=verdict.rules)] if escalates else [allowed]
+    shadowed = differed(verdict, obligations, _asked(task, verdict.shadow) if verdict.shadow else None)
+    return [*shadowed, allowed, *([e.DueEscalates(rules=verdict.rules)] if escalates else ())]
+
+
+def _asked(task: Task, verdict: Verdict) -> Obligations:
+    """Join what was asked for when a child was proposed with what is asked for now."""
+    return continued(task.parent.obligations, verdict.obligations) if task.parent else verdict.obligations
 
 
 def require_input(command: c.RequireInput, task: Task) -> list[e.Event]:

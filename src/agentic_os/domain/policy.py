@@ -48,6 +48,8 @@ _ON_TIMEOUT: Final[tuple[OnTimeout, ...]] = ("proceed", "escalate", "block")
 _VOTERS: Final[tuple[Voters | None, ...]] = (None, "anyone", "people")
 _UNSAID: Final[tuple[bool | None, ...]] = (None, False, True)
 THENS: Final[tuple[Then, ...]] = get_args(Then)
+RULE_ERROR: Final = "rule-error"
+"""The rule that denies what no rule could be evaluated for."""
 REVIEWER_ROLES: Final = ("reviewer", "admin")
 """From the least to the most restrictive: whoever is an admin has the rights of a reviewer too."""
 
@@ -188,6 +190,7 @@ class Verdict:
 
     on_due: what is to happen once the task is overdue; no obligation of a gate, so it is a fact of its own.
     then: what is to become of a task after its attempt. ask: the role that is to answer; each None for unsaid.
+    shadow: what a policy that is only tried says of the same facts; nothing but a record of it comes of it.
     """
 
     hook: Hook
@@ -200,6 +203,7 @@ class Verdict:
     on_due: OnDue = "notify"
     then: Then | None = None
     ask: str | None = None
+    shadow: "Verdict | None" = None
 
 
 class DecisionPoint(Protocol):
@@ -253,7 +257,7 @@ class RuleSet:
             obligations = self._obligations(hook, matching, facts)
         except Exception as problem:  # noqa: BLE001 - a gate that fails stays shut, whatever the fault
             broken = Rule(
-                id="rule-error", on=hook, effect="deny", reason=f"A rule could not be evaluated: {problem}"
+                id=RULE_ERROR, on=hook, effect="deny", reason=f"A rule could not be evaluated: {problem}"
             )
             matching, obligations = [broken], self.defaults
         denials = [r for r in matching if r.effect == "deny"]

@@ -15,6 +15,7 @@ _BOOL: Final = "tag:yaml.org,2002:bool"
 _TIMESTAMP: Final = "tag:yaml.org,2002:timestamp"
 _NUMBER: Final = re.compile("[1-9][0-9]{0,8}")
 _LONGEST: Final = 366 * 86400
+_MOST_NODES: Final = 1_000_000
 ROLE: Final = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
 
 
@@ -48,11 +49,20 @@ def read_file(
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as problem:
         raise GovernanceInvalid(f"{path}: cannot be read ({problem}). {advice}") from problem
+    return read_text(path, text, meaning)
+
+
+def read_text(
+    path: Path, text: str, meaning: Callable[[yaml.Node], _Found]
+) -> tuple[_Found, dict[str, Any]] | None:
+    """Read the text of a file as read_file does; `path` is what faults call it. Raises GovernanceInvalid."""
     try:
         loader = _DocumentLoader(text)
         node = loader.get_single_node()
         if node is None or node.tag == "tag:yaml.org,2002:null":
             return None
+        if _size(node, {}) > _MOST_NODES:
+            raise GovernanceInvalid(f"{path}: its aliases stand for more than {_MOST_NODES} values")
         return meaning(node), loader.construct_document(node)
     except yaml.MarkedYAMLError as problem:
         mark = problem.problem_mark or problem.context_mark
@@ -60,6 +70,20 @@ def read_file(
         raise GovernanceInvalid(f"{path}{line}: not YAML as it is read here: {problem.problem}") from problem
     except (yaml.YAMLError, RecursionError) as problem:
         raise GovernanceInvalid(f"{path}: not YAML as it is read here: {problem}") from problem
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """Count the values that a node stands for, those behind its aliases as often as they are named."""
+    if id(node) in known:
+        return known[id(node)]
+    known[id(node)] = 1  # one that holds itself ends here; what reads it says what is wrong with it
+    parts: list[yaml.Node] = []
+    if isinstance(node, yaml.MappingNode):
+        parts = [part for pair in node.value for part in pair]
+    elif isinstance(node, yaml.SequenceNode):
+        parts = node.value
+    known[id(node)] = size = 1 + sum(_size(part, known) for part in parts)
+    return size
 
 
 class Nodes:

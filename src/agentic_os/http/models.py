@@ -136,6 +136,29 @@ class SourceIn(Strict):
     project: Id | None = None
 
 
+class FileIn(Strict):
+    """A file of a governance folder. name: what faults call it."""
+
+    name: Line
+    text: str
+
+
+class SimulationIn(Strict):
+    """A policy to be tried on the decisions that were made: the last so many, those since a time, or all."""
+
+    policy: FileIn
+    organisation: FileIn | None = None
+    last: Annotated[int, Field(ge=1, le=MAX_INTEGER)] | None = None
+    since: datetime | None = None
+
+    @field_validator("since")
+    @classmethod
+    def _aware(cls, value: datetime | None) -> datetime | None:
+        if value is not None and value.tzinfo is None:
+            raise ValueError("a time needs its offset, for instance Z")
+        return value
+
+
 class AttestationIn(Strict):
     """What a source says of a criterion. subject_digest: the result that it checked."""
 

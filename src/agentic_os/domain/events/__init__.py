@@ -80,6 +80,7 @@ from agentic_os.domain.events.overlays import (
     TaskOverdue,
     TaskThawed,
 )
+from agentic_os.domain.events.policy import DispatchAllowed, PolicyDiffered
 from agentic_os.domain.events.questions import (
     EscalationAnswered,
     EscalationRaised,
@@ -107,6 +108,7 @@ __all__ = [
     "ChildEnded",
     "ChildRefused",
     "DefaultSwitchedOff",
+    "DispatchAllowed",
     "DispatchDenied",
     "DueEscalates",
     "EscalationAnswered",
@@ -129,6 +131,7 @@ __all__ = [
     "PlanReturned",
     "PlanSubmitted",
     "PlanVoted",
+    "PolicyDiffered",
     "ProgressReported",
     "QuarantineAdopted",
     "RefusalCharged",
@@ -231,6 +234,8 @@ Event: TypeAlias = (
     | ReviewRequired
     | EscalationRouted
     | DefaultSwitchedOff
+    | DispatchAllowed
+    | PolicyDiffered
 )
 
 BY_SYSTEM: Final[frozenset[type]] = frozenset(
@@ -270,6 +275,8 @@ BY_SYSTEM: Final[frozenset[type]] = frozenset(
         AttemptRuled,
         ReviewRequired,
         EscalationRouted,
+        DispatchAllowed,
+        PolicyDiffered,
     }
 )
 """Facts that the backend decides, whoever's act led to them: their actor is the system, their cause that act."""
@@ -285,6 +292,8 @@ QUIET: Final[frozenset[type]] = frozenset(
         RefusalCharged,
         LeaseRenewedByRun,
         RunEnded,
+        DispatchAllowed,
+        PolicyDiffered,
     }
 )
 """Facts that change nothing that an issue shows or that the system must act on: they mark no task stale."""

@@ -34,7 +34,7 @@ def evolve(task: Task | None, event: e.Event) -> Task:
 
 def _apply(task: Task, event: e.Event) -> Task:
     match event:
-        case e.TaskCreated():
+        case e.TaskCreated() | e.DispatchAllowed() | e.PolicyDiffered():
             return task
         case e.TaskAllowed() | e.TaskDenied() | e.DispatchDenied():
             return ruled(task, event)
