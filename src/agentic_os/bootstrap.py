@@ -17,6 +17,7 @@ from agentic_os.application.callbacks import Callbacks
 from agentic_os.application.credentials import Credentials, SourceSecrets
 from agentic_os.application.directives import Directives
 from agentic_os.application.dispatch import Dispatcher, Terms
+from agentic_os.application.governing import Governing, InForce
 from agentic_os.application.holdings import Holdings
 from agentic_os.application.inbox import Adoption, Inbox
 from agentic_os.application.outage import extend_lapsed
@@ -28,6 +29,7 @@ from agentic_os.artifact_directory import ArtifactDirectory
 from agentic_os.control_plane import ControlPlane
 from agentic_os.domain.organisation import Organisation
 from agentic_os.domain.policy import DecisionPoint
+from agentic_os.governance import load_documents, load_stored
 from agentic_os.hydration import Definition, resolve
 from agentic_os.postgres.audit import verify
 from agentic_os.postgres.credentials import PostgresCredentials
@@ -49,7 +51,10 @@ _YOUNG: Final = (20_000, 20, 50)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What a backend is made of. server_key: 32 bytes. public_url: what links and briefs are built from."""
+    """What a backend is made of. server_key: 32 bytes. public_url: what links and briefs are built from.
+
+    policy, organisation: what is in force until a bundle is applied or followed.
+    """
 
     dsn: str
     server_key: bytes
@@ -91,7 +96,15 @@ def settle() -> None:
 def _join(parts: Parts, pool: Pool) -> Backend:
     signals = Signals()
     event_log = PostgresEventLog(pool)
-    registry = PostgresRegistry(pool)
+    in_force = InForce(policy=parts.policy, organisation=parts.organisation)
+
+    def policy() -> DecisionPoint:
+        return in_force.policy
+
+    def organisation() -> Organisation:
+        return in_force.organisation
+
+    registry = PostgresRegistry(pool, organisation)
     work = PostgresWorkQueue(pool)
     issues = PostgresIssueBook(pool)
     artifacts = ArtifactDirectory(parts.artifacts)
@@ -99,10 +112,6 @@ def _join(parts: Parts, pool: Pool) -> Backend:
     plane = parts.control_plane
     task_list = PostgresTaskList(pool)
     book, source_secrets = PostgresCredentials(pool), SourceSecrets(parts.server_key)
-
-    def policy() -> DecisionPoint:
-        return parts.policy
-
     directives = Directives(log=event_log, registry=registry, issues=issues, committed=signals.committed)
     dispatcher = Dispatcher(
         log=event_log,
@@ -111,7 +120,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
         policy=policy,
         terms=parts.terms or Terms(callback_url=parts.public_url + CALLBACK_PATH),
         committed=signals.committed,
-        organisation=lambda: parts.organisation,
+        organisation=organisation,
     )
     skill_sets = _skill_sets(parts.skills)
     return Backend(
@@ -123,6 +132,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
         artifacts=artifacts,
         skill_sets=skill_sets,
         policy=policy,
+        governing=_governing(in_force, registry, work, signals),
         callbacks=Callbacks(
             log=event_log,
             registry=registry,
@@ -132,7 +142,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
             rates=parts.rates,
             committed=signals.committed,
             policy=policy,
-            organisation=lambda: parts.organisation,
+            organisation=organisation,
         ),
         attestations=Attestations(
             log=event_log,
@@ -183,6 +193,19 @@ def _join(parts: Parts, pool: Pool) -> Backend:
         extend_lapsed=lambda: extend_lapsed(event_log, work, signals.committed),
         fingerprint=tokens.fingerprint,
         note_refusal=PostgresSecurityLog(pool).note,
+    )
+
+
+def _governing(
+    in_force: InForce, registry: PostgresRegistry, work: PostgresWorkQueue, signals: Signals
+) -> Governing:
+    return Governing(
+        in_force=in_force,
+        registry=registry,
+        work=work,
+        texts=load_documents,
+        stored=load_stored,
+        wake=signals.governed,
     )
 
 

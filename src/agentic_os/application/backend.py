@@ -8,6 +8,7 @@ from agentic_os.application.callbacks import Callbacks
 from agentic_os.application.credentials import Credentials
 from agentic_os.application.directives import Directives
 from agentic_os.application.dispatch import Dispatcher
+from agentic_os.application.governing import Governing
 from agentic_os.application.inbox import Inbox
 from agentic_os.application.ports import (
     ArtifactStore,
@@ -46,6 +47,7 @@ class Backend:
     artifacts: ArtifactStore
     skill_sets: SkillSets
     policy: Callable[[], DecisionPoint]
+    governing: Governing
     callbacks: Callbacks
     attestations: Attestations
     credentials: Credentials
