@@ -85,7 +85,7 @@ async def test_agents_never_apply(desk: Desk, role: str) -> None:
 
 
 async def test_an_organisation_makes_nobody_an_administrator(desk: Desk) -> None:
-    """A role that is called as a token's right is refused by the loader, and gives none where it was stored anyhow."""
+    """A role that is called as a token's right is given to nobody: the bundle is refused."""
     organisation = "roles: {admin: {}}\nmembers:\n  vera: {roles: [admin]}\n"
     answer = await apply(desk, "", organisation=organisation)
     problem = assert_problem(answer, 422, "schema_invalid", "/documents/organisation.yaml")
