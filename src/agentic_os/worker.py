@@ -174,9 +174,9 @@ class Worker:
         """Set the signals that somebody forgot, and read the tracker's feed."""
         signals = self._backend.signals
         await self.notice_gap()
-        await self._backend.governing.keep_up()
         outlook = await self._backend.work.look()
         self._served_at = now()
+        await self._backend.governing.keep_up(outlook.bundle)
         if outlook.mark is not None and outlook.mark <= now():
             signals.work.set()
         if outlook.deadline is not None:

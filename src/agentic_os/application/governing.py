@@ -108,8 +108,13 @@ class Governing:
             in_force.version = applied.version
         return True
 
-    async def keep_up(self) -> None:
-        """Follow, and keep what is in force where what was applied cannot be read."""
+    async def keep_up(self, seen: int | None = None) -> None:
+        """Follow, and keep what is in force where what was applied cannot be read.
+
+        seen: the version of the bundle's stream, where somebody looked already.
+        """
+        if seen is not None and seen <= self._in_force.version:
+            return
         try:
             await self.follow()
         except BundleInvalid as problem:

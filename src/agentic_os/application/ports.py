@@ -404,11 +404,12 @@ class WorkQueue(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outlook:
-    """When there is work next: None is never, as far as anyone knows."""
+    """When there is work next: None is never, as far as anyone knows. bundle: the version of the bundle's stream."""
 
     deadline: datetime | None
     mark: datetime | None
     inbox: bool
+    bundle: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
