@@ -17,6 +17,7 @@ from agentic_os.application.callbacks import Callbacks
 from agentic_os.application.credentials import Credentials, SourceSecrets
 from agentic_os.application.directives import Directives
 from agentic_os.application.dispatch import Dispatcher, Terms
+from agentic_os.application.governing import Governing, InForce
 from agentic_os.application.holdings import Holdings
 from agentic_os.application.inbox import Adoption, Inbox
 from agentic_os.application.outage import extend_lapsed
@@ -30,7 +31,7 @@ from agentic_os.control_plane import ControlPlane
 from agentic_os.domain.organisation import Organisation
 from agentic_os.domain.policy import DecisionPoint
 from agentic_os.domain.shadow import Shadowed
-from agentic_os.governance import GovernanceInvalid, read_policy
+from agentic_os.governance import GovernanceInvalid, load_documents, load_stored, read_policy
 from agentic_os.hydration import Definition, resolve
 from agentic_os.postgres.audit import verify
 from agentic_os.postgres.credentials import PostgresCredentials
@@ -56,6 +57,7 @@ class Parts:
     """What a backend is made of. server_key: 32 bytes. public_url: what links and briefs are built from.
 
     shadow: a policy that is asked beside the one in force, and only noted where it differs.
+    policy, organisation: what is in force until a bundle is applied or followed.
     """
 
     dsn: str
@@ -99,7 +101,16 @@ def settle() -> None:
 def _join(parts: Parts, pool: Pool) -> Backend:
     signals = Signals()
     event_log = PostgresEventLog(pool)
-    registry = PostgresRegistry(pool)
+    in_force = InForce(policy=parts.policy, organisation=parts.organisation)
+
+    def policy() -> DecisionPoint:
+        now = in_force.policy
+        return now if parts.shadow is None else Shadowed(in_force=now, shadow=parts.shadow)
+
+    def organisation() -> Organisation:
+        return in_force.organisation
+
+    registry = PostgresRegistry(pool, organisation)
     work = PostgresWorkQueue(pool)
     issues = PostgresIssueBook(pool)
     artifacts = ArtifactDirectory(parts.artifacts)
@@ -108,12 +119,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
     task_list = PostgresTaskList(pool)
     book, source_secrets = PostgresCredentials(pool), SourceSecrets(parts.server_key)
 
-    in_force = parts.policy if parts.shadow is None else Shadowed(in_force=parts.policy, shadow=parts.shadow)
     decisions = PostgresDecisions(pool)
-
-    def policy() -> DecisionPoint:
-        return in_force
-
     directives = Directives(
         log=event_log, registry=registry, issues=issues, committed=signals.committed, policy=policy
     )
@@ -124,7 +130,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
         policy=policy,
         terms=parts.terms or Terms(callback_url=parts.public_url + CALLBACK_PATH),
         committed=signals.committed,
-        organisation=lambda: parts.organisation,
+        organisation=organisation,
     )
     skill_sets = _skill_sets(parts.skills)
     return Backend(
@@ -136,6 +142,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
         artifacts=artifacts,
         skill_sets=skill_sets,
         policy=policy,
+        governing=_governing(in_force, registry, work, signals),
         callbacks=Callbacks(
             log=event_log,
             registry=registry,
@@ -145,7 +152,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
             rates=parts.rates,
             committed=signals.committed,
             policy=policy,
-            organisation=lambda: parts.organisation,
+            organisation=organisation,
         ),
         attestations=Attestations(
             log=event_log,
@@ -207,6 +214,19 @@ def _read_policy(policy: tuple[str, str], organisation: tuple[str, str] | None) 
         return read_policy(policy, organisation)
     except GovernanceInvalid as problem:
         raise PolicyUnreadable(str(problem)) from problem
+
+
+def _governing(
+    in_force: InForce, registry: PostgresRegistry, work: PostgresWorkQueue, signals: Signals
+) -> Governing:
+    return Governing(
+        in_force=in_force,
+        registry=registry,
+        work=work,
+        texts=load_documents,
+        stored=load_stored,
+        wake=signals.governed,
+    )
 
 
 def _skill_sets(definition: Definition) -> Callable[[str], SkillSetView]:

@@ -17,6 +17,7 @@ import uvicorn
 from pydantic import SecretStr
 
 from agentic_os.application.backend import Backend
+from agentic_os.application.governing import BundleInvalid
 from agentic_os.application.ports import Principal
 from agentic_os.application.rates import Rate, Rates
 from agentic_os.bootstrap import Parts, open_backend, settle
@@ -82,7 +83,8 @@ def serve(choices: Choices, settings: Settings) -> None:
 
 def _serve(choices: Choices, settings: Settings) -> None:
     """Open what blocks first (files, sockets, the database), then hand over to the loop."""
-    governance = load_governance(_governance_folder(choices))
+    folder = _governance_folder(choices)
+    governance = load_governance(folder) if folder is not None else None
     with _interrupted_by_sigterm(), _listen(choices.port, "--port") as listener:
         board_port = _free_port(choices.board_port) if choices.control_plane != "none" else 0
         with open_databases(
@@ -168,7 +170,7 @@ class _Stack:
         self,
         choices: Choices,
         settings: Settings,
-        governance: Governance,
+        governance: Governance | None,
         databases: Databases,
         listener: socket.socket,
         board_port: int,
@@ -192,9 +194,8 @@ class _Stack:
                 dsn=self._databases.app,
                 server_key=hashlib.sha256(home.secret("server.key").encode()).digest(),
                 artifacts=home.path / "artifacts",
-                policy=self._governance.policy,
-                organisation=self._governance.organisation,
-                shadow=self._governance.shadow,
+                policy=(self._governance or load_governance(None)).policy,
+                shadow=self._governance.shadow if self._governance else None,
                 skills=load_definition(self._skills_file()),
                 public_url=self._choices.public_url or self._url,
                 control_plane=plane,
@@ -261,11 +262,24 @@ class _Stack:
                 await backend.registry.replace_credentials(OPERATOR, digest)
             home.write_secret("admin.token", token)
             (home.path / "admin.token.new").unlink()
-        policy = self._governance
-        if await backend.registry.record_bundle(policy.policy.bundle, policy.document, OPERATOR):
-            await backend.work.mark_waiting("budget:")  # its limits may be higher than those before
+        await self._govern(backend)
         if extended := await backend.extend_lapsed():  # before a callback can come, or a deadline can fire
             say(f"attempts that lapsed while nobody served, and have one lease more: {extended}")
+
+    async def _govern(self, backend: Backend) -> None:
+        """Put in force what the folder says; without one what was applied last, or the blank bundle at first."""
+        if self._governance is not None:
+            await backend.governing.apply(self._governance, OPERATOR, "started with it")
+            return
+        try:
+            found = await backend.governing.follow()
+        except BundleInvalid as problem:
+            raise GovernanceInvalid(
+                f"The bundle that was applied last cannot be read any more ({problem}).\n"
+                "  next: start with a folder that can: agentic-os up --governance DIR."
+            ) from problem
+        if not found:
+            await backend.governing.apply(load_governance(None), OPERATOR, "started with it")
 
     @asynccontextmanager
     async def _api(self, backend: Backend) -> AsyncIterator["_Server"]:

@@ -61,9 +61,16 @@ class Worker:
                 event.set()
 
     async def drain_stale(self) -> None:
-        """Reconcile every task that is marked stale, several at a time."""
+        """Reconcile every task that is marked stale, several at a time.
+
+        Between claim and work the bundle is followed: whoever applies one marks tasks in the same transaction.
+        """
         work = self._backend.work
-        while marks := await work.claim(self._name, _AT_ONCE, CLAIM_LEASE):
+        while True:
+            marks = await work.claim(self._name, _AT_ONCE, CLAIM_LEASE)
+            await self._backend.governing.keep_up()
+            if not marks:
+                return
             retries = await asyncio.gather(*(self._backend.reconciler.reconcile(m) for m in marks))
             for retry_at in retries:
                 if retry_at is not None:
@@ -183,6 +190,7 @@ class Worker:
         await self.notice_gap()
         outlook = await self._backend.work.look()
         self._served_at = now()
+        await self._backend.governing.keep_up(outlook.bundle)
         if outlook.mark is not None and outlook.mark <= now():
             signals.work.set()
         if outlook.deadline is not None:

@@ -150,7 +150,7 @@ RAISED = e.EscalationRaised(
     answer_deadline=at(20 + DEADLINE_SECONDS),
     at=at(20),
 )
-STRICTER = Obligations(
+MORE_ASKED = Obligations(
     mode="plan_first",
     deadline_seconds=60,
     result_review=True,
@@ -957,7 +957,7 @@ CASES = (
         submit_plan(ruling=ruling("plan.submitted", reviewers=Reviewers(quorum=2), deadline_seconds=60)),
         (
             replace(PLAN_SUBMITTED, review_deadline=at(80)),
-            e.ReviewRequired(subject="plan", obligations=STRICTER, **TARGET, **RULED),
+            e.ReviewRequired(subject="plan", obligations=MORE_ASKED, **TARGET, **RULED),
         ),
         "plan_review",
     ),

@@ -1,5 +1,7 @@
 """The gates: who may decide on what, and how exactly they must name it."""
 
+from dataclasses import replace
+
 import pytest
 from tests.domain.kit import (
     AUTHORISED,
@@ -453,3 +455,30 @@ def test_the_same_artifact_name_again_is_the_next_version():
     history = (*EXECUTING, first, accept(vote="revise", items=("one",)), offer(2), ack(attempt=2))
     second = submit_result("d", attempt=2, artifacts=(artifact("log"),), answers=frozenset({"i1"}))
     assert {"log": 3, "report": 1} == given(*history, second).task.artifacts
+
+
+LEADS = frozenset({"tech-lead"})
+
+
+@pytest.mark.parametrize(
+    ("roles", "binding"),
+    [
+        (("reviewer", "tech-lead"), LEADS),
+        (("reviewer",), frozenset()),
+        (("reviewer",), frozenset({"designer"})),
+    ],
+)
+def test_a_role_of_executors_alone_needs_only_the_right_to_review(
+    roles: tuple[str, ...], binding: frozenset[str]
+):
+    """A person who may review and holds the role counts, and so does any who may where no people hold it."""
+    voter = replace(person("rita", *roles), binding=binding)
+    assert "ready" == given(*reviewed_by(role="tech-lead"), cast(voter=voter)).task.phase
+
+
+@pytest.mark.parametrize(("held", "missing"), [("reviewer", "tech-lead"), ("tech-lead", "reviewer")])
+def test_a_role_that_people_hold_needs_the_role_and_the_right_to_review(held: str, missing: str):
+    """Where the organisation gives the role to people, a vote needs both, and the refusal says what is missing."""
+    voter = replace(person("rita", held), binding=LEADS)
+    refusal = given(*reviewed_by(role="tech-lead")).when(cast(voter=voter)).refused("not_permitted")
+    assert f"Ask somebody with the role {missing}." == refusal.next

@@ -13,6 +13,7 @@ import pytest
 from agentic_os.application.ports import Credential, NameTaken, Principal
 from agentic_os.clock import now
 from agentic_os.domain.documents import Participant
+from agentic_os.domain.organisation import Member, Organisation
 from agentic_os.postgres.event_log import PostgresEventLog
 from agentic_os.postgres.pool import Pool
 from agentic_os.postgres.registry import PostgresRegistry
@@ -247,3 +248,33 @@ async def test_policies_that_start_at_once_are_all_recorded(
 
     assert [True] * 6 == recorded
     assert list("abcdef") == sorted(e.data["bundle"] for e in await log.read_stream("governance:policy"))
+
+
+async def test_an_organisation_adds_roles_and_never_rights(pool: Pool):
+    """What it says of somebody is joined with the registration, but what a token may do comes from there alone."""
+    members = {
+        "coder": Member(roles=("qa",), capacity=7),
+        "vera": Member(roles=("tech-lead", "admin", "reviewer")),
+        "omar": Member(roles=("designer",)),
+    }
+    registry = PostgresRegistry(pool, lambda: Organisation(members=members))
+    await registry.add(CODER, hashed("s"), None)
+    await registry.add(Principal(id="vera", name="vera", kind="person", roles=("viewer",)), hashed("v"), None)
+
+    (coder,) = await registry.executors()
+    assert ((*CODER.roles, "qa"), 7) == (coder.roles, coder.capacity)
+    vera = await registry.participant("vera")
+    assert {"viewer", "tech-lead"} == vera.roles
+    assert {"tech-lead", "admin", "reviewer", "designer"} == vera.binding
+
+
+async def test_the_bundle_that_was_applied_last_is_found(registry: PostgresRegistry):
+    """It comes with its author and reason, and only to who does not know it yet."""
+    assert await registry.applied_bundle() is None
+    for name in "ab":
+        await registry.record_bundle(name, {"rules": []}, "ada", f"because of {name}")
+
+    found = await registry.applied_bundle(after=1)
+    assert found is not None
+    assert (2, "b", "ada", "because of b") == (found.version, found.bundle, found.actor, found.reason)
+    assert await registry.applied_bundle(after=2) is None

@@ -9,6 +9,7 @@ from agentic_os.application.credentials import Credentials
 from agentic_os.application.decisions import DecisionLog
 from agentic_os.application.directives import Directives
 from agentic_os.application.dispatch import Dispatcher
+from agentic_os.application.governing import Governing
 from agentic_os.application.inbox import Inbox
 from agentic_os.application.ports import (
     ArtifactStore,
@@ -48,6 +49,7 @@ class Backend:
     artifacts: ArtifactStore
     skill_sets: SkillSets
     policy: Callable[[], DecisionPoint]
+    governing: Governing
     callbacks: Callbacks
     attestations: Attestations
     credentials: Credentials

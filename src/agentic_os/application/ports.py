@@ -240,6 +240,18 @@ class Credential:
     valid: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppliedBundle:
+    """A bundle that was put in force: by whom, why and when. version: that of the event in the bundle's stream."""
+
+    version: int
+    bundle: str
+    document: JsonObject
+    actor: str
+    reason: str
+    at: datetime
+
+
 class Registry(Protocol):
     """Who may act."""
 
@@ -257,8 +269,14 @@ class Registry(Protocol):
         """Revoke all credentials of a principal, give it a new one of the same lifetime, and record that."""
         ...
 
-    async def record_bundle(self, bundle: str, document: JsonObject, actor: str) -> bool:
+    async def record_bundle(
+        self, bundle: str, document: JsonObject, actor: str, reason: str = "started with it"
+    ) -> bool:
         """Record that a policy came into force, unless it is the one in force already."""
+        ...
+
+    async def applied_bundle(self, after: int = 0) -> AppliedBundle | None:
+        """Give the bundle that was applied last; None for none after that version of the bundle's stream."""
         ...
 
     async def record_trip(self, trip: BreakerTripped) -> bool:
@@ -386,11 +404,12 @@ class WorkQueue(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outlook:
-    """When there is work next: None is never, as far as anyone knows."""
+    """When there is work next: None is never, as far as anyone knows. bundle: the version of the bundle's stream."""
 
     deadline: datetime | None
     mark: datetime | None
     inbox: bool
+    bundle: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,6 +53,11 @@ class Signals:
             self._earliest = at
         return self._earliest
 
+    def governed(self) -> None:
+        """Hear that another bundle is in force: whatever waited for one may go on, here and in other processes."""
+        self.work.set()
+        self.announce()
+
     def received(self) -> None:
         """Hear that something was put into the inbox."""
         self.inbox.set()

@@ -10,6 +10,7 @@ from agentic_os.cli import (
     ci,
     contract,
     database,
+    governance,
     measure,
     policy,
     quarantine,
@@ -50,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         database,
         skills,
         contract,
+        governance,
         measure,
         policy,
     ):

@@ -22,7 +22,9 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--board-port", type=int, default=8701, help="board (default 8701; 0 takes a free one)"
     )
     parser.add_argument(
-        "--governance", type=Path, help="governance folder (default: HOME/governance, if there)"
+        "--governance",
+        type=Path,
+        help="governance folder to apply at the start (default: HOME/governance, else what was applied last)",
     )
     parser.add_argument(
         "--public-url", help="what links and briefs are built from (default: the API's own address)"

@@ -159,10 +159,12 @@ class Participant:
     """Who acts, as far as the separation of duties needs to know.
 
     id: the principal. kind: a person, an executor or the system. roles: its scopes and organisation roles.
-    owns: for a person, the executors that they own.
+    owns: for a person, the executors that they own. binding: the organisation roles that people hold: where one of
+    them must decide, whoever decides holds it.
     """
 
     id: str
     kind: Literal["person", "executor", "system"]
     roles: frozenset[str] = field(default_factory=frozenset)
     owns: frozenset[str] = field(default_factory=frozenset)
+    binding: frozenset[str] = field(default_factory=frozenset)

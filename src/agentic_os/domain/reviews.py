@@ -327,7 +327,8 @@ def _require_right(voter: Participant, task: Task, submission: Submission) -> No
         )
     # A role of agents stands in no person's token: there, whoever may review at all may vote.
     named = task.required.reviewers.role
-    role = named if named in REVIEWER_ROLES else REVIEWER_ROLES[0]
+    scope = named if named in REVIEWER_ROLES else REVIEWER_ROLES[0]
+    role = named if scope in voter.roles and named in voter.binding else scope
     if role not in voter.roles:
         raise Rejected(
             "not_permitted",

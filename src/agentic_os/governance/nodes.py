@@ -8,6 +8,9 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import yaml
 
+from agentic_os.application.governing import BundleInvalid
+from agentic_os.domain.documents import JsonObject
+
 _Found = TypeVar("_Found")
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -37,7 +40,14 @@ class _DocumentLoader(_Loader):
 _DocumentLoader.add_constructor(_TIMESTAMP, lambda _, node: node.value)
 
 
-class GovernanceInvalid(Exception):
+class _Dumper(yaml.SafeDumper):
+    """Writes what the loader reads: `on` needs no quotes."""
+
+
+_Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+
+class GovernanceInvalid(BundleInvalid):
     """A governance file cannot be read as what it should be: file:line, what is wrong, what would be right."""
 
 
@@ -49,13 +59,13 @@ def read_file(
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as problem:
         raise GovernanceInvalid(f"{path}: cannot be read ({problem}). {advice}") from problem
-    return read_text(path, text, meaning)
+    return read_text(text, path, meaning)
 
 
 def read_text(
-    path: Path, text: str, meaning: Callable[[yaml.Node], _Found]
+    text: str, path: Path, meaning: Callable[[yaml.Node], _Found]
 ) -> tuple[_Found, dict[str, Any]] | None:
-    """Read the text of a file as read_file does; `path` is what faults call it. Raises GovernanceInvalid."""
+    """Read the same of the text of a file. path: what faults call it. Raises GovernanceInvalid."""
     try:
         loader = _DocumentLoader(text)
         node = loader.get_single_node()
@@ -84,6 +94,23 @@ def _size(node: yaml.Node, known: dict[int, int]) -> int:
         parts = node.value
     known[id(node)] = size = 1 + sum(_size(part, known) for part in parts)
     return size
+
+
+def plain(text: str) -> Any:
+    """Read YAML as a document, without a meaning."""
+    return _DocumentLoader(text).get_single_data()
+
+
+def written(document: JsonObject) -> str:
+    """Write a document as YAML that people go on with."""
+    return yaml.dump(
+        document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None
+    )
+
+
+def node_of(document: JsonObject) -> yaml.Node:
+    """Make the node tree of a document that was read before; it has no lines."""
+    return yaml.representer.SafeRepresenter().represent_data(document)
 
 
 class Nodes:
@@ -158,4 +185,5 @@ class Nodes:
 
     def fail(self, node: yaml.Node, message: str) -> NoReturn:
         """Say what is wrong, and where."""
-        raise GovernanceInvalid(f"{self.path}:{node.start_mark.line + 1}: {message}")
+        line = f":{node.start_mark.line + 1}" if node.start_mark else ""
+        raise GovernanceInvalid(f"{self.path}{line}: {message}")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 import yaml
@@ -11,6 +12,7 @@ from agentic_os.domain.budgets import Amounts, Budgets
 from agentic_os.domain.conditions import Condition, Group, Operator, Term
 from agentic_os.domain.documents import RANKS, RISKS, Mode
 from agentic_os.domain.hooks import FIELDS, HOOKS, Hook, known
+from agentic_os.domain.organisation import Organisation
 from agentic_os.domain.policy import (
     ASKABLE,
     NONE,
@@ -58,7 +60,11 @@ _NO_DENIAL: Final[frozenset[Hook]] = frozenset({"attempt.ended", "escalation.rai
 
 
 class PolicyFile(Nodes):
-    """Builds the policy."""
+    """Builds the policy. organisation: whose roles its rules may name."""
+
+    def __init__(self, path: Path, organisation: Organisation | None = None) -> None:
+        super().__init__(path)
+        self._organisation = organisation or Organisation()
 
     def policy(self, node: yaml.Node) -> RuleSet:
         """Read the whole file."""
@@ -281,6 +287,11 @@ class PolicyFile(Nodes):
             role = self.scalar(parts["role"], str)
             if not ROLE.fullmatch(role):
                 self.fail(parts["role"], f"{role!r} is no role: letters, digits, '.', '_' and '-'")
+            known = self._organisation
+            if known.members and role not in REVIEWER_ROLES and not known.holders(role):
+                self.fail(parts["role"], f"no member of organisation.yaml has the role {role!r}")
         else:
-            role = self.one_of(parts["role"], REVIEWER_ROLES, "; executors of any role need `by: anyone`")
+            declared = [r for r in self._organisation.roles if self._organisation.holders(r)]
+            hint = "; executors of any role need `by: anyone`, people of any members in organisation.yaml"
+            role = self.one_of(parts["role"], (*REVIEWER_ROLES, *declared), hint)
         return Reviewers(role=role, quorum=quorum, by=by or "people")

@@ -11,6 +11,7 @@ from agentic_os.http import (
     credentials,
     decisions,
     evidence,
+    governing,
     history,
     tasks,
 )
@@ -30,6 +31,16 @@ def create_app(backend: Backend) -> FastAPI:
     app.state.backend = backend
     app.state.guessing = Guessing(backend.rates)
     install(app)
-    for module in (callbacks, tasks, history, artifacts, administration, credentials, evidence, decisions):
+    for module in (
+        callbacks,
+        tasks,
+        history,
+        artifacts,
+        administration,
+        credentials,
+        evidence,
+        decisions,
+        governing,
+    ):
         app.include_router(module.router)
     return app

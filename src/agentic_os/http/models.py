@@ -173,6 +173,13 @@ class AttestationIn(Strict):
     marker: Marker | None = None
 
 
+class GovernanceIn(Strict):
+    """A bundle to put in force: the texts of its files, by name."""
+
+    documents: Annotated[dict[Literal["policy.yaml", "organisation.yaml"], str], Field(min_length=1)]
+    reason: Line
+
+
 async def read_body(request: Request, limit: int = MAX_BODY, declared: bytes | None = None) -> bytes:
     """Read a body of at most `limit` bytes. Raises Refused too_large as soon as it is longer.
 

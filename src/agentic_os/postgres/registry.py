@@ -1,12 +1,14 @@
 """Who may act: principals, their credentials (hashed), and their accounts on trackers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
 import psycopg
 
 from agentic_os.application.ports import (
+    AppliedBundle,
     Batch,
     Credential,
     Envelope,
@@ -25,8 +27,9 @@ from agentic_os.domain.governance import (
     PrincipalRegistered,
     RegistryEvent,
 )
+from agentic_os.domain.organisation import Organisation
 from agentic_os.postgres.appender import append_together
-from agentic_os.postgres.codec import decode_payload
+from agentic_os.postgres.codec import decode_payload, recorded
 from agentic_os.postgres.parts import parts_of
 from agentic_os.postgres.pool import Connection, Pool
 
@@ -39,13 +42,18 @@ _SCOPES: Final = {
     "operator": ("viewer",),
     "reviewer": ("viewer",),
 }
+_TOKENS: Final = ("viewer", "operator", "reviewer", "admin")
 
 
 class PostgresRegistry:
-    """The registry; every change of it is also an event in the principal's own stream."""
+    """The registry; every change of it is also an event in the principal's own stream.
 
-    def __init__(self, pool: Pool) -> None:
+    organisation: what is in force says of principals, which is joined with what they were registered with.
+    """
+
+    def __init__(self, pool: Pool, organisation: Callable[[], Organisation] = Organisation) -> None:
         self._pool = pool
+        self._organisation = organisation
 
     async def credential(self, digest: bytes) -> Credential | None:
         """Find a credential by its hash."""
@@ -118,7 +126,16 @@ class PostgresRegistry:
                 f"select {_PRINCIPAL}, (select count(*) from es.task t where t.executor = p.name) "  # noqa: S608 - constants
                 "from es.principal p where p.kind = 'executor' and p.revoked_at is null order by p.name"
             )
-            return [_principal(row) for row in await cursor.fetchall()]
+            found = [_principal(row) for row in await cursor.fetchall()]
+        organisation = self._organisation()
+        return [
+            replace(
+                e,
+                roles=organisation.roles_of(e.name, e.roles),
+                capacity=organisation.capacity_of(e.name, e.capacity),
+            )
+            for e in found
+        ]
 
     async def people(self) -> Sequence[Principal]:
         """List the people."""
@@ -138,8 +155,26 @@ class PostgresRegistry:
                 "select name from es.principal where owner = %s", (principal.name,)
             )
             owned = frozenset(row[0] for row in await cursor.fetchall())
-        roles = {*principal.roles, *(s for r in principal.roles for s in _SCOPES.get(r, ()))}
-        return Participant(id=principal.name, kind=principal.kind, roles=frozenset(roles), owns=owned)
+            binding = await self._binding(connection)
+        scopes = {*principal.roles, *(s for r in principal.roles for s in _SCOPES.get(r, ()))}
+        # A role of the organisation is not what a token may do, whatever it is called.
+        declared = {r for r in self._organisation().roles_of(principal.name) if r not in _TOKENS}
+        return Participant(
+            id=principal.name,
+            kind=principal.kind,
+            roles=frozenset(scopes | declared),
+            owns=owned,
+            binding=binding,
+        )
+
+    async def _binding(self, connection: Connection) -> frozenset[str]:
+        """List the roles that members hold who are no executors, be they registered yet or not."""
+        members = self._organisation().members
+        if not members:
+            return frozenset()
+        cursor = await connection.execute("select name from es.principal where kind = 'executor'")
+        executors = {row[0] for row in await cursor.fetchall()}
+        return frozenset(r for name, m in members.items() if name not in executors for r in m.roles)
 
     async def by_account(self, control_plane: str, account: str) -> Principal | None:
         """Find who is behind an account of a tracker."""
@@ -188,7 +223,9 @@ class PostgresRegistry:
                 (control_plane, account, principal_id),
             )
 
-    async def record_bundle(self, bundle: str, document: JsonObject, actor: str) -> bool:
+    async def record_bundle(
+        self, bundle: str, document: JsonObject, actor: str, reason: str = "started with it"
+    ) -> bool:
         """Record that a policy came into force, unless it is the one in force already."""
         async with self._pool.connection() as connection, connection.transaction():
             await connection.execute(_LOCK, (_BUNDLE_STREAM,))
@@ -206,7 +243,7 @@ class PostgresRegistry:
             )
             cursor = await connection.execute("select d.task_id from es.deadline d where d.kind = 'freeze'")
             batch = Batch(
-                envelope=Envelope(actor=actor, at=now(), reason="started with it"),
+                envelope=Envelope(actor=actor, at=now(), reason=reason),
                 registry=[change],
                 stale=[row[0] for row in await cursor.fetchall()],  # this policy may lift or move the freeze
             )
@@ -214,6 +251,27 @@ class PostgresRegistry:
             if outcome.name != "appended":
                 raise VersionConflict
         return True
+
+    async def applied_bundle(self, after: int = 0) -> AppliedBundle | None:
+        """Give the bundle that was applied last, unless that was no later than this version of its stream."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                "select e.version, e.payload, e.hash from es.event e where e.stream_id = %s and e.version > %s "
+                "order by e.version desc limit 1",
+                (_BUNDLE_STREAM, after),
+            )
+            row = await cursor.fetchone()
+        if row is None:
+            return None
+        event = recorded(_BUNDLE_STREAM, *row)
+        return AppliedBundle(
+            version=event.version,
+            bundle=event.data["bundle"],
+            document=event.data["document"],
+            actor=event.actor,
+            reason=event.reason,
+            at=event.at,
+        )
 
     async def record_trip(self, trip: BreakerTripped) -> bool:
         """Record that an executor's breaker tripped, in its stream, unless exactly that stands there last."""

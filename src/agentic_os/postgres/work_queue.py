@@ -47,7 +47,8 @@ on conflict (task_id) do update set generation = s.generation + 1, not_before = 
 _OUTLOOK: Final = """
 select (select min(at) from es.deadline),
     (select min(greatest(claimed_until, not_before, since)) from es.stale),
-    exists (select from es.inbox where done_at is null)
+    exists (select from es.inbox where done_at is null),
+    coalesce((select s.version from es.stream s where s.stream_id = 'governance:policy'), 0)
 """
 # By the clock of this machine, as deadlines are; it never goes back, since another server may be ahead.
 _LOOK: Final = f"""
@@ -149,14 +150,14 @@ class PostgresWorkQueue:
         async with self._pool.connection() as connection:
             row = await (await connection.execute(_OUTLOOK)).fetchone()
         assert row is not None
-        return Outlook(deadline=row[0], mark=row[1], inbox=row[2])
+        return Outlook(deadline=row[0], mark=row[1], inbox=row[2], bundle=row[3])
 
     async def look(self) -> Outlook:
         """Ask the same, and note in the same query that somebody serves now."""
         async with self._pool.connection() as connection:
             row = await (await connection.execute(_LOOK, (now(),))).fetchone()
         assert row is not None
-        return Outlook(deadline=row[0], mark=row[1], inbox=row[2])
+        return Outlook(deadline=row[0], mark=row[1], inbox=row[2], bundle=row[3])
 
     async def served_at(self) -> datetime | None:
         """Say when somebody last noted that it serves."""

@@ -1,0 +1,121 @@
+"""The bundle in force: applied without a restart, and followed by every other process on the same database."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import structlog
+
+from agentic_os.application.ports import AppliedBundle, Registry, WorkQueue
+from agentic_os.domain.documents import JsonObject
+from agentic_os.domain.organisation import Organisation
+from agentic_os.domain.policy import DecisionPoint
+
+log = structlog.get_logger()
+
+_DEPENDS_ON_POLICY: Final = ("budget:", "capacity:", "executor", "breaker:")
+"""What waiting tasks may go on now that another bundle is in force: its limits, roles and denials differ."""
+
+
+class BundleInvalid(Exception):
+    """What should become the bundle cannot be read as one: file:line, what is wrong, what would be right."""
+
+
+class Bundle(Protocol):
+    """A policy and an organisation, and the document that they were read from."""
+
+    @property
+    def policy(self) -> DecisionPoint:
+        """Give the policy; it knows the digest of the document."""
+        ...
+
+    @property
+    def organisation(self) -> Organisation:
+        """Give the organisation."""
+        ...
+
+    @property
+    def document(self) -> Mapping[str, Any]:
+        """Give all of it as it is stored."""
+        ...
+
+
+@dataclass(slots=True)
+class InForce:
+    """What every decision of this process reads. version: that of the bundle's stream, 0 before anything is known."""
+
+    policy: DecisionPoint
+    organisation: Organisation = field(default_factory=Organisation)
+    version: int = 0
+
+
+class Governing:
+    """Puts bundles in force. texts, stored: the loader, of the files' texts and of a stored document."""
+
+    def __init__(
+        self,
+        *,
+        in_force: InForce,
+        registry: Registry,
+        work: WorkQueue,
+        texts: Callable[[Mapping[str, str]], Bundle],
+        stored: Callable[[JsonObject], Bundle],
+        wake: Callable[[], None],
+    ) -> None:
+        self._in_force = in_force
+        self._registry = registry
+        self._work = work
+        self._texts = texts
+        self._stored = stored
+        self._wake = wake
+
+    async def read(self, documents: Mapping[str, str]) -> Bundle:
+        """Load the texts of a governance folder, by file name, beside the loop. Raises BundleInvalid."""
+        return await asyncio.to_thread(self._texts, documents)
+
+    async def apply(self, bundle: Bundle, actor: str, reason: str) -> bool:
+        """Record the bundle and put it in force; False, and nothing recorded, when it is in force already."""
+        recorded = await self._registry.record_bundle(bundle.policy.bundle, bundle.document, actor, reason)
+        await self.follow(bundle)
+        if recorded:
+            for what in _DEPENDS_ON_POLICY:
+                await self._work.mark_waiting(what)
+            self._wake()
+        return recorded
+
+    async def current(self) -> AppliedBundle | None:
+        """Give what was applied last; None where nothing ever was."""
+        return await self._registry.applied_bundle()
+
+    async def follow(self, known: Bundle | None = None) -> bool:
+        """Take over what was applied last, if this process has not; tell whether anything ever was.
+
+        known: a bundle that is read already. Raises BundleInvalid for one that this version cannot read.
+        """
+        in_force = self._in_force
+        applied = await self._registry.applied_bundle(after=in_force.version)
+        if applied is None:
+            return in_force.version > 0
+        if known is None or known.policy.bundle != applied.bundle:
+            try:
+                known = await asyncio.to_thread(self._stored, applied.document)
+            except BundleInvalid:
+                in_force.version = max(in_force.version, applied.version)  # it is no other the next time
+                raise
+        if applied.version > in_force.version:  # else a later one was taken over meanwhile
+            in_force.policy, in_force.organisation = known.policy, known.organisation
+            in_force.version = applied.version
+        return True
+
+    async def keep_up(self, seen: int | None = None) -> None:
+        """Follow, and keep what is in force where what was applied cannot be read.
+
+        seen: the version of the bundle's stream, where somebody looked already.
+        """
+        if seen is not None and seen <= self._in_force.version:
+            return
+        try:
+            await self.follow()
+        except BundleInvalid as problem:
+            log.error("the bundle that was applied last cannot be read here", problem=str(problem))  # noqa: TRY400 - it says where

@@ -1,0 +1,113 @@
+"""`agentic-os init`, `diff`, `apply`: a governance folder to begin with, what it changes, and putting it in force."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from agentic_os.cli.client import Client, add_connection
+from agentic_os.governance import FILES, Governance, GovernanceInvalid, load_governance
+from agentic_os.governance.difference import Change, described, differences
+from agentic_os.governance.preset import MODELS, TEAMS, compose
+
+
+def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Register the commands of the governance folder."""
+    init = commands.add_parser("init", help="write a governance folder to begin with")
+    init.add_argument("--team", required=True, choices=TEAMS, help="who is there")
+    init.add_argument(
+        "--operating-model", required=True, choices=MODELS, help="how tightly they are governed"
+    )
+    init.add_argument("--into", type=Path, default=Path("governance"), help="folder (default: governance)")
+    init.add_argument("--yes", action="store_true", help="write without asking")
+    init.add_argument("--force", action="store_true", help="overwrite files that are there")
+    init.add_argument("--json", action="store_true", help="print JSON")
+    init.set_defaults(run=_init)
+
+    diff = commands.add_parser("diff", help="show what a governance folder would change; exit 1 if anything")
+    apply = commands.add_parser("apply", help="put a governance folder in force, without a restart")
+    for parser in (diff, apply):
+        parser.add_argument("folder", type=Path, nargs="?", default=Path("governance"))
+        add_connection(parser)
+    apply.add_argument("--reason", required=True, help="why; it stands in the history")
+    diff.set_defaults(run=_diff)
+    apply.set_defaults(run=_apply)
+
+
+def _init(args: argparse.Namespace) -> int:
+    wanted = compose(args.team, args.operating_model, str(args.into))
+    there = [name for name in wanted if (args.into / name).exists()]
+    written = False
+    if there and not args.force:
+        problem = f"{args.into} has {', '.join(there)} already; --force overwrites."
+    elif args.yes or _agreed(args, wanted):
+        args.into.mkdir(parents=True, exist_ok=True)
+        for name, text in wanted.items():
+            (args.into / name).write_text(text, encoding="utf-8")
+        written, problem = True, ""
+    else:
+        problem = "Nothing was written; --yes writes it."
+    if args.json:
+        print(json.dumps({"folder": str(args.into), "files": wanted, "written": written, "problem": problem}))
+    elif written:
+        print(f"Written: {', '.join(str(args.into / name) for name in wanted)}")
+        print(f'  next: agentic-os apply {args.into} --reason "..."')
+    if problem:
+        print(problem, file=sys.stderr)
+    return 0 if written else 1
+
+
+def _agreed(args: argparse.Namespace, wanted: dict[str, str]) -> bool:
+    """Show the files, and ask where somebody is there to answer."""
+    if args.json:
+        return False
+    for name, text in wanted.items():
+        print(f"--- {args.into / name}\n{text}")
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return False
+    return input(f"Write these {len(wanted)} files? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def _diff(args: argparse.Namespace) -> int:
+    wanted = _loaded(args.folder)
+    if wanted is None:
+        return 2
+    changes = _changes(Client.of(args), wanted)
+    if args.json:
+        print(json.dumps({"bundle": wanted.policy.bundle, "changes": [c.as_json() for c in changes]}))
+    else:
+        print(described(changes) or "No difference from what is in force.")
+    return 1 if changes else 0
+
+
+def _apply(args: argparse.Namespace) -> int:
+    wanted = _loaded(args.folder)
+    if wanted is None:
+        return 2
+    client = Client.of(args)
+    changes = _changes(client, wanted)
+    paths = [args.folder / name for name in FILES]
+    documents = {path.name: path.read_text(encoding="utf-8") for path in paths if path.is_file()}
+    answer = client.post("/api/governance", {"documents": documents, "reason": args.reason})
+    if args.json:
+        print(json.dumps({**answer, "changes": [c.as_json() for c in changes]}))
+        return 0
+    if changes:
+        print(described(changes))
+    print(f"{'in force' if answer['applied'] else 'in force already'}: {answer['bundle']}")
+    return 0
+
+
+def _loaded(folder: Path) -> Governance | None:
+    """Read the folder; what is wrong with it is said."""
+    try:
+        return load_governance(folder)
+    except GovernanceInvalid as problem:
+        print(problem, file=sys.stderr)
+        return None
+
+
+def _changes(client: Client, wanted: Governance) -> list[Change]:
+    in_force: Any = client.get("/api/governance")
+    return differences(in_force["document"], wanted.document)

@@ -1,0 +1,50 @@
+"""The bundle in force over HTTP: what it is, and putting another one in its place."""
+
+from fastapi import APIRouter, Request, Response
+
+from agentic_os.application.backend import Backend
+from agentic_os.application.governing import BundleInvalid
+from agentic_os.http.administration import Admin, Viewer
+from agentic_os.http.models import GovernanceIn, documented, read_model
+from agentic_os.http.problems import Refused
+from agentic_os.http.tasks import answer
+
+router = APIRouter(prefix="/api")
+
+
+@router.get("/governance", summary="The bundle in force")
+async def in_force(request: Request, caller: Viewer) -> Response:
+    """Give the bundle that was applied last: its digest, by whom, why and when, and the whole document."""
+    backend: Backend = request.app.state.backend
+    applied = await backend.governing.current()
+    if applied is None:
+        raise Refused("not_found", "No bundle was ever applied.", next_step="Apply one: agentic-os apply.")
+    return answer(
+        {
+            "bundle": applied.bundle,
+            "applied_at": applied.at.isoformat(),
+            "actor": applied.actor,
+            "reason": applied.reason,
+            "document": applied.document,
+        }
+    )
+
+
+@router.post("/governance", summary="Apply a bundle", openapi_extra=documented(GovernanceIn))
+async def apply(request: Request, caller: Admin) -> Response:
+    """Put a bundle in force at once; the same one again changes nothing."""
+    backend: Backend = request.app.state.backend
+    wanted = await read_model(request, GovernanceIn)
+    documents = {str(name): text for name, text in wanted.documents.items()}
+    try:
+        bundle = await backend.governing.read(documents)
+    except BundleInvalid as problem:
+        named = str(problem).partition(":")[0]
+        raise Refused(
+            "schema_invalid",
+            str(problem),
+            pointers=[f"/documents/{named}" if named in documents else "/documents"],
+            next_step="Correct the file at that line; `agentic-os diff` checks a folder without applying it.",
+        ) from problem
+    applied = await backend.governing.apply(bundle, caller.principal.name, wanted.reason)
+    return answer({"bundle": bundle.policy.bundle, "applied": applied})

@@ -1,0 +1,254 @@
+"""Applying a bundle over HTTP: by administrators only, at once, for what waits too, and in every server."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+from tests.conftest import Database, OpenBackend
+from tests.desk import Desk, assert_problem, bearer, callback, open_client, token
+
+from agentic_os.application.governing import BundleInvalid
+from agentic_os.clock import now
+from agentic_os.governance import load_documents
+
+FREEZING = f"""\
+freezes:
+  - {{id: f, from: 2020-01-01T00:00:00Z, until: '{(now() + timedelta(days=1)).isoformat()}', projects: ['*']}}
+"""
+PLANNING = "defaults: {mode: plan_first}\n"
+ORGANISATION = """\
+roles:
+  developer: {charter: Build it.}
+  tech-lead: {}
+members:
+  helper: {roles: [developer], capacity: 1}
+  rita: {roles: [tech-lead]}
+"""
+LEADS = "defaults: {mode: plan_first, reviewers: {role: tech-lead, by: people}}\n"
+
+
+async def apply(desk: Desk, policy: str, as_: str = "ada", **documents: str) -> httpx.Response:
+    """Apply a bundle as somebody."""
+    texts = {"policy.yaml": policy} | {f"{name}.yaml": text for name, text in documents.items()}
+    return await desk.post("/api/governance", {"documents": texts, "reason": "It is time."}, as_)
+
+
+async def applied(desk: Desk, policy: str, **documents: str) -> str:
+    """Apply what is a change; return its digest."""
+    answer = await apply(desk, policy, **documents)
+    assert (200, True) == (answer.status_code, answer.json().get("applied")), answer.text
+    return str(answer.json()["bundle"])
+
+
+async def test_a_bundle_is_in_force_at_once_and_recorded_with_its_reason(desk: Desk) -> None:
+    """The next task is judged by it, and the history says who applied it, and why."""
+    before = await desk.task()
+    bundle = await applied(desk, PLANNING)
+    after = await desk.task()
+    shown = [(await desk.show(f"/api/tasks/{task_id}"))["mode"] for task_id in (before, after)]
+    assert ["direct", "plan_first"] == shown
+    (event,) = await desk.backend.log.read_stream("governance:policy")
+    assert ("ada", "It is time.", bundle) == (event.actor, event.reason, event.data["bundle"])
+    (judged,) = [e for e in await desk.backend.log.read_stream(after) if e.type == "task.allowed"]
+    assert bundle == judged.data["bundle"]
+
+
+async def test_what_is_in_force_is_shown(desk: Desk) -> None:
+    """Whoever may look sees the bundle whole, with its author and reason; before the first there is none."""
+    assert_problem(await desk.get("/api/governance"), 404, "not_found")
+    bundle = await applied(desk, PLANNING, organisation=ORGANISATION)
+    shown = await desk.show("/api/governance")
+    assert (bundle, "ada", "It is time.") == tuple(shown[k] for k in ("bundle", "actor", "reason"))
+    assert {"mode": "plan_first"} == shown["document"]["defaults"]
+    assert "helper" in shown["document"]["organisation"]["members"]
+
+
+@pytest.mark.parametrize("name", ["olga", "rita", "vera"])
+async def test_only_administrators_apply(desk: Desk, name: str) -> None:
+    """Whoever operates, reviews or looks may not, and nothing is recorded."""
+    assert_problem(await apply(desk, PLANNING, as_=name), 403, "scope_denied")
+    assert [] == list(await desk.backend.log.read_stream("governance:policy"))
+
+
+@pytest.mark.parametrize("role", ["developer", "admin"])
+async def test_agents_never_apply(desk: Desk, role: str) -> None:
+    """Neither the credential of an executor opens the door, whatever its role is called, nor an attempt's token."""
+    await desk.executor(role=role)
+    task_id = await desk.task()
+    body = {"documents": {"policy.yaml": ""}, "reason": "I would like to."}
+    for credential in (token("coder"), await desk.ack(task_id)):
+        answer = await desk.client.post("/api/governance", json=body, headers=bearer(credential))
+        assert_problem(answer, 403, "scope_denied")
+    assert [] == list(await desk.backend.log.read_stream("governance:policy"))
+
+
+async def test_an_organisation_makes_nobody_an_administrator(desk: Desk) -> None:
+    """A role that is called as a token's right is given to nobody: the bundle is refused."""
+    organisation = "roles: {admin: {}}\nmembers:\n  vera: {roles: [admin]}\n"
+    answer = await apply(desk, "", organisation=organisation)
+    problem = assert_problem(answer, 422, "schema_invalid", "/documents/organisation.yaml")
+    assert "organisation.yaml:3: 'admin' is what a token may do" in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        (
+            {"documents": {"policy.yaml": "rules:\n  - id: a\n    on: never\n"}, "reason": "R"},
+            "/documents/policy.yaml",
+        ),
+        ({"documents": {"organisation.yaml": ""}, "reason": "R"}, "/documents"),
+        ({"documents": {"policy.yaml": "\0"}, "reason": "R"}, "/documents/policy.yaml"),
+        ({"documents": {"policy.yaml": ""}, "reason": " "}, "/reason"),
+        ({"documents": {"policy.yaml": ""}}, "/reason"),
+        ({"documents": {"skills.yaml": ""}, "reason": "R"}, "/documents"),
+    ],
+)
+async def test_what_is_no_bundle_changes_nothing(desk: Desk, body: Any, pointer: str) -> None:
+    """A fault is named with its file and line, and what is in force stays."""
+    await applied(desk, PLANNING)
+    answer = await desk.post("/api/governance", body, "ada")
+    problem = assert_problem(answer, 422, "schema_invalid")
+    assert problem["pointer"][0].startswith(pointer)
+    assert 1 == len(await desk.backend.log.read_stream("governance:policy"))
+    assert "plan_first" == (await desk.show(f"/api/tasks/{await desk.task()}"))["mode"]
+
+
+async def test_the_same_bundle_again_changes_nothing(desk: Desk) -> None:
+    """It is answered as done, and recorded once."""
+    first = await applied(desk, PLANNING)
+    again = await apply(desk, "# the same\n" + PLANNING)
+    assert {"bundle": first, "applied": False} == again.json()
+    assert 1 == len(await desk.backend.log.read_stream("governance:policy"))
+
+
+async def test_what_waits_for_another_policy_goes_on(desk: Desk) -> None:
+    """A frozen task, and one without room in its budget, are dispatched by themselves."""
+    await desk.executor()
+    for policy in (FREEZING, "budgets: {day: {tokens: 0}}\n"):
+        await applied(desk, policy)
+        task_id = await desk.task()
+        assert "ready" == await desk.phase(task_id)
+        await applied(desk, "rules: []\n")
+        await desk.work()
+        assert "dispatched" == await desk.phase(task_id)
+        await desk.direct(task_id, "/cancel")
+
+
+async def test_roles_of_the_file_count_for_executors(desk: Desk) -> None:
+    """An executor gets tasks and the charter of a role that the organisation gives it, and no more than it may hold."""
+    await desk.executor("helper", role="intern")
+    first = await desk.task(assignee="role:developer")
+    assert "ready" == await desk.phase(first)
+    await applied(desk, "", organisation=ORGANISATION)
+    await desk.work()
+    assert "dispatched" == await desk.phase(first)
+    brief = (await desk.show(f"/api/tasks/{first}/brief"))["brief"]
+    assert "Build it." in str(brief)
+    second = await desk.task(assignee="role:developer")
+    assert "capacity:helper" in await desk.backend.work.waits_of(second)
+    (shown,) = (await desk.show("/api/executors"))["items"]
+    assert (["intern", "developer"], 1) == (shown["roles"], shown["capacity"])
+    await applied(desk, "", organisation=ORGANISATION.replace("capacity: 1", "capacity: 2"))
+    await desk.work()
+    assert "dispatched" == await desk.phase(second)
+
+
+async def test_a_role_of_people_decides(desk: Desk) -> None:
+    """Under a rule that names it, a reviewer without the role is refused, and one with it decides."""
+    await applied(desk, LEADS, organisation=ORGANISATION)
+    task_id = await desk.planned()
+    plan = (await desk.show(f"/api/tasks/{task_id}"))["plan"]
+    refused = await desk.direct(task_id, f"/approve v1@{plan['digest'][7:15]}", "ada")
+    assert ("refused", "not_permitted") == (refused["outcome"], refused["rule"])
+    assert "tech-lead" in refused["message"]
+    await desk.approve(task_id, "rita")
+    assert "dispatched" == await desk.phase(task_id)
+
+
+async def test_a_role_of_people_who_are_not_registered_yet_is_held_by_nobody(desk: Desk) -> None:
+    """As long as nobody who is known has it, nobody decides, rather than everybody."""
+    await applied(desk, LEADS, organisation=ORGANISATION.replace("rita:", "omar:"))
+    task_id = await desk.planned()
+    plan = (await desk.show(f"/api/tasks/{task_id}"))["plan"]
+    refused = await desk.direct(task_id, f"/approve v1@{plan['digest'][7:15]}", "rita")
+    assert ("refused", "not_permitted") == (refused["outcome"], refused["rule"])
+
+
+async def test_a_role_of_executors_is_not_asked_of_people(desk: Desk) -> None:
+    """Where only executors hold a role that reviews, whoever may review decides as before."""
+    organisation = "roles: {developer: {}, qa: {}}\nmembers:\n  tester: {roles: [qa]}\n"
+    await desk.executor("tester", role="intern")
+    await applied(
+        desk, "defaults: {mode: plan_first, reviewers: {role: qa, by: anyone}}\n", organisation=organisation
+    )
+    task_id = await desk.planned(assignee="role:developer")
+    assert "tester" == (await desk.show(f"/api/tasks/{task_id}"))["attempt"]["executor"]
+    await desk.approve(task_id)
+    assert "dispatched" == await desk.phase(task_id)
+
+
+@pytest.fixture
+async def other(desk: Desk, open_test_backend: OpenBackend, database: Database) -> AsyncIterator[Desk]:
+    """Open a second server beside the first."""
+    async with open_test_backend() as backend, open_client(backend) as client:
+        yield Desk(backend, client, database.owner)
+
+
+async def test_another_server_decides_by_it_when_it_works_next(desk: Desk, other: Desk) -> None:
+    """A task that a bundle sets free is dispatched by whichever server takes it, under that bundle."""
+    await desk.executor()
+    await applied(desk, FREEZING)
+    await other.worker.look_around()
+    task_id = await other.task()
+    assert "ready" == await other.phase(task_id)
+    bundle = await applied(desk, "rules: []\n")
+    await other.worker.drain_stale()
+    assert "dispatched" == await other.phase(task_id)
+    assert bundle == other.backend.policy().bundle
+
+
+async def test_another_server_learns_of_it_at_its_look_around(desk: Desk, other: Desk) -> None:
+    """Without any work and any signal the look that is taken once a minute is enough."""
+    bundle = await applied(desk, PLANNING, organisation=ORGANISATION)
+    await other.worker.look_around()
+    assert bundle == other.backend.policy().bundle
+    assert "plan_first" == (await other.show(f"/api/tasks/{await other.task()}"))["mode"]
+
+
+async def test_a_server_that_starts_takes_over_what_was_applied(desk: Desk, other: Desk) -> None:
+    """It says whether there was anything, and has the policy and the organisation of the last one."""
+    assert not await other.backend.governing.follow()
+    for policy in (PLANNING, LEADS):
+        await applied(desk, policy, organisation=ORGANISATION)
+    assert await other.backend.governing.follow()
+    expected = load_documents({"policy.yaml": LEADS, "organisation.yaml": ORGANISATION}).policy
+    assert expected == other.backend.policy()
+    assert ("rita" in ORGANISATION) == (
+        "tech-lead" in (await other.backend.registry.participant("rita")).roles
+    )
+
+
+async def test_a_bundle_that_cannot_be_read_leaves_what_is_in_force(desk: Desk, other: Desk) -> None:
+    """One that a later version recorded is refused at a start, and passed over by what runs until the next."""
+    await applied(desk, PLANNING)
+    await desk.backend.registry.record_bundle("later", {"later": []}, "ada", "A newer one.")
+    with pytest.raises(BundleInvalid, match="later"):
+        await other.backend.governing.follow()
+    await desk.worker.look_around()
+    assert "plan_first" == (await desk.show(f"/api/tasks/{await desk.task()}"))["mode"]
+    await applied(desk, "rules: []\n")
+    await other.worker.look_around()
+    assert desk.backend.policy().bundle == other.backend.policy().bundle
+
+
+async def test_what_runs_keeps_the_verdict_that_it_got(desk: Desk) -> None:
+    """A result under a later bundle completes the task as the bundle of its admission says."""
+    await desk.executor()
+    task_id = await desk.task()
+    held = await desk.ack(task_id)
+    await applied(desk, "defaults: {result_review: true}\n")
+    assert 202 == (await desk.send(callback("result", task_id, 1, 2), held)).status_code
+    assert "completed" == await desk.phase(task_id)
