@@ -215,6 +215,12 @@ class RuleSet:
     on_due: OnDue = "notify"
     freezes: tuple[FreezeWindow, ...] = ()
     breakers: Breakers = Breakers()
+    _by_hook: Mapping[Hook, tuple[Rule, ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Sort the rules by hook once, and not at each decision."""
+        by_hook = {hook: tuple(r for r in self.rules if r.on == hook) for hook in HOOKS}
+        object.__setattr__(self, "_by_hook", by_hook)
 
     def frozen(self, project: str, at: datetime) -> FreezeWindow | None:
         """Find the freeze that holds, the last to end of several."""
@@ -224,7 +230,7 @@ class RuleSet:
     def decide(self, hook: Hook, facts: JsonObject) -> Verdict:
         """Reach the verdict of all rules that match."""
         try:
-            matching = [r for r in self.rules if r.on == hook and all(c.holds(facts) for c in r.when)]
+            matching = self.matching(hook, facts)
             obligations = self._obligations(matching, facts)
         except Exception as problem:  # noqa: BLE001 - a gate that fails stays shut, whatever the fault
             broken = Rule(
@@ -244,12 +250,22 @@ class RuleSet:
             on_due="escalate" if "escalate" in (self.on_due, *(r.on_due for r in matching)) else "notify",
         )
 
+    def matching(self, hook: Hook, facts: JsonObject) -> list[Rule]:
+        """List the rules of a hook whose conditions all hold. Raises what a condition raises."""
+        found: list[Rule] = []
+        for rule in self._by_hook.get(hook, ()):
+            for term in rule.when:
+                if not term.holds(facts):
+                    break
+            else:
+                found.append(rule)
+        return found
+
     def examine(self, hook: Hook, facts: JsonObject) -> tuple[Examined, ...]:
         """Say of each rule of a hook whether it matched, and what became of its conditions. Raises what they raise."""
         return tuple(
             Examined(rule=rule, matched=all(f.held for f in findings), findings=findings)
-            for rule in self.rules
-            if rule.on == hook
+            for rule in self._by_hook.get(hook, ())
             for findings in [tuple(term.examine(facts) for term in rule.when)]
         )
 

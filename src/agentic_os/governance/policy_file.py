@@ -180,7 +180,7 @@ class PolicyFile(Nodes):
 
     def _term(self, node: yaml.Node, hook: str) -> Term:
         names = self.mapping(node, None)
-        if not names.keys().isdisjoint(_KINDS):
+        if "field" not in names and not names.keys().isdisjoint(_KINDS):
             return self._group(node, hook)
         parts = self.mapping(node, ("field", *_OPERATORS), needed=("field",))
         field = self.scalar(parts["field"], str)
