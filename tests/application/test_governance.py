@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agentic_os.contracts.canonical import digest_of
 from agentic_os.domain.budgets import Amounts, Ceiling
-from agentic_os.domain.conditions import Condition
+from agentic_os.domain.conditions import Condition, Group
 from agentic_os.domain.policy import NONE, Breaker, Breakers, Obligations, Reviewers, Rule
 from agentic_os.governance import GovernanceInvalid, load_governance
 
@@ -569,3 +569,27 @@ def test_a_fault_of_the_organisation_has_its_line(tmp_path: Path, text: str, lin
 def test_an_organisation_of_nobody_is_no_fault(tmp_path: Path, text: str):
     """A file that names no role declares none."""
     assert {} == organised(tmp_path, text).organisation.roles
+
+
+def test_the_operators_of_lists_are_read(tmp_path: Path):
+    """`any` and `all` beside a field compare a list, and without a field they join conditions."""
+    (tmp_path / "policy.yaml").write_text(
+        HEAD
+        + "    when: {any: [{field: task.labels, any: [a]}, {field: task.tools, all: [b, c]}, "
+        + "{all: [{field: task.risk, eq: low}]}]}\n"
+        + "    deny: true\n",
+        encoding="utf-8",
+    )
+    ((group,),) = [rule.when for rule in load_governance(tmp_path).policy.rules]
+    low = Condition(field="task.risk", operator="eq", value="low")
+    assert (
+        Group(
+            kind="any",
+            of=(
+                Condition(field="task.labels", operator="any", value=["a"]),
+                Condition(field="task.tools", operator="all", value=["b", "c"]),
+                Group(kind="all", of=(low,)),
+            ),
+        )
+        == group
+    )

@@ -124,7 +124,7 @@ def explain(rules: RuleSet, hook: Hook, facts: JsonObject) -> Explanation:
 
 
 def obligations_by_name(obligations: Obligations) -> dict[str, Any]:
-    """Lay obligations out flat, by the names that policy.yaml gives them: `reviewers.quorum`, `evidence.tests`."""
+    """Lay obligations out flat: `mode`, `reviewers.quorum`, `evidence.tests`, and so on."""
     named: dict[str, Any] = {}
     for member in fields(obligations):
         value = getattr(obligations, member.name)
@@ -224,6 +224,7 @@ def describe(explanation: Explanation) -> str:
         lines += [
             f"  {name} {_shown(value)}: {', '.join(explanation.set_by[name])}"
             for name, value in explanation.obligations.items()
+            if value is not None
         ]
     if explanation.matched:
         lines += ["", "Rules that match:"]

@@ -11,6 +11,7 @@ from agentic_os.cli import (
     contract,
     database,
     measure,
+    policy,
     quarantine,
     skills,
     story,
@@ -39,7 +40,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"agentic-os {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, title="commands")
-    for module in (up, story, tasks, quarantine, administration, ci, database, skills, contract, measure):
+    for module in (
+        up,
+        story,
+        tasks,
+        quarantine,
+        administration,
+        ci,
+        database,
+        skills,
+        contract,
+        policy,
+        measure,
+    ):
         module.add_commands(commands)
     args = parser.parse_args(argv)
     run: Callable[[argparse.Namespace], int] = args.run

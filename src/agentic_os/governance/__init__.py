@@ -8,11 +8,11 @@ from typing import Any
 from agentic_os.contracts.canonical import digest_of
 from agentic_os.domain.organisation import Organisation
 from agentic_os.domain.policy import RuleSet
-from agentic_os.governance.nodes import GovernanceInvalid, read_file
+from agentic_os.governance.nodes import GovernanceInvalid, node_of, read_file
 from agentic_os.governance.organisation_file import OrganisationFile
 from agentic_os.governance.policy_file import PolicyFile
 
-__all__ = ["Governance", "GovernanceInvalid", "load_governance"]
+__all__ = ["Governance", "GovernanceInvalid", "load_governance", "recorded_policy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,13 @@ def load_governance(folder: Path | None) -> Governance:
         organisation, declared = _organisation(path)
         document = {**document, "organisation": declared}
     return Governance(replace(policy, bundle=digest_of(document)), document, organisation)
+
+
+def recorded_policy(bundle: str, document: Mapping[str, Any]) -> RuleSet:
+    """Read again a policy that was in force, from the document that was recorded of it. Raises GovernanceInvalid."""
+    rules = {name: part for name, part in document.items() if name != "organisation"}
+    found = PolicyFile(Path(bundle)).policy(node_of(rules)) if rules else RuleSet(bundle="", rules=())
+    return replace(found, bundle=bundle)
 
 
 def _policy(path: Path) -> tuple[RuleSet, dict[str, Any]]:

@@ -1,7 +1,7 @@
 """YAML with its lines: what every file of the governance folder is read through, each fault with its file and line."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
@@ -61,6 +61,20 @@ def read_file(
         raise GovernanceInvalid(f"{path}{line}: not YAML as it is read here: {problem.problem}") from problem
     except (yaml.YAMLError, RecursionError) as problem:
         raise GovernanceInvalid(f"{path}: not YAML as it is read here: {problem}") from problem
+
+
+def node_of(value: Any) -> yaml.Node:
+    """Make the nodes of a document that was stored as JSON; it has one line, the first."""
+    mark = yaml.Mark("", 0, 0, 0, None, 0)
+    if isinstance(value, Mapping):
+        pairs = [(node_of(name), node_of(part)) for name, part in value.items()]
+        return yaml.MappingNode("tag:yaml.org,2002:map", pairs, mark, mark)
+    if isinstance(value, list):
+        return yaml.SequenceNode("tag:yaml.org,2002:seq", [node_of(part) for part in value], mark, mark)
+    if isinstance(value, str):
+        return yaml.ScalarNode(_TEXT, value, mark, mark)
+    kind = {bool: "bool", int: "int", float: "float", type(None): "null"}[type(value)]
+    return yaml.ScalarNode(f"tag:yaml.org,2002:{kind}", str(value).lower(), mark, mark)
 
 
 class Nodes:

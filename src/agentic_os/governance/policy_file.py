@@ -45,6 +45,11 @@ _OBLIGATIONS: Final = (
 )
 
 
+def hook_of(field: str) -> str | None:
+    """Name the only hook on which a field is known; None for one that is known on each."""
+    return _KNOWN_ON.get(field.partition(".")[0])
+
+
 class PolicyFile(Nodes):
     """Builds the policy."""
 
@@ -186,8 +191,8 @@ class PolicyFile(Nodes):
         field = self.scalar(parts["field"], str)
         if field not in FIELDS:
             self.fail(parts["field"], f"unknown field {field!r}; declared are: {', '.join(FIELDS)}")
-        known = _KNOWN_ON.get(field.partition(".")[0], hook)
-        if hook != known:
+        known = hook_of(field)
+        if known is not None and hook != known:
             self.fail(parts["field"], f"{field} is known on {known} only")
         operators = [name for name in _OPERATORS if name in parts]
         if len(operators) != 1:

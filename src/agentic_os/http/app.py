@@ -4,7 +4,16 @@ from fastapi import FastAPI
 
 from agentic_os import __version__
 from agentic_os.application.backend import Backend
-from agentic_os.http import administration, artifacts, callbacks, credentials, evidence, history, tasks
+from agentic_os.http import (
+    administration,
+    artifacts,
+    callbacks,
+    credentials,
+    evidence,
+    governance,
+    history,
+    tasks,
+)
 from agentic_os.http.door import Api
 from agentic_os.http.guessing import Guessing
 from agentic_os.http.problems import install
@@ -21,6 +30,6 @@ def create_app(backend: Backend) -> FastAPI:
     app.state.backend = backend
     app.state.guessing = Guessing(backend.rates)
     install(app)
-    for module in (callbacks, tasks, history, artifacts, administration, credentials, evidence):
+    for module in (callbacks, tasks, history, artifacts, administration, credentials, evidence, governance):
         app.include_router(module.router)
     return app

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import psycopg
 
+from agentic_os.application.bundles import BUNDLE_STREAM
 from agentic_os.application.ports import (
     Batch,
     Credential,
@@ -33,7 +34,6 @@ from agentic_os.postgres.pool import Connection, Pool
 _PRINCIPAL: Final = "p.id, p.name, p.kind, p.roles, p.owner, p.skills, p.capacity, p.revoked_at is not null"
 # The same lock as es.append takes, and earlier: what is read under it still holds when it is appended to.
 _LOCK: Final = "select pg_advisory_xact_lock(hashtextextended(%s, 0))"
-_BUNDLE_STREAM: Final = "governance:policy"
 _SCOPES: Final = {
     "admin": ("viewer", "operator", "reviewer"),
     "operator": ("viewer",),
@@ -191,16 +191,16 @@ class PostgresRegistry:
     async def record_bundle(self, bundle: str, document: JsonObject, actor: str) -> bool:
         """Record that a policy came into force, unless it is the one in force already."""
         async with self._pool.connection() as connection, connection.transaction():
-            await connection.execute(_LOCK, (_BUNDLE_STREAM,))
+            await connection.execute(_LOCK, (BUNDLE_STREAM,))
             cursor = await connection.execute(
                 "select e.version, e.payload from es.event e where e.stream_id = %s order by e.version desc limit 1",
-                (_BUNDLE_STREAM,),
+                (BUNDLE_STREAM,),
             )
             last = await cursor.fetchone()
             if last is not None and decode_payload(last[1]).bundle == bundle:  # type: ignore[union-attr]
                 return False
             change = RegistryChange(
-                stream=_BUNDLE_STREAM,
+                stream=BUNDLE_STREAM,
                 expected=last[0] if last else 0,
                 events=[BundleApplied(bundle=bundle, document=document)],
             )
