@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.application.test_explanation import CONDITIONS, DRAWN, TERMS
 
 from agentic_os.domain.conditions import Condition, Group, Term
-from agentic_os.governance.conjunctions import implies, impossible, witness
+from agentic_os.governance.conjunctions import implies, impossible, witnesses
 from agentic_os.governance.lint import lint
 
 AT = datetime(2030, 6, 1, tzinfo=UTC)
@@ -238,10 +238,10 @@ def test_what_is_implied_holds_wherever_the_terms_do(
 
 @given(st.lists(TERMS, max_size=3))
 def test_a_witness_meets_the_terms_that_it_is_of(terms: list[Term]) -> None:
-    """What is found meets them all; terms that are impossible have none."""
-    found = witness(terms)
-    assert found is None or all(term.holds(found) for term in terms)
-    assert found is None or not impossible(terms)
+    """Whatever is found meets them all, and terms that are impossible have none."""
+    found = witnesses(terms)
+    assert all(term.holds(facts) for facts in found for term in terms)
+    assert not (found and impossible(terms))
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,14 @@ _CLOSED: Final[dict[str, Sequence[Any]]] = {
     "task.mode": get_args(Mode),
     "attempt.step": get_args(Step),
 }
+_BESIDE: Final[dict[str, Any]] = {
+    name: ["(any)"]
+    if kind.startswith("list")
+    else 0
+    if kind.startswith("number")
+    else _CLOSED.get(name, ["(any)"])[0]
+    for name, kind in FIELDS.items()
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,20 +173,24 @@ def _forbidden(name: str, unwanted: Sequence[Condition]) -> bool:
     return any(c.holds({c.field: [name]}) for c in unwanted if c.operator in ("any", "any_glob"))
 
 
-def witness(terms: Sequence[Term]) -> dict[str, Any] | None:
-    """Find simple facts that meet all terms; None where the few that are tried do not."""
+def witnesses(terms: Sequence[Term]) -> list[dict[str, Any]]:
+    """Find simple facts that meet all terms, with other facts beside them and with none; there may be more."""
     try:
         ways = _ways(Group(kind="all", of=tuple(terms)), wanted=True)
     except _TooMany:
-        return None
-    for way in ways:
-        facts: dict[str, Any] = {}
-        for literal in way:
-            if literal.wanted:
-                _meet(literal.condition, facts)
-        if all(term.holds(facts) for term in terms):
-            return facts
-    return None
+        return []
+    found = []
+    named = fields_of(terms)
+    for beside in (_BESIDE, {}):
+        for way in ways:
+            facts: dict[str, Any] = {name: value for name, value in beside.items() if name not in named}
+            for literal in way:
+                if literal.wanted:
+                    _meet(literal.condition, facts)
+            if all(term.holds(facts) for term in terms):
+                found.append(facts)
+                break
+    return found
 
 
 def _meet(condition: Condition, facts: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Check a governance folder beyond what its reading needs: rules that never matter, obligations that contradict."""
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ import yaml
 from agentic_os.domain.conditions import Condition
 from agentic_os.domain.documents import JsonObject
 from agentic_os.domain.policy import FreezeWindow, Obligations, Rule, RuleSet, combine
-from agentic_os.governance.conjunctions import fields_of, implies, impossible, witness
+from agentic_os.governance.conjunctions import fields_of, implies, impossible, witnesses
 from agentic_os.governance.nodes import GovernanceInvalid, read_file
 from agentic_os.governance.organisation_file import OrganisationFile
 from agentic_os.governance.policy_file import PolicyFile
@@ -191,11 +191,11 @@ class _PolicyLint:
         """Find rules that another one makes pointless; of two that are alike, the later."""
         hidden: set[int] = set()
         for index, written in enumerate(rules):
-            facts = witness(written.rule.when)
+            facts = witnesses(written.rule.when)
             for place, other in enumerate(rules):
                 if place == index or place in hidden or not _covers(other.rule, written.rule, facts):
                     continue
-                if place > index and _covers(written.rule, other.rule, None):
+                if place > index and _covers(written.rule, other.rule, []):
                     continue
                 hidden.add(index)
                 does = "denies" if other.rule.effect == "deny" else "asks for at least as much"
@@ -254,10 +254,14 @@ def _asks_review(obligations: Obligations) -> bool:
     return obligations.mode == "plan_first" or obligations.result_review
 
 
-def _covers(other: Rule, rule: Rule, facts: JsonObject | None) -> bool:
-    """Tell whether a rule adds nothing to the other. facts: some that it matches, which rule out most others."""
-    if other.on != rule.on or (facts is not None and not all(term.holds(facts) for term in other.when)):
+def _covers(other: Rule, rule: Rule, examples: Sequence[JsonObject]) -> bool:
+    """Tell whether a rule adds nothing to the other. examples: facts that it matches, which rule out most others."""
+    if other.on != rule.on:
         return False
+    for facts in examples:
+        for term in other.when:
+            if not term.holds(facts):
+                return False
     if other.effect != "deny":
         if rule.effect == "deny" or combine(other.obligations, rule.obligations) != other.obligations:
             return False
