@@ -270,3 +270,12 @@ def test_a_text_that_looks_like_a_pattern_is_none(tmp_path: Path) -> None:
     """A project named by `eq` is compared letter by letter, so that a pattern still fits others."""
     when = "all: [{field: task.project, glob: 'a*'}, {not: {field: task.project, eq: 'a*'}}]"
     assert [] == remarks(tmp_path, f"{RULE}    when: {{{when}}}\n    deny: true\n")
+
+
+def test_an_example_alone_shadows_no_rule(tmp_path: Path) -> None:
+    """A rule that happens to match the simplest facts of another, and not all, leaves it its use."""
+    text = (
+        f"{RULE}    when: {{all: [{{field: task.project, glob: 'pay*'}}]}}\n    require: {{mode: plan_first}}\n"
+        "  - id: b\n    on: task.received\n    when: {all: [{field: task.project, glob: 'pay[*]'}]}\n    deny: true\n"
+    )
+    assert [] == remarks(tmp_path, text)
