@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from agentic_os.contracts.canonical import digest_of
 from agentic_os.domain.budgets import Amounts, Ceiling
-from agentic_os.domain.conditions import Condition
+from agentic_os.domain.conditions import Condition, Group
 from agentic_os.domain.hooks import FIELDS, HOOKS, UNASKED
 from agentic_os.domain.policy import ASKABLE, NONE, THENS, Breaker, Breakers, Obligations, Reviewers, Rule
 from agentic_os.governance import GovernanceInvalid, load_governance
@@ -764,3 +764,27 @@ def test_the_reference_names_every_hook_field_and_action():
         assert not few or all(f"`{hook}`" in shown for hook in field.hooks), name
     for word in (*HOOKS, *THENS, *ASKABLE):
         assert f"`{word}`" in reference, word
+
+
+def test_the_operators_of_lists_are_read(tmp_path: Path):
+    """`any` and `all` beside a field compare a list, and without a field they join conditions."""
+    (tmp_path / "policy.yaml").write_text(
+        HEAD
+        + "    when: {any: [{field: task.labels, any: [a]}, {field: task.tools, all: [b, c]}, "
+        + "{all: [{field: task.risk, eq: low}]}]}\n"
+        + "    deny: true\n",
+        encoding="utf-8",
+    )
+    ((group,),) = [rule.when for rule in load_governance(tmp_path).policy.rules]
+    low = Condition(field="task.risk", operator="eq", value="low")
+    assert (
+        Group(
+            kind="any",
+            of=(
+                Condition(field="task.labels", operator="any", value=["a"]),
+                Condition(field="task.tools", operator="all", value=["b", "c"]),
+                Group(kind="all", of=(low,)),
+            ),
+        )
+        == group
+    )

@@ -101,7 +101,7 @@ def test_a_folder_with_a_fault_is_not_sent(
     (tmp_path / "policy.yaml").write_text("rules:\n  - id: a\n    on: never\n    deny: true\n")
     for verb in (("diff",), ("apply", "--reason", "R")):
         found = said(capsys, 2, verb[0], tmp_path, *verb[1:], "--home", home)
-        assert f"{tmp_path / 'policy.yaml'}:3: 'never' is none of" in found
+        assert f"{tmp_path / 'policy.yaml'}:3: fault invalid: 'never' is none of" in found
 
 
 def mode_of(capsys: pytest.CaptureFixture[str], home: Path, *options: str) -> str:

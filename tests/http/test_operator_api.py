@@ -27,6 +27,8 @@ ROUTES: list[tuple[str, str, Any, set[str]]] = [
     ("GET", "/api/governance/shadow", None, {"ada", "olga", "rita", "vera"}),
     ("POST", "/api/policy/simulations", {"policy": {"name": "p", "text": ""}}, {"ada", "olga"}),
     ("GET", "/api/quarantine", None, {"ada", "olga", "rita", "vera"}),
+    ("GET", "/api/governance", None, {"ada", "olga", "rita", "vera"}),
+    ("GET", "/api/governance/bundles/{bundle}", None, {"ada", "olga", "rita", "vera"}),
     ("POST", "/api/audit/verify", {}, {"ada", "olga", "rita", "vera"}),
     ("POST", "/api/tasks/{task}/directives", {"text": "/status"}, {"ada", "olga", "rita"}),
     ("POST", "/api/tasks", TASK, {"ada", "olga"}),
@@ -52,9 +54,11 @@ async def test_each_route_opens_to_its_roles_only(desk: Desk, subtests: pytest.S
     await desk.executor("idle")
     task_id = await desk.task(assignee="coder")
     attempt_token = await desk.ack(task_id)
+    bundle = "sha256:b"
+    await desk.backend.registry.record_bundle(bundle, {"rules": []}, "ada")
     for method, path, body, allowed in ROUTES:
         with subtests.test(f"{method} {path}"):
-            url = path.format(task=task_id)
+            url = path.format(task=task_id, bundle=bundle)
             before = await desk.stored()
             for credential, status, code in (
                 (None, 401, "credential_invalid"),

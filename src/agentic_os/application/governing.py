@@ -88,6 +88,10 @@ class Governing:
         """Give what was applied last; None where nothing ever was."""
         return await self._registry.applied_bundle()
 
+    async def named(self, digest: str) -> AppliedBundle | None:
+        """Find a bundle that was applied at any time, as verdicts name it; the last time it was, of several."""
+        return await self._registry.bundle_named(digest)
+
     async def follow(self, known: Bundle | None = None) -> bool:
         """Take over what was applied last, if this process has not; tell whether anything ever was.
 

@@ -275,6 +275,10 @@ class Registry(Protocol):
         """Record that a policy came into force, unless it is the one in force already."""
         ...
 
+    async def bundle_named(self, digest: str) -> AppliedBundle | None:
+        """Find a bundle that was applied at any time, by its digest."""
+        ...
+
     async def applied_bundle(self, after: int = 0) -> AppliedBundle | None:
         """Give the bundle that was applied last; None for none after that version of the bundle's stream."""
         ...

@@ -7,6 +7,7 @@ import uvloop
 from agentic_os.bench.callbacks import callbacks
 from agentic_os.bench.database import appends, bench_database, starts
 from agentic_os.bench.growth import growth
+from agentic_os.bench.policy import policy
 from agentic_os.bench.rows import Row
 from agentic_os.bench.simulation import simulation
 from agentic_os.bench.uploads import uploads
@@ -17,6 +18,7 @@ from agentic_os.demo.story import run_demo
 def run_bench(*, quick: bool, say: Callable[[str], None]) -> Iterator[Row]:
     """Measure everything, yielding rows as they come; `quick` measures shortly, and so less surely."""
     repeats, seconds = (1, 1) if quick else (3, 3)
+    yield from policy(repeats)
     say("starting the embedded database ...")
     yield from starts(repeats)
     with bench_database(lambda _: None) as (databases, _):

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from agentic_os.cli.client import Client, add_connection
+from agentic_os.clock import now
 from agentic_os.governance import FILES, Governance, GovernanceInvalid, load_governance
 from agentic_os.governance.difference import Change, described, differences
+from agentic_os.governance.lint import lint
 from agentic_os.governance.preset import MODELS, TEAMS, compose
 
 
@@ -100,10 +102,15 @@ def _apply(args: argparse.Namespace) -> int:
 
 
 def _loaded(folder: Path) -> Governance | None:
-    """Read the folder; what is wrong with it is said."""
+    """Read the folder; everything that is wrong with it is said."""
+    faults = [remark for remark in lint(folder, now()) if remark.level == "fault"]
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    if faults:
+        return None
     try:
         return load_governance(folder)
-    except GovernanceInvalid as problem:
+    except GovernanceInvalid as problem:  # a file was changed meanwhile
         print(problem, file=sys.stderr)
         return None
 

@@ -244,6 +244,12 @@ class RuleSet:
     on_due: OnDue = "notify"
     freezes: tuple[FreezeWindow, ...] = ()
     breakers: Breakers = Breakers()
+    _by_hook: Mapping[Hook, tuple[Rule, ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Sort the rules by hook once, and not at each decision."""
+        by_hook = {hook: tuple(r for r in self.rules if r.on == hook) for hook in HOOKS}
+        object.__setattr__(self, "_by_hook", by_hook)
 
     def frozen(self, project: str, at: datetime) -> FreezeWindow | None:
         """Find the freeze that holds, the last to end of several."""
@@ -253,7 +259,7 @@ class RuleSet:
     def decide(self, hook: Hook, facts: JsonObject) -> Verdict:
         """Reach the verdict of all rules that match."""
         try:
-            matching = [r for r in self.rules if r.on == hook and all(c.holds(facts) for c in r.when)]
+            matching = self.matching(hook, facts)
             obligations = self._obligations(hook, matching, facts)
         except Exception as problem:  # noqa: BLE001 - a gate that fails stays shut, whatever the fault
             broken = Rule(
@@ -275,12 +281,22 @@ class RuleSet:
             ask=max((r.ask for r in matching if r.ask), key=ASKABLE.index, default=None),
         )
 
+    def matching(self, hook: Hook, facts: JsonObject) -> list[Rule]:
+        """List the rules of a hook whose conditions all hold. Raises what a condition raises."""
+        found: list[Rule] = []
+        for rule in self._by_hook.get(hook, ()):
+            for term in rule.when:
+                if not term.holds(facts):
+                    break
+            else:
+                found.append(rule)
+        return found
+
     def examine(self, hook: Hook, facts: JsonObject) -> tuple[Examined, ...]:
         """Say of each rule of a hook whether it matched, and what became of its conditions. Raises what they raise."""
         return tuple(
             Examined(rule=rule, matched=all(f.held for f in findings), findings=findings)
-            for rule in self.rules
-            if rule.on == hook
+            for rule in self._by_hook.get(hook, ())
             for findings in [tuple(term.examine(facts) for term in rule.when)]
         )
 

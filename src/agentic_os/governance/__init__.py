@@ -23,6 +23,7 @@ __all__ = [
     "load_governance",
     "load_stored",
     "read_policy",
+    "recorded_policy",
 ]
 
 FILES: Final = ("policy.yaml", "organisation.yaml")
@@ -117,3 +118,8 @@ def _load(read: _Read, folder: Path, *, organised: bool) -> Governance:
     if organised:
         document = {**document, "organisation": declared}
     return Governance(replace(policy, bundle=digest_of(document)), document, organisation)
+
+
+def recorded_policy(bundle: str, document: JsonObject) -> RuleSet:
+    """Read again a policy that was in force, from the document that was recorded of it. Raises GovernanceInvalid."""
+    return replace(load_stored(document).policy, bundle=bundle)

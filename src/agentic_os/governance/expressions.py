@@ -67,7 +67,17 @@ def expression(text: str, hook: Hook) -> Expression:
             {root: {name: facts.get(f"{root}.{name}") for name in names} for root, names in roots.items()}
         )
 
-    return Expression(text=text, fields=fields, predicate=holds)
+    return Expression(text=text, fields=fields, constants=tuple(_constants(text)), predicate=holds)
+
+
+def _constants(text: str) -> Iterator[str | int]:
+    """List the texts without escapes, and the whole numbers, that an expression mentions."""
+    for found in _TOKEN.finditer(text):
+        word = found[0]
+        if found.lastgroup == "text" and word[0] in "\"'" and "\\" not in word:
+            yield word[1:-1]
+        elif found.lastgroup == "number" and word.isdecimal():
+            yield int(word)
 
 
 def _roots(hook: Hook) -> dict[str, list[str]]:

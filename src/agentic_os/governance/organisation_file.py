@@ -1,13 +1,16 @@
 """organisation.yaml: roles, members, teams and projects."""
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
 import yaml
 
 from agentic_os.contracts.output import schema_fault
 from agentic_os.domain.organisation import Member, Organisation, Role, circle
-from agentic_os.governance.nodes import ROLE, Nodes
+from agentic_os.governance.nodes import ROLE, GovernanceInvalid, Nodes
+
+_Part = TypeVar("_Part")
 
 SCOPES: Final = ("viewer", "operator", "reviewer", "admin")
 """What a token may do; no role of the organisation gives it to anybody."""
@@ -18,7 +21,11 @@ _MOST_AT_ONCE: Final = 10_000
 
 
 class OrganisationFile(Nodes):
-    """Builds the organisation."""
+    """Builds the organisation. faults: where faults are put, so that one does not hide the next; None to raise them."""
+
+    def __init__(self, path: Path, faults: list[GovernanceInvalid] | None = None) -> None:
+        super().__init__(path)
+        self._faults = faults
 
     def organisation(self, node: yaml.Node) -> Organisation:
         """Read the whole file."""
@@ -32,14 +39,29 @@ class OrganisationFile(Nodes):
                 if not ROLE.fullmatch(name):
                     self.fail(each, f"{name!r} is no {kind}: letters, digits, '.', '_' and '-', at most 60")
         found = Organisation(
-            roles={name: self._role(role, roles) for name, role in roles.items()},
-            members={name: self._member(member, roles, members, teams) for name, member in members.items()},
-            teams={name: self._of(team, "lead", members) for name, team in teams.items()},
-            projects={name: self._of(project, "team", teams) for name, project in projects.items()},
+            roles=self._each(roles, lambda node: self._role(node, roles)),
+            members=self._each(members, lambda node: self._member(node, roles, members, teams)),
+            teams=self._each(teams, lambda node: self._of(node, "lead", members)),
+            projects=self._each(projects, lambda node: self._of(node, "team", teams)),
         )
         self._require_forest({name: role.reports_to for name, role in found.roles.items()}, roles)
         self._require_forest({name: member.reports_to for name, member in found.members.items()}, members)
         return found
+
+    def _each(self, nodes: Mapping[str, yaml.Node], read: Callable[[yaml.Node], _Part]) -> dict[str, _Part]:
+        """Read every part, leaving out those with faults where faults are put somewhere."""
+        found = {}
+        for name, node in nodes.items():
+            try:
+                found[name] = read(node)
+            except GovernanceInvalid as problem:
+                self._put(problem)
+        return found
+
+    def _put(self, problem: GovernanceInvalid) -> None:
+        if self._faults is None:
+            raise problem
+        self._faults.append(problem)
 
     def _role(self, node: yaml.Node, roles: Mapping[str, yaml.Node]) -> Role:
         parts = self._parts(node, ("charter", "skills", "handoff_schema", "reports_to"))
@@ -86,7 +108,10 @@ class OrganisationFile(Nodes):
     ) -> None:
         if found := circle(reports_to):
             parts = self._parts(declared[found[0]], None)
-            self.fail(parts["reports_to"], f"{' reports to '.join(found)}: nobody is above them")
+            try:
+                self.fail(parts["reports_to"], f"{' reports to '.join(found)}: nobody is above them")
+            except GovernanceInvalid as problem:
+                self._put(problem)
 
     def _parts(self, node: yaml.Node, known: tuple[str, ...] | None) -> dict[str, yaml.Node]:
         """Read a mapping, of which nothing may be said."""

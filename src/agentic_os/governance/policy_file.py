@@ -45,7 +45,7 @@ _OF_REVIEWS: Final = (
 )
 _OF_RESULTS: Final = ("evidence", "result_review")
 _OBLIGATIONS: Final = ("mode", *_OF_REVIEWS, *_OF_RESULTS, "on_due")
-_REQUIRES: Final[Mapping[Hook, tuple[str, ...]]] = {
+REQUIRES: Final[Mapping[Hook, tuple[str, ...]]] = {
     "task.received": _OBLIGATIONS,
     "task.proposed": _OBLIGATIONS,
     "plan.submitted": _OF_REVIEWS,
@@ -161,9 +161,7 @@ class PolicyFile(Nodes):
         hook: Hook = self.one_of(parts["on"], HOOKS)
         deny = "deny" in parts and self.scalar(parts["deny"], bool)
         if "deny" in parts and hook in _NO_DENIAL:
-            self.fail(
-                parts["deny"], f"a rule on {hook} has nothing to deny; it requires {_REQUIRES[hook][0]}"
-            )
+            self.fail(parts["deny"], f"a rule on {hook} has nothing to deny; it requires {REQUIRES[hook][0]}")
         rule = Rule(
             id=self.scalar(parts["id"], str),
             on=hook,
@@ -175,10 +173,10 @@ class PolicyFile(Nodes):
 
     def _requiring(self, rule: Rule, node: yaml.Node, on_timeout: OnTimeout) -> Rule:
         """Add what a rule requires, which depends on its hook."""
-        if rule.on not in _REQUIRES:
+        if rule.on not in REQUIRES:
             other = "; oblige on task.received" if rule.on == "dispatch" else ""
             self.fail(node, f"a rule on {rule.on} can only deny{other}")
-        names = _REQUIRES[rule.on]
+        names = REQUIRES[rule.on]
         if rule.on in _NO_DENIAL:
             (name,) = names
             said = self.mapping(node, names, needed=names)[name]

@@ -1,9 +1,12 @@
 """The bundle in force over HTTP: what it is, and putting another one in its place."""
 
+from typing import Any
+
 from fastapi import APIRouter, Request, Response
 
 from agentic_os.application.backend import Backend
 from agentic_os.application.governing import BundleInvalid
+from agentic_os.application.ports import AppliedBundle
 from agentic_os.http.administration import Admin, Viewer
 from agentic_os.http.models import GovernanceIn, documented, read_model
 from agentic_os.http.problems import Refused
@@ -19,15 +22,21 @@ async def in_force(request: Request, caller: Viewer) -> Response:
     applied = await backend.governing.current()
     if applied is None:
         raise Refused("not_found", "No bundle was ever applied.", next_step="Apply one: agentic-os apply.")
-    return answer(
-        {
-            "bundle": applied.bundle,
-            "applied_at": applied.at.isoformat(),
-            "actor": applied.actor,
-            "reason": applied.reason,
-            "document": applied.document,
-        }
-    )
+    return answer(_shown(applied))
+
+
+@router.get("/governance/bundles/{digest}", summary="A bundle that was in force")
+async def bundle(request: Request, caller: Viewer, digest: str) -> Response:
+    """Give a bundle by its digest, as verdicts name it: the last time that it was applied, with the whole document."""
+    backend: Backend = request.app.state.backend
+    applied = await backend.governing.named(digest)
+    if applied is None:
+        raise Refused(
+            "not_found",
+            "No bundle with this digest was ever in force.",
+            next_step="A task's events name the bundle of each verdict; GET /api/governance has the one in force.",
+        )
+    return answer(_shown(applied))
 
 
 @router.post("/governance", summary="Apply a bundle", openapi_extra=documented(GovernanceIn))
@@ -48,3 +57,13 @@ async def apply(request: Request, caller: Admin) -> Response:
         ) from problem
     applied = await backend.governing.apply(bundle, caller.principal.name, wanted.reason)
     return answer({"bundle": bundle.policy.bundle, "applied": applied})
+
+
+def _shown(applied: AppliedBundle) -> dict[str, Any]:
+    return {
+        "bundle": applied.bundle,
+        "applied_at": applied.at,
+        "actor": applied.actor,
+        "reason": applied.reason,
+        "document": applied.document,
+    }

@@ -14,6 +14,7 @@ from agentic_os.application.ports import (
     Envelope,
     NameTaken,
     Principal,
+    Recorded,
     RegistryChange,
     VersionConflict,
 )
@@ -33,10 +34,10 @@ from agentic_os.postgres.codec import decode_payload, recorded
 from agentic_os.postgres.parts import parts_of
 from agentic_os.postgres.pool import Connection, Pool
 
+_BUNDLE_STREAM: Final = "governance:policy"
 _PRINCIPAL: Final = "p.id, p.name, p.kind, p.roles, p.owner, p.skills, p.capacity, p.revoked_at is not null"
 # The same lock as es.append takes, and earlier: what is read under it still holds when it is appended to.
 _LOCK: Final = "select pg_advisory_xact_lock(hashtextextended(%s, 0))"
-_BUNDLE_STREAM: Final = "governance:policy"
 _SCOPES: Final = {
     "admin": ("viewer", "operator", "reviewer"),
     "operator": ("viewer",),
@@ -264,14 +265,18 @@ class PostgresRegistry:
         if row is None:
             return None
         event = recorded(_BUNDLE_STREAM, *row)
-        return AppliedBundle(
-            version=event.version,
-            bundle=event.data["bundle"],
-            document=event.data["document"],
-            actor=event.actor,
-            reason=event.reason,
-            at=event.at,
-        )
+        return _applied(event)
+
+    async def bundle_named(self, digest: str) -> AppliedBundle | None:
+        """Find a bundle by its digest, as it was applied last."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                "select e.version, e.payload, e.hash from es.event e where e.stream_id = %s "
+                "and e.payload::json -> 'data' ->> 'bundle' = %s order by e.version desc limit 1",
+                (_BUNDLE_STREAM, digest),
+            )
+            row = await cursor.fetchone()
+        return None if row is None else _applied(recorded(_BUNDLE_STREAM, *row))
 
     async def record_trip(self, trip: BreakerTripped) -> bool:
         """Record that an executor's breaker tripped, in its stream, unless exactly that stands there last."""
@@ -335,6 +340,17 @@ async def _insert(connection: Connection, principal: Principal) -> None:
             principal.skills,
             principal.capacity,
         ),
+    )
+
+
+def _applied(event: Recorded) -> AppliedBundle:
+    return AppliedBundle(
+        version=event.version,
+        bundle=event.data["bundle"],
+        document=event.data["document"],
+        actor=event.actor,
+        reason=event.reason,
+        at=event.at,
     )
 
 
