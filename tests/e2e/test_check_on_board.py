@@ -60,6 +60,16 @@ class Board:
             time.sleep(0.1)
         pytest.fail(f"the task does not end: {task}\n{self.board.get('/api/agents').text}")
 
+    def closed(self, key: str) -> dict[str, Any]:
+        """Wait until an issue is closed, which follows the end of its task."""
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            issue: dict[str, Any] = self.board.get(f"/api/issues/{key}").raise_for_status().json()
+            if issue["closed"] is not None:
+                return issue
+            time.sleep(0.1)
+        pytest.fail(f"the issue is not closed: {issue}")
+
 
 @pytest.fixture
 def board(tmp_path: Path) -> Iterator[Board]:
@@ -105,5 +115,4 @@ def test_a_result_that_another_agent_checked_is_done(board: Board, tmp_path: Pat
         ("worker", "execute"),
         ("checker", "review"),
     ] == [(row["executor"], row["step"]) for row in rows]
-    issue = board.board.get(f"/api/issues/{task['issue']['key']}").raise_for_status().json()
-    assert "completed" == issue["closed"]
+    assert "completed" == board.closed(task["issue"]["key"])["closed"]

@@ -64,7 +64,8 @@ def _folder(folder: Path) -> Governance:
     def read(name: str, meaning: _Meaning) -> tuple[Any, dict[str, Any]] | None:
         return read_file(folder / name, meaning, _ADVICE[name])
 
-    return _load(read, folder, organised=(folder / "organisation.yaml").is_file())
+    organisation = folder / "organisation.yaml"
+    return _load(read, folder / "policy.yaml", organisation if organisation.is_file() else None)
 
 
 def read_policy(policy: tuple[str, str], organisation: tuple[str, str] | None) -> RuleSet:
@@ -76,7 +77,7 @@ def read_policy(policy: tuple[str, str], organisation: tuple[str, str] | None) -
         return read_text(named[1], Path(named[0]), meaning) if named is not None else None
 
     try:
-        return _load(read, Path(policy[0]).parent, organised=organisation is not None).policy
+        return _load(read, Path(policy[0]), Path(organisation[0]) if organisation else None).policy
     except (ValueError, TypeError) as problem:
         raise GovernanceInvalid(f"{policy[0]}: holds what no JSON can hold: {problem}") from problem
 
@@ -93,7 +94,8 @@ def load_documents(documents: Mapping[str, str]) -> Governance:
             raise GovernanceInvalid(f"{name}: is missing. {_ADVICE[name]}")
         return read_text(documents[name], Path(name), meaning)
 
-    return _load(read, Path(), organised="organisation.yaml" in documents)
+    organisation = "organisation.yaml"
+    return _load(read, Path("policy.yaml"), Path(organisation) if organisation in documents else None)
 
 
 def load_stored(document: JsonObject) -> Governance:
@@ -104,18 +106,20 @@ def load_stored(document: JsonObject) -> Governance:
     def read(name: str, meaning: _Meaning) -> tuple[Any, dict[str, Any]] | None:
         return (meaning(node_of(parts[name])), parts[name]) if parts[name] else None
 
-    return _load(read, Path(), organised="organisation" in document)
+    organised = "organisation" in document
+    return _load(read, Path("policy.yaml"), Path("organisation.yaml") if organised else None)
 
 
-def _load(read: _Read, folder: Path, *, organised: bool) -> Governance:
+def _load(read: _Read, path: Path, organised: Path | None) -> Governance:
+    """Read a bundle. path, organised: what faults call its two files, of which the second may be missing."""
     organisation = Organisation()
     declared: dict[str, Any] = {}
-    if organised:
-        file = OrganisationFile(folder / "organisation.yaml")
+    if organised is not None:
+        file = OrganisationFile(organised)
         organisation, declared = read("organisation.yaml", file.organisation) or (organisation, declared)
-    found = read("policy.yaml", PolicyFile(folder / "policy.yaml", organisation).policy)
+    found = read("policy.yaml", PolicyFile(path, organisation).policy)
     policy, document = found or (RuleSet(bundle="", rules=()), {})
-    if organised:
+    if organised is not None:
         document = {**document, "organisation": declared}
     return Governance(replace(policy, bundle=digest_of(document)), document, organisation)
 
