@@ -2,7 +2,8 @@
 
 create index decision_order on es.event (txid, position) where type in (
     'task.allowed', 'task.denied', 'dispatch.allowed', 'dispatch.denied', 'child.accepted', 'child.refused',
-    'parent.declared', 'policy.differed');
+    'policy.decided', 'parent.declared', 'policy.differed');
 
 create index decision_by_id on es.event (event_id) where type in (
-    'task.allowed', 'task.denied', 'dispatch.allowed', 'dispatch.denied', 'child.accepted', 'child.refused');
+    'task.allowed', 'task.denied', 'dispatch.allowed', 'dispatch.denied', 'child.accepted', 'child.refused',
+    'policy.decided');

@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from hypothesis import settings
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
@@ -25,6 +26,9 @@ from agentic_os.postgres.migrations import migrate
 from agentic_os.postgres.pool import Pool
 
 _numbers = itertools.count(1)
+
+settings.register_profile("gate", deadline=None)  # how long an example takes says more about the machine
+settings.load_profile("gate")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -223,7 +223,28 @@ def failed(failure: str, *, retry_after: float | None, retryable: bool = True) -
 
 def ruled(kind: str, then: str, asked: str = "", attempt: int = 1) -> e.AttemptRuled:
     """Expect what rules said of the end of an attempt of ada's."""
-    return e.AttemptRuled(attempt=attempt, executor="ada", kind=kind, asked=asked or then, then=then, **RULED)
+    return e.AttemptRuled(
+        attempt=attempt, executor="ada", kind=kind, asked=asked or then, then=then, rules=("rule",)
+    )
+
+
+def told(ruling: c.Ruling, obligations: Obligations | None = None) -> e.PolicyDecided:
+    """Expect what policy said, put on record."""
+    said = ruling.verdict
+    return e.PolicyDecided(
+        hook=said.hook,
+        decision=said.decision,
+        obligations=obligations,
+        then=said.then,
+        ask=said.ask,
+        **RULED,
+    )
+
+
+NO_PLAN = ruling("plan.submitted", "deny")
+MORE_OF_PLAN = ruling("plan.submitted", reviewers=Reviewers(quorum=2), deadline_seconds=60)
+MORE_OF_RESULT = ruling("result.submitted", result_review=True)
+ASK_REVIEWER = ruling("escalation.raised", ask="reviewer")
 
 
 @dataclass(frozen=True)
@@ -915,7 +936,11 @@ CASES = (
         "fail, and another is to try",
         EXECUTING,
         fail("internal", retryable=False, ruling=ended("other_executor")),
-        (failed("internal", retry_after=10, retryable=False), ruled("internal", "other_executor")),
+        (
+            told(ended("other_executor")),
+            failed("internal", retry_after=10, retryable=False),
+            ruled("internal", "other_executor"),
+        ),
         "retry_wait",
     ),
     Case(
@@ -923,6 +948,7 @@ CASES = (
         EXECUTING,
         fail(ruling=ended("person")),
         (
+            told(ended("person")),
             failed("transient", retry_after=None),
             ruled("transient", "person"),
             e.InputRequired(reason="because"),
@@ -934,6 +960,7 @@ CASES = (
         EXECUTING_PLAN,
         fail("tool", attempt=2, ruling=ended("replan")),
         (
+            told(ended("replan")),
             replace(failed("tool", retry_after=None), attempt=2, callback_id="ada-2-2"),
             ruled("tool", "replan", attempt=2),
             e.RetryReleased(reason="The plan was found infeasible; a new one is needed.", fresh=False),
@@ -945,6 +972,7 @@ CASES = (
         EXECUTING,
         fire("lease", "1", 910, said=ended("person")),
         (
+            told(ended("person")),
             e.AttemptExpired(attempt=1, what="lease", retry_at=None),
             ruled("lease", "person"),
             e.InputRequired(reason="because"),
@@ -954,21 +982,23 @@ CASES = (
     Case(
         "submit a plan that needs more",
         PHASES["planning"],
-        submit_plan(ruling=ruling("plan.submitted", reviewers=Reviewers(quorum=2), deadline_seconds=60)),
+        submit_plan(ruling=MORE_OF_PLAN),
         (
+            told(MORE_OF_PLAN, MORE_OF_PLAN.verdict.obligations),
             replace(PLAN_SUBMITTED, review_deadline=at(80)),
-            e.ReviewRequired(subject="plan", obligations=MORE_ASKED, **TARGET, **RULED),
+            e.ReviewRequired(subject="plan", obligations=MORE_ASKED, **TARGET, rules=("rule",)),
         ),
         "plan_review",
     ),
     Case(
         "submit a result that somebody must review",
         (create(), admit(), offer(), ack()),
-        submit_result(ruling=ruling("result.submitted", result_review=True)),
+        submit_result(ruling=MORE_OF_RESULT),
         (
+            told(MORE_OF_RESULT, MORE_OF_RESULT.verdict.obligations),
             replace(RESULT_SUBMITTED, review_deadline=None),
             e.ReviewRequired(
-                subject="result", obligations=Obligations(result_review=True), **RESULT, **RULED
+                subject="result", obligations=Obligations(result_review=True), **RESULT, rules=("rule",)
             ),
         ),
         "result_review",
@@ -976,14 +1006,23 @@ CASES = (
     Case(
         "ask somebody of a role",
         EXECUTING,
-        c.Escalate(
-            **sender(),
-            question="Which?",
-            blocking=True,
-            ruling=ruling("escalation.raised", ask="reviewer"),
-        ),
-        (RAISED, e.EscalationRouted(question_id="q1", ask="reviewer", **RULED)),
+        c.Escalate(**sender(), question="Which?", blocking=True, ruling=ASK_REVIEWER),
+        (told(ASK_REVIEWER), RAISED, e.EscalationRouted(question_id="q1", ask="reviewer", rules=("rule",))),
         "input_required",
+    ),
+    Case(
+        "a plan is not let in",
+        PHASES["planning"],
+        c.RecordDenial(ruling=NO_PLAN),
+        (told(NO_PLAN),),
+        "planning",
+    ),
+    Case(
+        "the same plan is not let in again",
+        (*PHASES["planning"], c.RecordDenial(ruling=NO_PLAN)),
+        c.RecordDenial(ruling=NO_PLAN),
+        (),
+        "planning",
     ),
     Case(
         "switch the default off",
@@ -1059,6 +1098,7 @@ ACTS_IN: dict[str, tuple[Callable[[Task], c.Command], frozenset[str]]] = {
     "cancel": (lambda _: CANCEL, LIVE),
     "retry": (lambda _: RETRY, frozenset({"retry_wait", "dead_letter", "input_required"})),
     "reassign": (lambda _: REASSIGN, LIVE),
+    "record a denial": (lambda _: c.RecordDenial(ruling=NO_PLAN), frozenset(PHASES)),
     "ack deadline": (lambda _: fire("ack", "1", 9999), frozenset({"dispatched"})),
     "lease": (lambda _: fire("lease", "1", 9999), frozenset({"planning", "executing"})),
     "retry deadline": (lambda _: fire("retry", "1", 9999), frozenset({"retry_wait"})),

@@ -1,8 +1,10 @@
 """Where policy is asked besides at admission and dispatch: a governance folder's rules, met over HTTP."""
 
+import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.conftest import Database, OpenBackend
@@ -70,7 +72,7 @@ def step(**changes: object) -> list[dict[str, object]]:
 
 
 async def test_a_plan_that_a_rule_forbids_is_returned_to_its_executor(desk: Desk):
-    """The answer is 403 with the rule and its reason, nothing is stored, and the attempt may send another."""
+    """The answer is 403 with the rule and its reason, which is put on record once, and the attempt may send another."""
     task_id = await desk.task(mode="plan_first")
     held = await desk.ack(task_id)
     before = await desk.events(task_id)
@@ -79,7 +81,15 @@ async def test_a_plan_that_a_rule_forbids_is_returned_to_its_executor(desk: Desk
     problem = assert_problem(refused, 403, "policy_denied")
     assert "no-production-steps" in problem["detail"]
     assert "Agents have no business there." in problem["detail"]
-    assert before == await desk.events(task_id)
+    assert [*before, "policy.decided"] == await desk.events(task_id)
+    assert_problem(await desk.send(callback("plan", task_id, 1, 3, body), held), 403, "policy_denied")
+    assert [*before, "policy.decided"] == await desk.events(task_id)
+    (decision,) = (await desk.show("/api/decisions?hook=plan.submitted&decision=deny"))["items"]
+    assert (task_id, ["no-production-steps"], ["psql-production"]) == (
+        decision["task_id"],
+        decision["rules"],
+        decision["facts"]["plan.tools"],
+    )
     await desk.submit("plan", task_id, held)
     assert "plan_review" == await desk.phase(task_id)
 
@@ -93,9 +103,11 @@ async def test_a_plan_with_a_risky_step_needs_two(desk: Desk):
     assert "2 approval(s)" in waiting["what"]
     assert waiting["deadline"] is not None
     (event,) = [x for x in await desk.backend.log.read_stream(task_id) if x.type == "review.required"]
-    assert (["risky-steps-need-two"], "high", "system") == (
-        event.data["rules"],
-        event.data["facts"]["plan.risk"],
+    assert (["risky-steps-need-two"], "system") == (event.data["rules"], event.actor)
+    (decision,) = (await desk.show(f"/api/decisions?task={task_id}&hook=plan.submitted"))["items"]
+    assert ("high", 2, "system") == (
+        decision["facts"]["plan.risk"],
+        decision["obligations"]["reviewers"]["quorum"],
         event.actor,
     )
     assert event.data["obligations"]["reviewers"]["quorum"] == 2
@@ -143,12 +155,14 @@ async def test_another_executor_tries_after_a_broken_tool(desk: Desk):
 
 
 async def test_a_failure_that_no_rule_is_about_ends_as_it_is_built_in(desk: Desk):
-    """No rule, no word of it in the history."""
+    """No rule says what then; that policy was asked is on record all the same."""
     task_id = await desk.task()
     held = await desk.ack(task_id)
     await desk.submit("failure", task_id, held, 1, 2, **{"class": "internal", "retryable": False})
     assert "failed" == await desk.phase(task_id)
     assert "attempt.ruled" not in await desk.events(task_id)
+    (asked,) = (await desk.show(f"/api/decisions?task={task_id}&hook=attempt.ended"))["items"]
+    assert ("allow", [], None) == (asked["decision"], asked["rules"], asked["then"])
 
 
 async def test_a_person_looks_after_a_silent_executor(desk: Desk):
@@ -158,10 +172,11 @@ async def test_a_person_looks_after_a_silent_executor(desk: Desk):
     shown = await desk.show(f"/api/tasks/{task_id}")
     assert "input_required" == shown["phase"]
     assert "Somebody should look at a silent executor." in shown["waiting_for"]["what"]
-    (ruled,) = [x for x in await desk.backend.log.read_stream(task_id) if x.type == "attempt.ruled"]
-    assert ("ack", ["developer"]) == (
-        ruled.data["facts"]["attempt.class"],
-        ruled.data["facts"]["executor.roles"],
+    (ruled,) = (await desk.show(f"/api/decisions?task={task_id}&hook=attempt.ended"))["items"]
+    assert ("person", "ack", ["developer"]) == (
+        ruled["then"],
+        ruled["facts"]["attempt.class"],
+        ruled["facts"]["executor.roles"],
     )
 
 
@@ -214,6 +229,102 @@ async def test_a_rule_may_keep_somebody_from_a_directive_but_not_from_stopping(d
         refused["rule"],
         refused["message"],
     )
+    assert "refused" == (await desk.direct(task_id, "/reassign @coder", "olga"))["outcome"]
     assert "done" == (await desk.direct(task_id, "/reassign @coder", "ada"))["outcome"]
+    listed = (await desk.show(f"/api/decisions?task={task_id}&hook=directive"))["items"]
+    assert [("allow", "ada"), ("deny", "olga")] == [
+        (d["decision"], d["facts"]["directive.by"]) for d in listed
+    ]
     assert "done" == (await desk.direct(task_id, "/hold", "olga"))["outcome"]
     assert "done" == (await desk.direct(task_id, "/cancel", "olga"))["outcome"]
+
+
+async def everything(desk: Desk) -> None:
+    """Have policy asked at every hook, and let it deny wherever it may."""
+    planned = await desk.task(mode="plan_first")
+    held = await desk.ack(planned)
+    denied = BODIES["plan"] | {"steps": step(tools=["psql-production"])}
+    assert_problem(await desk.send(callback("plan", planned, 1, 2, denied), held), 403, "policy_denied")
+    await desk.submit("plan", planned, held, steps=step(risk="high"))
+    await desk.approve(planned)
+    await desk.approve(planned, as_="omar")
+    direct = await desk.task()
+    await desk.submit("result", direct, await desk.ack(direct), evidence=[], deviations=[])
+    asking = await desk.task()
+    await desk.submit("escalation", asking, await desk.ack(asking))
+    await desk.direct(asking, "/reassign @coder", "olga")
+    await desk.direct(asking, "/answer q1 three", "rita")
+    failing = await desk.task()
+    broken = {"class": "tool", "retryable": True, "message": "No pytest."}
+    await desk.submit("failure", failing, await desk.ack(failing), 1, 2, **broken)
+
+
+async def replayed(desk: Desk, text: str) -> dict[str, Any]:
+    """Replay what was decided under another policy."""
+    body = {"policy": {"name": "policy.yaml", "text": text}}
+    answer = await desk.post("/api/policy/simulations", body, "olga")
+    kind, data = answer.text.strip().split("\n\n")[-1].split("\n", 1)
+    assert "event: report" == kind
+    report: dict[str, Any] = json.loads(data.removeprefix("data: "))
+    return report
+
+
+async def test_what_was_decided_at_any_hook_is_replayed(desk: Desk):
+    """The same policy differs nowhere; each change of a rule shows at its hook, the loosened ones as such."""
+    await everything(desk)
+    report = await replayed(desk, POLICY)
+    hooks = {d["hook"] for d in (await desk.show("/api/decisions?limit=200"))["items"]}
+    assert {
+        "task.received",
+        "dispatch",
+        "plan.submitted",
+        "result.submitted",
+        "attempt.ended",
+        "escalation.raised",
+        "directive",
+    } == hooks
+    assert (0, len((await desk.show("/api/decisions?limit=200"))["items"])) == (
+        report["differing"],
+        report["decisions"],
+    )
+    for old, new, direction, transition in (
+        ("'psql-production'", "'none'", "loosened", "deny -> allow"),
+        ("reviewers: {quorum: 2}, deadline: 1h", "deadline: 1h", "loosened", "reviewers.quorum 2 -> 1"),
+        ("then: other_executor", "then: person", "tightened", "then other_executor -> person"),
+        ("then: other_executor", "then: retry", "loosened", "then other_executor -> retry"),
+        ("then: other_executor", "then: default", "mixed", "then other_executor -> default"),
+        ("ask: reviewer", "ask: admin", "tightened", "ask reviewer -> admin"),
+        ("ask: reviewer", "ask: operator", "loosened", "ask reviewer -> operator"),
+        ("eq: olga", "eq: omar", "loosened", "deny -> allow"),
+    ):
+        changed = await replayed(desk, POLICY.replace(old, new))
+        assert [(direction, transition, 1)] == [
+            (row["direction"], row["transition"], row["count"]) for row in changed["transitions"]
+        ], (old, new)
+
+
+async def test_a_policy_on_trial_is_asked_at_every_hook(
+    open_test_backend: OpenBackend, database: Database, tmp_path: Path
+):
+    """What it would have decided otherwise is counted by hook, denied submissions among it."""
+    (tmp_path / "policy.yaml").write_text(POLICY)
+    shadow = tmp_path / "shadow"
+    shadow.mkdir()
+    (shadow / "policy.yaml").write_text("rules: []\n")
+    terms = Terms(callback_url="http://desk/api/executions/callback", ack_within=timedelta(0))
+    governance = load_governance(tmp_path)
+    parts: dict[str, Any] = {"policy": governance.policy, "shadow": governance.shadow, "terms": terms}
+    async with open_test_backend(**parts) as backend, open_client(backend) as client:
+        desk = Desk(backend, client, database.owner)
+        await desk.staff()
+        await desk.register(Principal(id="omar", name="omar", kind="person", roles=("reviewer",)))
+        await desk.executor()
+        await everything(desk)
+        trends = (await desk.show("/api/governance/shadow"))["transitions"]
+    found = {(trend["hook"], trend["loosened"]) for trend in trends}
+    assert {
+        ("plan.submitted", True),
+        ("attempt.ended", True),
+        ("escalation.raised", True),
+        ("directive", True),
+    } <= found

@@ -36,7 +36,7 @@ from agentic_os.application.ports import (
 )
 from agentic_os.application.rates import Buckets, RateLimited, Rates
 from agentic_os.application.signals import Committed
-from agentic_os.application.verdicts import RULED, ruled
+from agentic_os.application.verdicts import RULED, put_on_record, ruled
 from agentic_os.clock import new_id, now
 from agentic_os.contracts.callback import Callback, read_callback
 from agentic_os.contracts.canonical import JsonValue
@@ -136,6 +136,9 @@ class Callbacks:
                 return earlier
             if isinstance(refusal, Rejected):
                 await self._keep_aside(refusal, callback, executor, meta)
+                if refusal.denial is not None:
+                    envelope = Envelope(actor=executor, at=now(), cause=callback.callback_id, meta=meta)
+                    await put_on_record(self._log, callback.task_id, refusal.denial, envelope)
             raise
 
     def _slow_down(self, caller: Caller, document: JsonValue) -> None:

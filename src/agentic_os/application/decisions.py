@@ -7,7 +7,7 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 from agentic_os.application.ports import Recorded
 from agentic_os.domain.documents import JsonObject
-from agentic_os.domain.policy import Hook
+from agentic_os.domain.policy import Hook, Then
 
 Ruling: TypeAlias = Literal["allow", "deny"]
 Position: TypeAlias = tuple[str, int]
@@ -24,12 +24,18 @@ KINDS: Final[Mapping[str, tuple[Hook, Ruling]]] = {
 }
 """Type of event -> the hook, and how it was decided."""
 
+GENERAL: Final = "policy.decided"
+"""The type of event that holds the decisions of all other hooks, and says of which."""
+
+TYPES: Final = (*KINDS, GENERAL)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """A recorded decision. id: of its event. task_id: whose history holds it; of a proposed task its parent.
 
-    obligations: None where none were recorded, because it was denied or because nothing is done with them.
+    obligations: None where none were recorded, because it was denied or because nothing is done with them. then, ask:
+    what rules said of the end of an attempt, and of a question; None where they said nothing.
     """
 
     id: str
@@ -43,12 +49,14 @@ class Decision:
     obligations: JsonObject | None
     facts: JsonObject
     facts_digest: str
+    then: Then | None = None
+    ask: str | None = None
 
 
 def decision_of(event: Recorded) -> Decision:
     """Read the decision that an event holds."""
-    hook, ruling = KINDS[event.type]
     data = event.data
+    hook, ruling = KINDS.get(event.type) or (data["hook"], data["decision"])
     return Decision(
         id=event.event_id,
         at=event.at,
@@ -61,6 +69,8 @@ def decision_of(event: Recorded) -> Decision:
         obligations=data.get("obligations"),
         facts=data["facts"],
         facts_digest=data["facts_digest"],
+        then=data.get("then") if event.type == GENERAL else None,
+        ask=data.get("ask") if event.type == GENERAL else None,
     )
 
 
@@ -91,7 +101,13 @@ class DecisionLog(Protocol):
         ...
 
     async def page(
-        self, *, types: Sequence[str], task_id: str | None, before: Position | None, limit: int
+        self,
+        *,
+        hook: Hook | None,
+        decision: Ruling | None,
+        task_id: str | None,
+        before: Position | None,
+        limit: int,
     ) -> tuple[Sequence[Recorded], Position | None]:
         """List decisions, the newest first; with it, where the next page goes on, None at the end."""
         ...

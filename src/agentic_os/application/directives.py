@@ -8,13 +8,13 @@ from typing import Final
 from agentic_os.application import translate
 from agentic_os.application.handle import handle
 from agentic_os.application.ports import DirectiveReceipt, Envelope, EventLog, IssueBook, Principal, Registry
-from agentic_os.application.verdicts import directive_denied, ruled
+from agentic_os.application.verdicts import of_directive, put_on_record, ruled
 from agentic_os.clock import new_id, now
 from agentic_os.domain import commands as c
 from agentic_os.domain.directive import DECIDING, VERBS, Directive, parse
 from agentic_os.domain.documents import Participant
 from agentic_os.domain.escalations import answer_line
-from agentic_os.domain.policy import DecisionPoint
+from agentic_os.domain.policy import DecisionPoint, Verdict
 from agentic_os.domain.quarantine import found
 from agentic_os.domain.rejection import Rejected
 from agentic_os.domain.reviews import approval_line
@@ -103,6 +103,8 @@ class Directives:
                 message = await self._carry_out(task_id, directive, principal, source)
                 receipt = replace(_receipt(task_id, directive, principal, source), message=message)
             except Rejected as refusal:
+                if refusal.denial is not None:
+                    await self._record_denial(task_id, directive, principal, refusal.denial)
                 receipt = _refusal(_receipt(task_id, directive, principal, source), refusal)
             await self._issues.receipt(receipt)
             receipts.append(receipt)
@@ -128,10 +130,8 @@ class Directives:
         if directive.verb == "status":
             return status_line(await self._task(task_id))
         task = await self._task(task_id)
-        denied = directive_denied(task, directive.verb, participant, self._policy())
-        if denied is not None:
-            message = "; ".join(denied.reasons) or f"Policy does not let you write /{directive.verb} here."
-            raise Rejected("policy_denied", message, rule=denied.rules[0])
+        ruling = of_directive(task, directive.verb, participant, self._policy())
+        _require_allowed(ruling, directive.verb)
         command = await self._command(task_id, directive, participant, source)
         envelope = Envelope(
             actor=principal.name,
@@ -142,9 +142,16 @@ class Directives:
             if source.control_plane
             else {},
         )
-        handled = await handle(self._log, task_id, lambda _: command, envelope)
+        handled = await handle(self._log, task_id, lambda _: command, envelope, ruling=ruling)
         self._committed(handled.task)
         return status_line(handled.task)
+
+    async def _record_denial(
+        self, task_id: str, directive: Directive, principal: Principal | None, denial: Verdict
+    ) -> None:
+        actor = principal.name if principal else "unknown"
+        envelope = Envelope(actor=actor, at=now(), reason=directive.line)
+        await put_on_record(self._log, task_id, denial, envelope)
 
     async def _task(self, task_id: str) -> Task:
         task = (await self._log.load(task_id)).task
@@ -336,6 +343,14 @@ def _roles(verb: str, task: Task | None) -> set[str]:
     if verb == "answer" and task is not None and task.questions:
         return {"admin", *(q.ask for q in task.questions)}
     return {_ROLE[verb]}
+
+
+def _require_allowed(ruling: c.Ruling | None, verb: str) -> None:
+    """Refuse a directive that policy does not let somebody write. Raises Rejected."""
+    if ruling is not None and ruling.verdict.decision == "deny":
+        verdict = ruling.verdict
+        message = "; ".join(verdict.reasons) or f"Policy does not let you write /{verb} here."
+        raise Rejected("policy_denied", message, rule=verdict.rules[0], denial=verdict)
 
 
 def _require_role(participant: Participant, verb: str, task: Task | None) -> None:

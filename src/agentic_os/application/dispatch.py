@@ -19,7 +19,7 @@ from agentic_os.application.ports import (
     TaskChange,
     WorkQueue,
 )
-from agentic_os.application.verdicts import admission, facts_of
+from agentic_os.application.verdicts import admission, facts_of, put_on_record
 from agentic_os.clock import now
 from agentic_os.contracts.canonical import digest_of
 from agentic_os.domain import commands as c
@@ -186,7 +186,8 @@ class Dispatcher:
                     return None, [budget]
                 busy.append(f"capacity:{candidate.name}")
             except Rejected as refusal:
-                if refusal.code == "policy_denied":
+                if refusal.denial is not None:
+                    await put_on_record(self._log, task.id, refusal.denial, Envelope(actor=SYSTEM, at=now()))
                     continue
                 if refusal.code not in ("wrong_phase", "not_permitted"):
                     raise

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final, Literal
 
-from agentic_os.application.flips import ADMISSION, OTHER, Change, Flip, Outcome, nearest, outcome_of
+from agentic_os.application.flips import OTHER, Change, Flip, Outcome, nearest, outcome_of
 from agentic_os.domain.conditions import Condition, Expression, Operator, Term
 from agentic_os.domain.documents import JsonObject
-from agentic_os.domain.hooks import GATES
+from agentic_os.domain.hooks import ADMISSION, GATES
 from agentic_os.domain.policy import NONE, Hook, Obligations, Rule, RuleSet, Verdict
 
 DEFAULTS: Final = "defaults"

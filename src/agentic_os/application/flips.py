@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias, get_args
 
 from agentic_os.domain.conditions import Condition, Expression, Operator, Term, fields_of
 from agentic_os.domain.documents import RISKS, JsonObject, Mode, Step
-from agentic_os.domain.hooks import FIELDS, Kind
+from agentic_os.domain.hooks import ADMISSION, FIELDS, Kind
 from agentic_os.domain.policy import ASKABLE, Rule, RuleSet, Verdict
 
 Outcome: TypeAlias = str
@@ -22,9 +22,6 @@ OTHER: Final = "(another)"
 """Stands for a value that no rule mentions."""
 
 _TRIES: Final = 4_000
-ADMISSION: Final = ("task.received", "task.proposed")
-"""Hooks at which it is decided under what a task is let in."""
-
 _CLOSED: Final[Mapping[str, tuple[Any, ...]]] = {
     **{name: RISKS for name, field in FIELDS.items() if field.kind == "risk"},
     **{name: (False, True) for name, field in FIELDS.items() if field.kind == "flag"},

@@ -18,10 +18,11 @@ from agentic_os.application.ports import (
     TaskChange,
     VersionConflict,
 )
-from agentic_os.domain.commands import Command
+from agentic_os.domain.commands import Command, Ruling
 from agentic_os.domain.decide import decide
 from agentic_os.domain.events import Event
 from agentic_os.domain.evolution import fold
+from agentic_os.domain.rulings import decided
 from agentic_os.domain.task import Task
 
 _TRIES: Final = 20
@@ -65,16 +66,20 @@ async def handle(
     loaded: Loaded | None = None,
     before_append: Callable[[], Awaitable[None]] | None = None,
     lookup: Receipt | None = None,
+    ruling: Ruling | None = None,
 ) -> Handled:
     """Carry out one command on one task. Raises Rejected, and what the log raises but VersionConflict.
 
     followers: the changes of other tasks that are written with it, or not at all.
     before_append runs once the decision is made and before it is written: for what the events refer to.
     lookup: a receipt that is looked for whenever the task is loaded, and not written.
+    ruling: what policy said of the command, put on record with whatever it changes.
     """
     for attempt in range(_TRIES):
         found = loaded if loaded is not None and attempt == 0 else await log.load(task_id, receipt or lookup)
         change = change_of(found.task, [command_for(found)])
+        if change.events and ruling is not None:
+            change = _under(ruling, change)
         if not change.events and receipt is None:
             return Handled(task=change.after, events=(), appended=None)
         charges = charged(change)
@@ -97,6 +102,14 @@ async def handle(
             continue
         return Handled(task=change.after, events=change.events, appended=appended)
     raise VersionConflict
+
+
+def _under(ruling: Ruling, change: TaskChange) -> TaskChange:
+    """Put on record, before what it let happen, what policy said."""
+    events = [*decided(ruling), *change.events]
+    after = fold(events, change.before)
+    assert after is not None
+    return TaskChange(before=change.before, after=after, events=events)
 
 
 def cleared(change: TaskChange) -> list[str]:

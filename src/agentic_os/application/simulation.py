@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
 from agentic_os.application.decisions import BEGINNING, Decision, DecisionLog, decision_of
 from agentic_os.application.ports import Recorded
-from agentic_os.domain.comparison import Difference, Outcome, differences, is_loosened, weight
+from agentic_os.domain.comparison import Difference, Outcome, differences, is_loosened, outcome, weight
 from agentic_os.domain.documents import JsonObject
 from agentic_os.domain.policy import DecisionPoint, Obligations, Reviewers, Verdict, continued
 
@@ -136,13 +136,24 @@ class Replay:
             self.report.skipped += 1
             return
         verdict = self._policy.decide(decision.hook, decision.facts)
-        asked = continued(proposed, verdict.obligations) if proposed else verdict.obligations
-        recorded = None if decision.obligations is None else read_obligations(decision.obligations)
-        found = differences(
-            Outcome(decision=decision.decision, obligations=recorded),
-            Outcome(decision=verdict.decision, obligations=asked),
-        )
+        found = differences(_recorded(decision), _reached(verdict, proposed))
         self.report.note(decision, verdict, found)
+
+
+def _recorded(decision: Decision) -> Outcome:
+    return Outcome(
+        decision=decision.decision,
+        obligations=None if decision.obligations is None else read_obligations(decision.obligations),
+        then=decision.then,
+        ask=decision.ask,
+    )
+
+
+def _reached(verdict: Verdict, proposed: Obligations | None) -> Outcome:
+    found = outcome(verdict)
+    if proposed is None or found.obligations is None:
+        return found
+    return replace(found, obligations=continued(proposed, found.obligations))
 
 
 def read_obligations(data: JsonObject) -> Obligations:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from agentic_os.application.handle import handle
+from agentic_os.application.ports import Envelope, EventLog
 from agentic_os.contracts.canonical import digest_of
 from agentic_os.domain import commands as c
 from agentic_os.domain.documents import RISKS, JsonObject, Participant
@@ -53,6 +55,8 @@ def ruled(command: c.Command, task: Task | None, roles: Sequence[str], policy: D
             return replace(command, ruling=ruling("result.submitted", number, _of_result(command, task)))
         case c.Escalate(attempt=number):
             return replace(command, ruling=ruling("escalation.raised", number, _of_question(command)))
+        case c.ReportFailure() | c.FireDeadline() if task.attempt.step == "review":
+            return command  # a reviewer that fails is replaced, whatever policy says of executors
         case c.ReportFailure(attempt=number, failure=kind):
             return replace(command, ruling=ruling("attempt.ended", number, _of_end(kind, task)))
         case c.FireDeadline(kind="ack" | "lease" as kind):
@@ -112,10 +116,8 @@ def _of_end(kind: str, task: Task) -> dict[str, Any]:
     }
 
 
-def directive_denied(
-    task: Task, verb: str, participant: Participant, policy: DecisionPoint
-) -> Verdict | None:
-    """Give the verdict of a policy that lets somebody not write a directive here; what stops work it never denies."""
+def of_directive(task: Task, verb: str, participant: Participant, policy: DecisionPoint) -> c.Ruling | None:
+    """Ask policy whether somebody may write a directive here; None for what stops work or only asks."""
     if verb in _STOPPING:
         return None
     asked = {
@@ -124,5 +126,10 @@ def directive_denied(
         "directive.by": participant.id,
         "directive.roles": sorted(participant.roles),
     }
-    verdict = policy.decide("directive", asked)
-    return verdict if verdict.decision == "deny" else None
+    return c.Ruling(verdict=policy.decide("directive", asked), facts_digest=digest_of(asked))
+
+
+async def put_on_record(log: EventLog, task_id: str, denial: Verdict, envelope: Envelope) -> None:
+    """Put on record what policy did not let in: of which nothing else is kept."""
+    ruling = c.Ruling(verdict=denial, facts_digest=digest_of(denial.facts))
+    await handle(log, task_id, lambda _: c.RecordDenial(ruling=ruling), envelope)

@@ -53,7 +53,9 @@ def offer(command: c.OfferAttempt, task: Task) -> list[e.Event]:
         raise Rejected("self_review", f"{command.executor} may not review this.")
     if command.verdict.decision == "deny":
         raise Rejected(
-            "policy_denied", "; ".join(command.verdict.reasons) or "Policy does not let it review."
+            "policy_denied",
+            "; ".join(command.verdict.reasons) or "Policy does not let it review.",
+            denial=command.verdict,
         )
     if passed := over_budget(task):
         return [_escalated(task, submission, f"the task's budget is used up: {passed}")]

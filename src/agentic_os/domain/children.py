@@ -12,6 +12,7 @@ from agentic_os.domain.family import Parentage
 from agentic_os.domain.policy import Obligations
 from agentic_os.domain.rejection import Rejected
 from agentic_os.domain.scope import outside
+from agentic_os.domain.shadow import differed
 from agentic_os.domain.task import Task
 
 MAX_DEPTH: Final = 5
@@ -186,8 +187,10 @@ def _decide(proposals: Sequence[c.Proposal], task: Task, *, attempt: int, planne
         if ref in refused:
             rule, reason = refused[ref]
             rules, reasons = ((rule,), (reason,)) if rule else (verdict.rules, verdict.reasons)
-            decided.append(e.ChildRefused(**said, rules=rules, reasons=reasons))
+            shadowed = [] if rule else differed(verdict)
+            decided += [*shadowed, e.ChildRefused(**said, rules=rules, reasons=reasons)]
             continue
+        decided += differed(verdict)
         decided.append(
             e.ChildAccepted(
                 **said,

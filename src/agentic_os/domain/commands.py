@@ -429,6 +429,13 @@ class FireDeadline:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordDenial:
+    """Put on record what policy did not let in, of which nothing else is kept."""
+
+    ruling: Ruling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FreezeTask:
     """A freeze of the policy in force holds for the task."""
 
@@ -512,4 +519,5 @@ Command: TypeAlias = (
     | AwaitBudget
     | ChargeRefusal
     | NoticedCommand
+    | RecordDenial
 )

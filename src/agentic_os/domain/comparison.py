@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from agentic_os.domain.documents import RANKS
-from agentic_os.domain.policy import REVIEWER_ROLES, Obligations, combine
+from agentic_os.domain.hooks import ADMISSION, GATES
+from agentic_os.domain.policy import ASKABLE, REVIEWER_ROLES, THENS, Obligations, Then, Verdict, combine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,14 +30,32 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of a question of policy. obligations: None where nothing is done with them."""
+    """What became of a question of policy. obligations: None where nothing is done with them.
+
+    then, ask: what rules said of the end of an attempt, and of a question; None where they said nothing.
+    """
 
     decision: Literal["allow", "deny"]
     obligations: Obligations | None = None
+    then: Then | None = None
+    ask: str | None = None
+
+
+def outcome(verdict: Verdict) -> Outcome:
+    """Say what a verdict amounts to at its hook, the obligations being those that it names itself."""
+    bound = verdict.decision == "allow" and verdict.hook in (*ADMISSION, *GATES)
+    return Outcome(
+        decision=verdict.decision,
+        obligations=verdict.obligations if bound else None,
+        then=verdict.then,
+        ask=verdict.ask,
+    )
 
 
 _NAMES: Final = (
     "decision",
+    "then",
+    "ask",
     "mode",
     "reviewers.quorum",
     "reviewers.role",
@@ -69,9 +88,12 @@ def differences(old: Outcome, new: Outcome) -> tuple[Difference, ...]:
                 tightened=not freed,
             ),
         )
-    if old.decision == "deny" or old.obligations is None or new.obligations is None:
+    if old.decision == "deny":
         return ()
-    return tuple(_obligations(old.obligations, new.obligations))
+    found = [*_then(old.then, new.then), *_ask(old.ask, new.ask)]
+    if old.obligations is not None and new.obligations is not None:
+        found += _obligations(old.obligations, new.obligations)
+    return tuple(found)
 
 
 def loosened(old: Outcome, new: Outcome) -> bool:
@@ -87,6 +109,22 @@ def tightened(old: Outcome, new: Outcome) -> bool:
 def is_loosened(found: Iterable[Difference]) -> bool:
     """Tell whether any of the differences loosens."""
     return any(d.loosened for d in found)
+
+
+def _then(old: Then | None, new: Then | None) -> Iterator[Difference]:
+    """Compare what becomes of a task; what is built in ends some and tries others, so only a person is above it."""
+    a, b = old or THENS[0], new or THENS[0]
+    if a != b:
+        apart = THENS[0] in (a, b) and THENS[-1] not in (a, b)
+        up = THENS.index(b) > THENS.index(a)
+        yield Difference(name="then", before=a, after=b, loosened=apart or not up, tightened=apart or up)
+
+
+def _ask(old: str | None, new: str | None) -> Iterator[Difference]:
+    a, b = old or ASKABLE[0], new or ASKABLE[0]
+    if a != b:
+        up = ASKABLE.index(b) > ASKABLE.index(a)
+        yield Difference(name="ask", before=a, after=b, loosened=not up, tightened=up)
 
 
 def _obligations(old: Obligations, new: Obligations) -> Iterator[Difference]:

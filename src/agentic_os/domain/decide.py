@@ -14,6 +14,7 @@ from agentic_os.domain import (
     overlays,
     quarantine,
     reviews,
+    rulings,
     spending,
 )
 from agentic_os.domain import commands as c
@@ -26,6 +27,8 @@ from agentic_os.domain.task import Task
 def decide(command: c.Command, task: Task | None) -> list[Event]:
     """Decide which facts follow from the command. Raises Rejected with a code from a closed set."""
     events = _decide(command, task)
+    if events:
+        events = [*rulings.on_record(command), *events]
     if events and task is not None and task.budget.wall_seconds is not None:
         return [*spending.wall_booked(command, task, events), *events]
     return events
@@ -58,6 +61,8 @@ def _decide(command: c.Command, task: Task | None) -> list[Event]:
             | c.SwitchOffDefault()
         ):
             return _steer(command, task)
+        case c.RecordDenial():
+            return rulings.record(command, task)
         case (
             c.FireDeadline() | c.FreezeTask() | c.ThawTask() | c.TripBreaker() | c.ExtendLease() | c.SeeRun()
         ):

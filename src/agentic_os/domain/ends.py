@@ -26,11 +26,10 @@ def then(ruling: c.Ruling | None, task: Task, kind: str) -> Then:
 
 
 def ruled(ruling: c.Ruling | None, attempt: Attempt, kind: str, done: Then) -> list[e.Event]:
-    """Put on record which rules decided; nothing where none did."""
+    """Say which rules decided what; nothing where none did."""
     asked = _asked(ruling)
     if ruling is None or asked is None:
         return []
-    verdict = ruling.verdict
     return [
         e.AttemptRuled(
             attempt=attempt.number,
@@ -38,11 +37,7 @@ def ruled(ruling: c.Ruling | None, attempt: Attempt, kind: str, done: Then) -> l
             kind=kind,
             asked=asked,
             then=done,
-            rules=verdict.rules,
-            reasons=verdict.reasons,
-            bundle=verdict.bundle,
-            facts=verdict.facts,
-            facts_digest=ruling.facts_digest,
+            rules=ruling.verdict.rules,
         )
     ]
 

@@ -54,10 +54,6 @@ def _routed(ruling: c.Ruling | None, question_id: str) -> list[e.Event]:
             question_id=question_id,
             ask=ask,
             rules=verdict.rules,
-            reasons=verdict.reasons,
-            bundle=verdict.bundle,
-            facts=verdict.facts,
-            facts_digest=ruling.facts_digest,
         )
     ]
 

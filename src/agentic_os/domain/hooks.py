@@ -25,6 +25,9 @@ HOOKS: Final[tuple[Hook, ...]] = get_args(Hook)
 UNASKED: Final[frozenset[Hook]] = frozenset({"deadline", "delivery", "tool.call", "memory.proposed"})
 """Hooks on which a rule can be written and decided, and that nothing asks yet."""
 
+ADMISSION: Final[frozenset[Hook]] = frozenset({"task.received", "task.proposed"})
+"""Hooks at which it is decided under what a task is let in."""
+
 GATES: Final[frozenset[Hook]] = frozenset({"plan.submitted", "result.submitted"})
 """Hooks whose rules say what one submission needs besides what its task was let in under."""
 

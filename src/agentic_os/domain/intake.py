@@ -78,7 +78,7 @@ def admit(command: c.AdmitTask, task: Task) -> list[e.Event]:
         facts_digest=command.facts_digest,
     )
     escalates = verdict.on_due == "escalate" and task.due is not None
-    shadowed = differed(verdict, obligations, _asked(task, verdict.shadow) if verdict.shadow else None)
+    shadowed = differed(verdict, lambda said: _asked(task, said))
     return [*shadowed, allowed, *([e.DueEscalates(rules=verdict.rules)] if escalates else ())]
 
 

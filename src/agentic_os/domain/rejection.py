@@ -2,6 +2,8 @@
 
 from typing import Literal, TypeAlias
 
+from agentic_os.domain.policy import Verdict
+
 Code: TypeAlias = Literal[
     "attempt_superseded",
     "brief_mismatch",
@@ -33,7 +35,7 @@ class Rejected(Exception):
     """The subject says no.
 
     next: what would help, or the line to write instead. pointers: the offending fields. rule: what exactly
-    refused, where that is finer than the code.
+    refused, where that is finer than the code. denial: the verdict, where policy refused.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Rejected(Exception):
         next_step: str = "",
         pointers: tuple[str, ...] = (),
         rule: str = "",
+        denial: Verdict | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -51,3 +54,4 @@ class Rejected(Exception):
         self.next = next_step
         self.pointers = pointers
         self.rule = rule or code
+        self.denial = denial

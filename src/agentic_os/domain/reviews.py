@@ -130,6 +130,7 @@ def _required(command: c.SubmitPlan | c.SubmitResult, task: Task) -> Obligations
             f"Policy takes no such {what} (rule {', '.join(verdict.rules)}). {' '.join(verdict.reasons)}".strip(),
             next_step=f"Send a {what} that keeps to it, ask with an escalation, or fail.",
             rule=verdict.rules[0],
+            denial=verdict,
         )
     return combine(task.obligations, verdict.obligations)
 
@@ -139,7 +140,7 @@ def _on_record(
     submitted: e.PlanSubmitted | e.ResultSubmitted,
     required: Obligations,
 ) -> list[e.Event]:
-    """Put on record what holds for this submission and by which rules; nothing where none matched."""
+    """Say what holds for this submission and by which rules; nothing where none matched."""
     if command.ruling is None or not command.ruling.verdict.rules:
         return []
     verdict = command.ruling.verdict
@@ -150,10 +151,6 @@ def _on_record(
             digest=submitted.digest,
             obligations=required,
             rules=verdict.rules,
-            reasons=verdict.reasons,
-            bundle=verdict.bundle,
-            facts=verdict.facts,
-            facts_digest=command.ruling.facts_digest,
         )
     ]
 

@@ -1,12 +1,12 @@
 """A policy in the shadow of the one in force: asked beside it, put on record where it differs, and never heeded."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
 
 from agentic_os.domain import events as e
 from agentic_os.domain.budgets import Budgets
-from agentic_os.domain.comparison import Outcome, differences, is_loosened
+from agentic_os.domain.comparison import Outcome, differences, is_loosened, outcome
 from agentic_os.domain.documents import JsonObject
 from agentic_os.domain.policy import (
     RULE_ERROR,
@@ -17,8 +17,6 @@ from agentic_os.domain.policy import (
     Obligations,
     Verdict,
 )
-
-_HOOKS: Final[frozenset[Hook]] = frozenset({"task.received", "dispatch"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +47,7 @@ class Shadowed:
 
     def decide(self, hook: Hook, facts: JsonObject) -> Verdict:
         """Reach the verdict of the policy in force."""
-        verdict = self.in_force.decide(hook, facts)
-        return replace(verdict, shadow=self._said(hook, facts)) if hook in _HOOKS else verdict
+        return replace(self.in_force.decide(hook, facts), shadow=self._said(hook, facts))
 
     def _said(self, hook: Hook, facts: JsonObject) -> Verdict:
         try:
@@ -68,20 +65,17 @@ class Shadowed:
 
 
 def differed(
-    verdict: Verdict, obligations: Obligations | None = None, shadowed: Obligations | None = None
+    verdict: Verdict, joined: Callable[[Verdict], Obligations] | None = None
 ) -> list[e.PolicyDiffered]:
     """Say where the shadow differs from a verdict; one that could not be evaluated always does.
 
-    obligations, shadowed: what the two amount to, where obligations count.
+    joined: the obligations that a verdict amounts to, where those are not its own.
     """
     shadow = verdict.shadow
     if shadow is None:
         return []
     failed = RULE_ERROR in shadow.rules and RULE_ERROR not in verdict.rules
-    found = differences(
-        Outcome(decision=verdict.decision, obligations=obligations),
-        Outcome(decision=shadow.decision, obligations=shadowed),
-    )
+    found = differences(_outcome(verdict, joined), _outcome(shadow, joined))
     if not found and not failed:
         return []
     return [
@@ -95,3 +89,10 @@ def differed(
             loosened=not failed and is_loosened(found),
         )
     ]
+
+
+def _outcome(verdict: Verdict, joined: Callable[[Verdict], Obligations] | None) -> Outcome:
+    found = outcome(verdict)
+    if joined is None or found.obligations is None:
+        return found
+    return replace(found, obligations=joined(verdict))

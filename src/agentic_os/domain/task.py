@@ -333,6 +333,7 @@ class Task:
     children: tuple[Child, ...] = ()
     refused_children: tuple[RefusedChild, ...] = ()
     undecided: int = 0
+    denied: tuple[str, str, str] | None = None
 
     @property
     def kept_back(self) -> bool:

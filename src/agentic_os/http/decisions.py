@@ -14,7 +14,7 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from agentic_os.application.backend import Backend
-from agentic_os.application.decisions import KINDS, Position, Ruling, decision_of
+from agentic_os.application.decisions import Position, Ruling, decision_of
 from agentic_os.application.ports import StoreUnavailable
 from agentic_os.application.simulation import (
     AlreadySimulating,
@@ -54,9 +54,8 @@ async def page(
     task_id = clean(task)
     if task_id is not None and (await backend.log.load(task_id)).task is None:
         raise Rejected("unknown_task", "There is no such task.")
-    wanted = [kind for kind, (at, how) in KINDS.items() if hook in (None, at) and decision in (None, how)]
     events, following = await backend.decisions.page(
-        types=wanted, task_id=task_id, before=_read_cursor(cursor), limit=limit
+        hook=hook, decision=decision, task_id=task_id, before=_read_cursor(cursor), limit=limit
     )
     after = None if following is None else f"{following[0]}.{following[1]}"
     return answer({"items": [asdict(decision_of(event)) for event in events], "next": after})

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from agentic_os.application.decisions import BEGINNING, KINDS, Position, Trend
+from agentic_os.application.decisions import BEGINNING, GENERAL, KINDS, TYPES, Position, Ruling, Trend
 from agentic_os.application.ports import Recorded
+from agentic_os.domain.hooks import Hook
 from agentic_os.postgres import codec
 from agentic_os.postgres.pool import Pool
 
 # Written out, so that the planner sees that the index has them.
-_DECISIONS: Final = ", ".join(f"'{kind}'" for kind in KINDS)
+_DECISIONS: Final = ", ".join(f"'{kind}'" for kind in TYPES)
 
 
 def _of(query: str) -> bytes:
@@ -32,10 +33,14 @@ where e.type in (DECISIONS, 'parent.declared')
 and (e.txid, e.position) > (%s::xid8, %s) and e.txid < pg_snapshot_xmin(pg_current_snapshot())
 order by e.txid, e.position limit %s
 """)
-_PAGE: Final = _of("""
+_PAGE: Final = _of(
+    """
 select e.txid::text, e.position, e.stream_id, e.version, e.payload, e.hash from es.event e
-where e.type in (DECISIONS) and e.type = any(%s)
-""")
+where e.type in (DECISIONS) and (e.type = any(%s) or e.type = 'GENERAL'
+and coalesce(e.payload::json #>> '{data,hook}' = %s, true)
+and coalesce(e.payload::json #>> '{data,decision}' = %s, true))
+""".replace("GENERAL", GENERAL)
+)
 _NEWEST_FIRST: Final = b" order by e.txid desc, e.position desc limit %s"
 _ONE: Final = _of("""
 select e.stream_id, e.version, e.payload, e.hash from es.event e
@@ -75,11 +80,18 @@ class PostgresDecisions:
         return [codec.recorded(*row[2:]) for row in rows], (rows[-1][0], rows[-1][1]) if rows else after
 
     async def page(
-        self, *, types: Sequence[str], task_id: str | None, before: Position | None, limit: int
+        self,
+        *,
+        hook: Hook | None,
+        decision: Ruling | None,
+        task_id: str | None,
+        before: Position | None,
+        limit: int,
     ) -> tuple[Sequence[Recorded], Position | None]:
         """List decisions, the newest first."""
         query = _PAGE
-        values: list[Any] = [list(types)]
+        types = [kind for kind, (at, how) in KINDS.items() if hook in (None, at) and decision in (None, how)]
+        values: list[Any] = [types, hook, decision]
         if task_id is not None:
             query, values = query + b" and e.stream_id = %s", [*values, task_id]
         if before is not None:

@@ -80,7 +80,7 @@ from agentic_os.domain.events.overlays import (
     TaskOverdue,
     TaskThawed,
 )
-from agentic_os.domain.events.policy import DispatchAllowed, PolicyDiffered
+from agentic_os.domain.events.policy import DispatchAllowed, PolicyDecided, PolicyDiffered
 from agentic_os.domain.events.questions import (
     EscalationAnswered,
     EscalationRaised,
@@ -131,6 +131,7 @@ __all__ = [
     "PlanReturned",
     "PlanSubmitted",
     "PlanVoted",
+    "PolicyDecided",
     "PolicyDiffered",
     "ProgressReported",
     "QuarantineAdopted",
@@ -235,6 +236,7 @@ Event: TypeAlias = (
     | EscalationRouted
     | DefaultSwitchedOff
     | DispatchAllowed
+    | PolicyDecided
     | PolicyDiffered
 )
 
@@ -276,6 +278,7 @@ BY_SYSTEM: Final[frozenset[type]] = frozenset(
         ReviewRequired,
         EscalationRouted,
         DispatchAllowed,
+        PolicyDecided,
         PolicyDiffered,
     }
 )
@@ -293,6 +296,7 @@ QUIET: Final[frozenset[type]] = frozenset(
         LeaseRenewedByRun,
         RunEnded,
         DispatchAllowed,
+        PolicyDecided,
         PolicyDiffered,
     }
 )

@@ -168,10 +168,6 @@ class AttemptRuled:
     asked: Then
     then: Then
     rules: tuple[str, ...]
-    reasons: tuple[str, ...]
-    bundle: str
-    facts: JsonObject
-    facts_digest: str
     type: Literal["attempt.ruled"] = "attempt.ruled"
 
 

@@ -109,10 +109,6 @@ class ReviewRequired:
     digest: str
     obligations: Obligations
     rules: tuple[str, ...]
-    reasons: tuple[str, ...]
-    bundle: str
-    facts: JsonObject
-    facts_digest: str
     type: Literal["review.required"] = "review.required"
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from agentic_os.domain.comparison import Difference
 from agentic_os.domain.documents import JsonObject
-from agentic_os.domain.policy import Hook
+from agentic_os.domain.policy import Hook, Obligations, Then
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +19,26 @@ class DispatchAllowed:
     facts: JsonObject
     facts_digest: str
     type: Literal["dispatch.allowed"] = "dispatch.allowed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyDecided:
+    """What policy said of something that came of the work, or of a directive; what follows of it are other facts.
+
+    obligations: of a plan or result that is let in, besides its task's. then, ask: as on those hooks; None for unsaid.
+    """
+
+    hook: Hook
+    decision: Literal["allow", "deny"]
+    rules: tuple[str, ...]
+    reasons: tuple[str, ...]
+    bundle: str
+    facts: JsonObject
+    facts_digest: str
+    obligations: Obligations | None
+    then: Then | None
+    ask: str | None
+    type: Literal["policy.decided"] = "policy.decided"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from agentic_os.domain.documents import JsonObject, Option
+from agentic_os.domain.documents import Option
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,10 +33,6 @@ class EscalationRouted:
     question_id: str
     ask: str
     rules: tuple[str, ...]
-    reasons: tuple[str, ...]
-    bundle: str
-    facts: JsonObject
-    facts_digest: str
     type: Literal["escalation.routed"] = "escalation.routed"
 
 

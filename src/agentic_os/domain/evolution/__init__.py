@@ -36,7 +36,7 @@ def _apply(task: Task, event: e.Event) -> Task:
     match event:
         case e.TaskCreated() | e.DispatchAllowed() | e.PolicyDiffered():
             return task
-        case e.TaskAllowed() | e.TaskDenied() | e.DispatchDenied():
+        case e.TaskAllowed() | e.TaskDenied() | e.DispatchDenied() | e.PolicyDecided():
             return ruled(task, event)
         case (
             e.AttemptOffered()

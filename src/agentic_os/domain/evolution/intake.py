@@ -39,8 +39,11 @@ def created(event: e.TaskCreated) -> Task:
     )
 
 
-def ruled(task: Task, event: e.TaskAllowed | e.TaskDenied | e.DispatchDenied) -> Task:
-    """Apply a verdict of policy."""
+def ruled(task: Task, event: e.TaskAllowed | e.TaskDenied | e.DispatchDenied | e.PolicyDecided) -> Task:
+    """Apply a verdict of policy; of what was not let in the last is noted, so that it is put on record once."""
+    if isinstance(event, e.PolicyDecided):
+        denial = (event.hook, event.bundle, event.facts_digest)
+        return changed(task, denied=denial) if event.decision == "deny" else task
     ruling = Ruling(
         decision="allow" if isinstance(event, e.TaskAllowed) else "deny",
         rules=event.rules,
