@@ -1,5 +1,6 @@
 """Why policy decided: what an explanation says agrees with decide(), and every change that it names does flip."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from agentic_os.application.explanation import describe, explain
 from agentic_os.application.flips import OTHER, outcome_of
 from agentic_os.domain.conditions import Condition, Group, Term
 from agentic_os.domain.policy import NONE, Obligations, Reviewers, Rule, RuleSet
+from agentic_os.governance import load_governance
 
 PROJECTS = ("web", "shop-a", "shop-b", "payments")
 PATHS = ("deploy/a.yaml", "src/a.py", "docs/a.md")
@@ -301,3 +303,33 @@ def test_many_rules_are_searched_within_bounds(count: int) -> None:
     found = flips(*rules)
     assert 5 == len(found)
     assert ({"task.labels": ["label-0"]}, "deny") == found[1]
+
+
+def test_expressions_and_closed_hooks_are_explained(tmp_path: Path) -> None:
+    """What no rule lets in names what would; an expression shows its fields, and its constants are tried."""
+    (tmp_path / "policy.yaml").write_text(
+        "defaults: {deny: [task.received]}\n"
+        "rules:\n"
+        "  - {id: shop, on: task.received, when: {all: [{field: task.project, eq: shop}]}, allow: true}\n"
+        "  - id: books\n"
+        "    on: task.received\n"
+        "    when: \"task.project == 'books' && task.risk == 'low'\"\n"
+        "    require: {mode: plan_first}\n"
+        "  - {id: again, on: attempt.ended, when: attempt.count < 3, require: {then: retry}}\n",
+        encoding="utf-8",
+    )
+    policy = load_governance(tmp_path).policy
+    denied = explain(policy, "task.received", {"task.project": "garden", "task.risk": "high"})
+    words = describe(denied)
+    assert "task.received: denied, by rule default-deny" in words
+    assert (
+        "`task.project == 'books' && task.risk == 'low'` must hold, and task.project is \"garden\"" in words
+    )
+    assert [
+        ("direct", ("shop",), ("shop",)),
+        ("plan_first", ("books",), ("books", "low")),
+    ] == [(f.to, f.rules, tuple(c.after for c in f.changes)) for f in denied.flips]
+    ended = explain(policy, "attempt.ended", {"attempt.count": 3})
+    assert ("default", "retry", 2) == (ended.outcome, ended.flips[0].to, ended.flips[0].changes[0].after)
+    broken = explain(policy, "attempt.ended", {})
+    assert "`attempt.count < 3` cannot be evaluated: " in describe(broken)

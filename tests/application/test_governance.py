@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from agentic_os.contracts.canonical import digest_of
 from agentic_os.domain.budgets import Amounts, Ceiling
 from agentic_os.domain.conditions import Condition, Group
-from agentic_os.domain.hooks import FIELDS, HOOKS, UNASKED
+from agentic_os.domain.hooks import CLOSED, FIELDS, HOOKS, UNASKED
 from agentic_os.domain.policy import ASKABLE, NONE, THENS, Breaker, Breakers, Obligations, Reviewers, Rule
 from agentic_os.governance import GovernanceInvalid, load_governance
 
@@ -251,7 +251,7 @@ rules:
         (
             "rules:\n  - id: a\n    on: directive\n    require: {mode: direct}\n",
             4,
-            "a rule on directive can only deny",
+            "a rule on directive can only allow or deny",
         ),
         (HEAD + "    require: { then: retry }\n", 4, "unknown field 'then'"),
         # what could never hold, or never matter
@@ -278,13 +278,17 @@ rules:
         (
             "rules:\n  - id: a\n    on: dispatch\n    require: { mode: plan_first }\n",
             4,
-            "a rule on dispatch can only deny",
+            "a rule on dispatch can only allow or deny",
         ),
         # what is missing, or there twice
         ("rules:\n  - on: task.received\n    deny: true\n", 2, "a rule needs 'id'"),
         ("rules:\n  - id: a\n    deny: true\n", 2, "a rule needs 'on'"),
-        (HEAD, 2, "a rule has either 'require' or 'deny'"),
-        (HEAD + "    deny: true\n    require: {}\n", 2, "a rule has either 'require' or 'deny'"),
+        (HEAD, 2, "a rule has exactly one of 'require', 'allow' and 'deny'"),
+        (
+            HEAD + "    deny: true\n    require: {}\n",
+            2,
+            "a rule has exactly one of 'require', 'allow' and 'deny'",
+        ),
         (HEAD + "    when: {}\n    deny: true\n", 4, "joined by exactly one of all, any, not"),
         (HEAD + "    when: { all: [ { eq: a } ] }\n    deny: true\n", 4, "the field 'field' is missing"),
         (
@@ -342,6 +346,13 @@ rules:
         ("budgets:\n  attempt: {tokens: true}\n", 2, "expected int"),
         ("budgets:\n  project:\n    lab: {}\n", 3, "a budget says cost_microusd, tokens or both"),
         ("budgets:\n  project: [lab]\n", 2, "expected a mapping"),
+        (HEAD + "    deny: false\n", 4, "deny is true; without the rule it is not so"),
+        (HEAD + "    allow: false\n", 4, "allow is true; without the rule it is not so"),
+        (HEAD + "    allow: true\n    deny: true\n", 2, "a rule has exactly one of"),
+        ("rules:\n  - id: a\n    on: attempt.ended\n    allow: true\n", 4, "has nothing to allow"),
+        ("defaults: {deny: true}\n", 1, "expected a list"),
+        ("defaults:\n  deny: [task.done]\n", 2, "'task.done' is none of"),
+        ("defaults:\n  deny: [attempt.ended]\n", 2, "'attempt.ended' is none of"),
         ("rules: [\n  }\n", 2, "not YAML"),
         ("a: 1\n b: 2\n", 2, "not YAML"),
         ("rules: !python/object:os.system []\n", 1, "not YAML"),
@@ -662,7 +673,40 @@ def test_every_hook_takes_a_rule_and_decides_it(tmp_path: Path):
             found.rules,
             found.decision,
         )
-        assert () == policy.decide(hook, {"task.project": "q"}).rules
+        closed = hook in CLOSED
+        assert (("default-deny",) if closed else ()) == policy.decide(hook, {"task.project": "q"}).rules
+
+
+def test_where_the_defaults_deny_only_rules_let_in(tmp_path: Path):
+    """A denial overrides what lets in; what obliges lets in too; hooks that nobody closed stay open."""
+    text = """
+defaults: {deny: [task.received, dispatch], result_review: true}
+rules:
+  - {id: shop, on: task.received, when: "task.project == 'shop'", allow: true, reason: The shop is ours.}
+  - {id: books, on: task.received, when: "task.project == 'books'", require: {mode: plan_first}}
+  - {id: no-critical, on: task.received, when: "task.risk == 'critical'", deny: true}
+  - {id: any-tool-of-the-shop, on: tool.call, when: "task.project == 'shop'", allow: true}
+"""
+    policy = load(tmp_path, text).policy
+    for project, risk, decision, rules in (
+        ("shop", "low", "allow", ("shop",)),
+        ("books", "low", "allow", ("books",)),
+        ("shop", "critical", "deny", ("no-critical",)),
+        ("garden", "low", "deny", ("default-deny",)),
+        ("garden", "critical", "deny", ("no-critical",)),
+    ):
+        found = policy.decide("task.received", {"task.project": project, "task.risk": risk})
+        assert (decision, rules) == (found.decision, found.rules)
+    shop = policy.decide("task.received", {"task.project": "shop", "task.risk": "low"})
+    assert (True, "direct", ("The shop is ours.",)) == (
+        shop.obligations.result_review,
+        shop.obligations.mode,
+        shop.reasons,
+    )
+    assert "deny" == policy.decide("dispatch", {"task.project": "shop"}).decision
+    assert "allow" == policy.decide("task.proposed", {"task.project": "garden"}).decision
+    assert "allow" == policy.decide("tool.call", {"task.project": "shop"}).decision
+    assert "deny" == policy.decide("tool.call", {"task.project": "garden"}).decision
 
 
 @pytest.mark.parametrize(

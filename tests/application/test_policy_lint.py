@@ -190,6 +190,15 @@ def test_a_role_that_nobody_has_is_named_where_members_are_known(tmp_path: Path)
     assert [(5, "role_without_members")] == remarks(tmp_path, text, roles)
 
 
+def test_to_let_in_what_is_let_in_anyway_is_a_hint(tmp_path: Path) -> None:
+    """Where the hook is closed, the rule is of use."""
+    rule = "rules:\n  - {id: a, on: task.received, allow: true}\n"
+    assert [(3, "pointless_allow")] == remarks(tmp_path, f"defaults: {{mode: direct}}\n{rule}")
+    assert [] == remarks(tmp_path, f"defaults: {{mode: direct, deny: [task.received]}}\n{rule}")
+    call = rule.replace("task.received", "tool.call")
+    assert [] == remarks(tmp_path, f"defaults: {{mode: direct}}\n{call}")
+
+
 TEN = """\
 rules:
   - id: unknown-field

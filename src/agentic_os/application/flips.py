@@ -140,6 +140,10 @@ class _Search:
         if self._now == "deny":
             decisive = [r for r in matching if r.effect == "deny" or not _sound(r, self._verdict.facts)]
             yield self._candidates(_mentioned(decisive), self._here)
+            if not decisive:  # nothing let it in: whatever does would
+                for rule in self._here:
+                    if rule.effect != "deny":
+                        yield self._candidates(_mentioned([rule]), [rule])
             return
         asked = ["task.mode"] if self._verdict.hook in ADMISSION else []
         stricter = [r for r in matching if _wanted(r) not in _LEAST]

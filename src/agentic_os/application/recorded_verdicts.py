@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from agentic_os.contracts.canonical import digest_of
-from agentic_os.domain.policy import Hook, Obligations, RuleSet, Verdict, continued
+from agentic_os.domain.policy import RULE_ERROR, UNLISTED, Hook, Obligations, RuleSet, Verdict, continued
 
 _DECIDED: Final[Mapping[str, tuple[Hook, Literal["allow", "deny"]]]] = {
     "task.allowed": ("task.received", "allow"),
@@ -50,7 +50,7 @@ def latest_verdict(events: Iterable[Mapping[str, Any]], child: str | None = None
 
 def by_policy(recorded: RecordedVerdict, policy: RuleSet) -> bool:
     """Tell whether it was policy that decided: a child may also be refused for want of budget, room or a dependency."""
-    names = {rule.id for rule in policy.rules} | {"rule-error"}
+    names = {rule.id for rule in policy.rules} | {RULE_ERROR, UNLISTED}
     return recorded.event["type"] != "child.refused" or names.issuperset(recorded.data["rules"])
 
 

@@ -31,6 +31,9 @@ ADMISSION: Final[frozenset[Hook]] = frozenset({"task.received", "task.proposed"}
 GATES: Final[frozenset[Hook]] = frozenset({"plan.submitted", "result.submitted"})
 """Hooks whose rules say what one submission needs besides what its task was let in under."""
 
+CLOSED: Final[frozenset[Hook]] = frozenset({"delivery", "tool.call", "memory.proposed"})
+"""Hooks at which nothing is let in that no rule lets in, whatever the defaults say."""
+
 _AT_WORK: Final[tuple[Hook, ...]] = (
     "dispatch",
     "plan.submitted",

@@ -10,7 +10,7 @@ from typing import Final, Literal, Protocol, TypeAlias, get_args
 from agentic_os.domain.budgets import Budgets
 from agentic_os.domain.conditions import Finding, Term
 from agentic_os.domain.documents import RANKS, JsonObject, Mode, Rank
-from agentic_os.domain.hooks import FIELDS, GATES, HOOKS, Hook
+from agentic_os.domain.hooks import CLOSED, FIELDS, GATES, HOOKS, Hook
 
 __all__ = [
     "ASKABLE",
@@ -50,6 +50,8 @@ _UNSAID: Final[tuple[bool | None, ...]] = (None, False, True)
 THENS: Final[tuple[Then, ...]] = get_args(Then)
 RULE_ERROR: Final = "rule-error"
 """The rule that denies what no rule could be evaluated for."""
+UNLISTED: Final = "default-deny"
+"""The rule that denies what no rule lets in, where nothing is let in by itself."""
 REVIEWER_ROLES: Final = ("reviewer", "admin")
 """From the least to the most restrictive: whoever is an admin has the rights of a reviewer too."""
 
@@ -128,7 +130,7 @@ def _role_rank(role: str) -> tuple[int, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One rule: when all its conditions hold at its hook, it denies or obliges.
+    """One rule: when all its conditions hold at its hook, it denies, obliges, or lets in without obliging.
 
     then: on attempt.ended. ask: on escalation.raised.
     """
@@ -136,7 +138,7 @@ class Rule:
     id: str
     on: Hook
     when: tuple[Term, ...] = ()
-    effect: Literal["require", "deny"] = "require"
+    effect: Literal["require", "allow", "deny"] = "require"
     obligations: Obligations = NONE
     reason: str = ""
     on_due: OnDue = "notify"
@@ -235,7 +237,10 @@ class DecisionPoint(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleSet:
-    """A DecisionPoint over rules: order-independent, a denial overrides all."""
+    """A DecisionPoint over rules: order-independent, a denial overrides all.
+
+    closed: hooks at which nothing is let in that no rule lets in, besides those that always are.
+    """
 
     bundle: str
     rules: tuple[Rule, ...]
@@ -244,6 +249,7 @@ class RuleSet:
     on_due: OnDue = "notify"
     freezes: tuple[FreezeWindow, ...] = ()
     breakers: Breakers = Breakers()
+    closed: frozenset[Hook] = frozenset()
     _by_hook: Mapping[Hook, tuple[Rule, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -266,6 +272,8 @@ class RuleSet:
                 id=RULE_ERROR, on=hook, effect="deny", reason=f"A rule could not be evaluated: {problem}"
             )
             matching, obligations = [broken], self.defaults
+        if not matching and (hook in CLOSED or hook in self.closed):
+            matching = [Rule(id=UNLISTED, on=hook, effect="deny", reason="No rule lets it in.")]
         denials = [r for r in matching if r.effect == "deny"]
         decisive = denials or matching
         return Verdict(

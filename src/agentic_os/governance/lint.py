@@ -11,6 +11,7 @@ import yaml
 
 from agentic_os.domain.conditions import Condition, Term, fields_of
 from agentic_os.domain.documents import JsonObject
+from agentic_os.domain.hooks import CLOSED, Hook
 from agentic_os.domain.organisation import Organisation
 from agentic_os.domain.policy import ASKABLE, THENS, FreezeWindow, Obligations, Rule, RuleSet, combine
 from agentic_os.governance.conjunctions import implies, impossible, witnesses
@@ -64,6 +65,7 @@ class _Policy:
     """What of a policy could be read; what could not is among the remarks."""
 
     defaults: Obligations
+    closed: frozenset[Hook] = CLOSED
     rules: list[_Written] = field(default_factory=list)
     freezes: list[tuple[int, FreezeWindow]] = field(default_factory=list)
 
@@ -135,12 +137,12 @@ class _PolicyLint:
         file = PolicyFile(self._path, self._organisation)
         file.mapping(node, None)  # the names themselves are in order; what they hold is read one by one
         sections = {key.value: (key, value) for key, value in node.value}
-        defaults = RuleSet(bundle="", rules=()).defaults
+        defaults, closed = RuleSet(bundle="", rules=()).defaults, CLOSED
         shared: list[tuple[yaml.Node, yaml.Node]] = []
         if "defaults" in sections and (read := self._part(file, node, [sections["defaults"]])):
-            defaults, shared = read.defaults, [sections["defaults"]]
+            defaults, closed, shared = read.defaults, closed | read.closed, [sections["defaults"]]
         self._default_mode(node, sections.get("defaults"))
-        policy = _Policy(defaults)
+        policy = _Policy(defaults, closed)
         for key, value in node.value:
             if key.value == "defaults":
                 continue
@@ -194,6 +196,10 @@ class _PolicyLint:
         for written in reachable:
             self._contradicting(written, policy)
             self._self_review(written)
+            if written.rule.effect == "allow" and written.rule.on not in policy.closed:
+                words = f"the rule {written.rule.id!r} lets in what is let in anyway"
+                closing = f"`defaults: {{deny: [{written.rule.on}]}}` denies what no rule lets in"
+                self._note(written.line, "pointless_allow", f"{words}; {closing}", "hint")
         for line, freeze in policy.freezes:
             if freeze.until <= self._at:
                 words = f"the freeze {freeze.id!r} ended at {freeze.until.isoformat()}; it can go"

@@ -45,6 +45,7 @@ _OF_REVIEWS: Final = (
 )
 _OF_RESULTS: Final = ("evidence", "result_review")
 _OBLIGATIONS: Final = ("mode", *_OF_REVIEWS, *_OF_RESULTS, "on_due")
+_EFFECTS: Final[tuple[Literal["require", "allow", "deny"], ...]] = ("require", "allow", "deny")
 REQUIRES: Final[Mapping[Hook, tuple[str, ...]]] = {
     "task.received": _OBLIGATIONS,
     "task.proposed": _OBLIGATIONS,
@@ -53,7 +54,7 @@ REQUIRES: Final[Mapping[Hook, tuple[str, ...]]] = {
     "attempt.ended": ("then",),
     "escalation.raised": ("ask",),
 }
-"""What a rule may require, by its hook; on every other it can only deny."""
+"""What a rule may require, by its hook; on every other it can only allow or deny."""
 
 _NO_DENIAL: Final[frozenset[Hook]] = frozenset({"attempt.ended", "escalation.raised"})
 """Hooks at which something has happened already, so that there is nothing to deny."""
@@ -71,9 +72,12 @@ class PolicyFile(Nodes):
         top = self.mapping(node, ("defaults", "rules", "budgets", "freezes", "breakers"))
         defaults = RuleSet(bundle="", rules=()).defaults
         on_due: OnDue = "notify"
+        closed: frozenset[Hook] = frozenset()
         if "defaults" in top:
-            defaults = self._obligations(top["defaults"], defaults)
-            on_due = self._on_due(top["defaults"])
+            said = self.mapping(top["defaults"], (*_OBLIGATIONS, "deny"))
+            defaults = self._obligations(said, defaults)
+            on_due = self._on_due(said)
+            closed = self._closed(said["deny"]) if "deny" in said else closed
         items = self.sequence(top["rules"]) if "rules" in top else []
         rules = [self._rule(item, defaults.on_timeout) for item in items]
         for index, rule in enumerate(rules):
@@ -87,7 +91,13 @@ class PolicyFile(Nodes):
             on_due=on_due,
             freezes=self._freezes(top["freezes"]) if "freezes" in top else (),
             breakers=self._breakers(top["breakers"]) if "breakers" in top else Breakers(),
+            closed=closed,
         )
+
+    def _closed(self, node: yaml.Node) -> frozenset[Hook]:
+        """Read at which hooks nothing is let in that no rule lets in."""
+        hooks = [hook for hook in HOOKS if hook not in _NO_DENIAL]
+        return frozenset(self.one_of(item, hooks) for item in self.sequence(node))
 
     def _budgets(self, node: yaml.Node) -> Budgets:
         parts = self.mapping(node, ("project", "day", "attempt"))
@@ -146,27 +156,31 @@ class PolicyFile(Nodes):
             self.fail(parts["attempts"], "attempts is between 1 and 100000")
         return Breaker(attempts=attempts, within=timedelta(seconds=self.duration(parts["within"])))
 
-    def _on_due(self, node: yaml.Node) -> OnDue:
-        parts = self.mapping(node, _OBLIGATIONS)
+    def _on_due(self, parts: Mapping[str, yaml.Node]) -> OnDue:
         found: OnDue = self.one_of(parts["on_due"], get_args(OnDue)) if "on_due" in parts else "notify"
         return found
 
     def _rule(self, node: yaml.Node, on_timeout: OnTimeout) -> Rule:
-        parts = self.mapping(node, ("id", "on", "when", "require", "deny", "reason"))
+        parts = self.mapping(node, ("id", "on", "when", *_EFFECTS, "reason"))
         for needed in ("id", "on"):
             if needed not in parts:
                 self.fail(node, f"a rule needs {needed!r}")
-        if ("require" in parts) == ("deny" in parts):
-            self.fail(node, "a rule has either 'require' or 'deny'")
+        effects = [name for name in _EFFECTS if name in parts]
+        if len(effects) != 1:
+            self.fail(node, "a rule has exactly one of 'require', 'allow' and 'deny'")
+        (effect,) = effects
         hook: Hook = self.one_of(parts["on"], HOOKS)
-        deny = "deny" in parts and self.scalar(parts["deny"], bool)
-        if "deny" in parts and hook in _NO_DENIAL:
-            self.fail(parts["deny"], f"a rule on {hook} has nothing to deny; it requires {REQUIRES[hook][0]}")
+        if effect != "require" and hook in _NO_DENIAL:
+            self.fail(
+                parts[effect], f"a rule on {hook} has nothing to {effect}; it requires {REQUIRES[hook][0]}"
+            )
+        if effect != "require" and not self.scalar(parts[effect], bool):
+            self.fail(parts[effect], f"{effect} is true; without the rule it is not so")
         rule = Rule(
             id=self.scalar(parts["id"], str),
             on=hook,
             when=tuple(self._conditions(parts["when"], hook)) if "when" in parts else (),
-            effect="deny" if deny else "require",
+            effect=effect,
             reason=self.scalar(parts["reason"], str) if "reason" in parts else "",
         )
         return self._requiring(rule, parts["require"], on_timeout) if "require" in parts else rule
@@ -175,7 +189,7 @@ class PolicyFile(Nodes):
         """Add what a rule requires, which depends on its hook."""
         if rule.on not in REQUIRES:
             other = "; oblige on task.received" if rule.on == "dispatch" else ""
-            self.fail(node, f"a rule on {rule.on} can only deny{other}")
+            self.fail(node, f"a rule on {rule.on} can only allow or deny{other}")
         names = REQUIRES[rule.on]
         if rule.on in _NO_DENIAL:
             (name,) = names
@@ -184,10 +198,10 @@ class PolicyFile(Nodes):
                 return replace(rule, then=self.one_of(said, THENS))
             return replace(rule, ask=self.one_of(said, ASKABLE))
         named = self.mapping(node, names)
-        found = self._obligations(node, NONE)
+        found = self._obligations(named, NONE)
         if "deadline" in named and "on_timeout" not in named:  # it does at its deadline as the defaults say
             found = replace(found, on_timeout=on_timeout)
-        return replace(rule, obligations=found, on_due=self._on_due(node))
+        return replace(rule, obligations=found, on_due=self._on_due(named))
 
     def _conditions(self, node: yaml.Node, hook: Hook) -> Iterator[Term]:
         """Read `when`: an expression, or one of all, any and not at the top, each with as many below."""
@@ -254,8 +268,7 @@ class PolicyFile(Nodes):
             self.fail(node, f"{operator} is for risks and numbers, and {field} is neither")
         return str(self.one_of(node, RISKS))
 
-    def _obligations(self, node: yaml.Node, start: Obligations) -> Obligations:
-        parts = self.mapping(node, _OBLIGATIONS)
+    def _obligations(self, parts: Mapping[str, yaml.Node], start: Obligations) -> Obligations:
         found: dict[str, Any] = {}
         if "mode" in parts:
             found["mode"] = self.one_of(parts["mode"], get_args(Mode))
