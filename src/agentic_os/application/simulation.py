@@ -147,7 +147,8 @@ class Replay:
 
 def read_obligations(data: JsonObject) -> Obligations:
     """Read obligations as an event holds them."""
-    return Obligations(**{**data, "reviewers": Reviewers(**data["reviewers"])})
+    capabilities = tuple(data.get("capabilities", ()))
+    return Obligations(**{**data, "reviewers": Reviewers(**data["reviewers"]), "capabilities": capabilities})
 
 
 Reader = Callable[[tuple[str, str], tuple[str, str] | None], DecisionPoint]
