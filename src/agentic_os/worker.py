@@ -12,7 +12,14 @@ import structlog
 from agentic_os.application.backend import Backend
 from agentic_os.application.handle import handle
 from agentic_os.application.inbox import Inbox
-from agentic_os.application.ports import DueDeadline, Envelope, InboxItem, StoreUnavailable, VersionConflict
+from agentic_os.application.ports import (
+    DueDeadline,
+    Envelope,
+    InboxItem,
+    Principal,
+    StoreUnavailable,
+    VersionConflict,
+)
 from agentic_os.application.reconciler import CLAIM_LEASE
 from agentic_os.application.verdicts import ruled
 from agentic_os.clock import new_id, now
@@ -132,21 +139,22 @@ class Worker:
         jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
         command = FireDeadline(kind=deadline.kind, ref=deadline.ref, at=now(), jitter=jitter)
         envelope = Envelope(actor="system", at=command.at, reason=f"the {deadline.kind} deadline came")
-        roles = await self._roles(due.task_id) if deadline.kind in ("ack", "lease") else ()
+        executor = await self._executor(due.task_id) if deadline.kind in ("ack", "lease") else None
         policy = self._backend.policy()
         handled = await handle(
             self._backend.log,
             due.task_id,
-            lambda found: ruled(command, found.task, roles, policy),
+            lambda found: ruled(command, found.task, executor, policy),
             envelope,
         )
         self._backend.signals.committed(handled.task)
 
-    async def _roles(self, task_id: str) -> Sequence[str]:
-        """Find the roles of the executor that a task is with."""
+    async def _executor(self, task_id: str) -> Principal | None:
+        """Find the executor that a task is with."""
         task = (await self._backend.log.load(task_id)).task
-        executor = task and task.attempt and await self._backend.registry.by_name(task.attempt.executor)
-        return executor.roles if executor else ()
+        if task is None or task.attempt is None:
+            return None
+        return await self._backend.registry.executor(task.attempt.executor)
 
     async def _sleep_until_deadlines(self) -> None:
         signals = self._backend.signals

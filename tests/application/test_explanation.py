@@ -1,5 +1,6 @@
 """Why policy decided: what an explanation says agrees with decide(), and every change that it names does flip."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +253,25 @@ def test_each_obligation_says_who_asks_for_it() -> None:
         "on_due": ("b",),
     }
     assert expected == {name: found.set_by[name] for name in expected}
+
+
+def test_capabilities_are_of_all_who_ask_for_any() -> None:
+    """They are joined, so that each has its part in them; a tier is of whoever asks for the highest."""
+    rules = (
+        Rule(id="a", on="task.received", obligations=replace(NONE, capabilities=("gpu",), tier=1)),
+        Rule(id="b", on="task.received", obligations=replace(NONE, capabilities=("sql",), tier=2)),
+        Rule(id="c", on="task.received", obligations=replace(NONE, mode="plan_first")),
+    )
+    defaults = Obligations(capabilities=("web",))
+    found = explain(RuleSet(bundle="sha256:b", rules=rules, defaults=defaults), "task.received", FACTS)
+    assert (["gpu", "sql", "web"], ("defaults", "a", "b")) == (
+        found.obligations["capabilities"],
+        found.set_by["capabilities"],
+    )
+    assert (2, ("b",)) == (found.obligations["tier"], found.set_by["tier"])
+    assert '  capabilities ["gpu", "sql", "web"]: defaults, a, b' in describe(found).splitlines()
+    plain = explain(RuleSet(bundle="sha256:b", rules=rules[2:]), "task.received", FACTS)
+    assert "capabilities" not in describe(plain)
 
 
 def test_an_explanation_in_words() -> None:

@@ -797,6 +797,27 @@ rules:
     assert "reviewer" == policy.decide("escalation.raised", {"question.blocking": True}).ask
 
 
+@pytest.mark.parametrize(
+    ("require", "words"),
+    [
+        ("{tier: 101}", "tier is between 0 and 100"),
+        ("{tier: strong}", "expected int, got 'strong'"),
+        ("{capabilities: gpu}", "expected a list"),
+        ("{capabilities: ['']}", "a capability is 1 to 60 characters"),
+        (f"{{capabilities: [{'x' * 61}]}}", "a capability is 1 to 60 characters"),
+    ],
+)
+def test_what_no_executor_can_be_asked_for_is_refused(tmp_path: Path, require: str, words: str):
+    """Each fault has its line; what is in order arrives sorted, each capability once, also from the defaults."""
+    line, message = refusal(tmp_path, f"{HEAD}    require: {require}\n")
+    assert (4, True) == (line, words in message), message
+    policy = load(tmp_path, f"defaults: {{tier: 1}}\n{HEAD}    require: {{capabilities: [b, a, b]}}\n").policy
+    assert (("a", "b"), 1) == (policy.rules[0].obligations.capabilities, policy.defaults.tier)
+    assert ("a", "b") == policy.decide("task.received", {}).obligations.capabilities
+    for hook in ("plan.submitted", "dispatch"):
+        refusal(tmp_path, f"{HEAD.replace('task.received', hook)}    require: {{tier: 1}}\n")
+
+
 def test_the_reference_names_every_hook_field_and_action():
     """What a rule may look at and ask for is all in docs/reference/policy.md, with where it is known."""
     reference = (Path(__file__).parents[2] / "docs" / "reference" / "policy.md").read_text()

@@ -169,6 +169,9 @@ def test_a_directive_cannot_break_the_table_of_directives(text: str):
     assert len(rows[0]) < 400
 
 
+ADDING = "(governance/organisation.yaml, agentic-os executor add)"
+
+
 @pytest.mark.parametrize(
     ("waits", "expected"),
     [
@@ -176,6 +179,11 @@ def test_a_directive_cannot_break_the_table_of_directives(text: str):
         (["task:t-2", "task:t-3"], "tasks t-2, t-3 to be completed"),
         (["capacity:ada", "capacity:bob"], "ada or bob to have a free hand"),
         (["executor"], "an executor that may take it (agentic-os executor add)"),
+        (
+            ["executor", "lacking:capability:gpu", "lacking:capability:x:y", "lacking:tier:2"],
+            f"an executor that may take it with the capabilities gpu and x:y, and tier 2 or higher {ADDING}",
+        ),
+        (["capacity:ada", "executor"], "ada to have a free hand"),
     ],
 )
 def test_a_ready_task_says_what_it_waits_for(waits: list[str], expected: str):

@@ -150,6 +150,21 @@ def test_a_case_that_fails_shows_its_differences(folder: Path, policy: Run) -> N
     ] == text.splitlines()[:6]
 
 
+def test_cases_say_what_an_executor_must_have(folder: Path, policy: Run) -> None:
+    """Capabilities in any order, and the tier; neither is null or empty where a rule asks for it."""
+    asking = POLICY.replace("on_due: escalate}", "on_due: escalate, capabilities: [k8s, aws], tier: 2}")
+    (folder / "policy.yaml").write_text(asking, encoding="utf-8")
+    asked = "result_review: false\n      capabilities: [k8s, aws, k8s]\n      tier: 2"
+    (folder / "policy_tests.yaml").write_text(TESTS.replace("result_review: false", asked), encoding="utf-8")
+    assert 0 == policy("test")[0]
+    wrong = asked.replace("[k8s, aws, k8s]", "[]").replace("tier: 2", "tier: null")
+    (folder / "policy_tests.yaml").write_text(TESTS.replace("result_review: false", wrong), encoding="utf-8")
+    code, text = policy("test")
+    assert 1 == code
+    assert "capabilities: expected [], got ['aws', 'k8s']" in text
+    assert "tier: expected None, got 2" in text
+
+
 def test_rules_that_no_case_matches_are_named(folder: Path, policy: Run) -> None:
     """They fail the run only where coverage is required."""
     (folder / "policy_tests.yaml").write_text(

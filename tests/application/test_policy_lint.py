@@ -199,6 +199,39 @@ def test_to_let_in_what_is_let_in_anyway_is_a_hint(tmp_path: Path) -> None:
     assert [] == remarks(tmp_path, f"defaults: {{mode: direct}}\n{call}")
 
 
+@pytest.mark.parametrize(
+    ("require", "codes"),
+    [
+        ("{capabilities: [gpu], tier: 2}", []),
+        ("{capabilities: [gpu, sql]}", []),
+        ("{capabilities: [gpu, web]}", [(6, "capability_without_members")]),
+        ("{tier: 3}", [(6, "tier_without_members")]),
+        ("{capabilities: [sql], tier: 2}", [(6, "capability_without_members")]),
+    ],
+)
+def test_an_executor_that_nobody_is_is_named_where_members_are_known(
+    tmp_path: Path, require: str, codes: list[tuple[int, str]]
+) -> None:
+    """One member has to have it all; without members nothing is said."""
+    text = f"{RULE}    when: {{all: [{{field: task.risk, eq: low}}]}}\n    require: {require}\n"
+    members = (
+        "members:\n  weak: {capabilities: [gpu, sql], tier: 1}\n  strong: {capabilities: [gpu], tier: 2}\n"
+    )
+    assert codes == remarks(tmp_path, text, members)
+    assert [] == remarks(tmp_path, text, "roles: {}\n")
+
+
+def test_a_rule_that_asks_no_more_of_the_executor_is_shadowed(tmp_path: Path) -> None:
+    """Of two rules the one with fewer capabilities and a lower tier never matters."""
+    more = (
+        RULE.replace("id: a", "id: b").partition("rules:\n")[2]
+        + "    require: {capabilities: [a, b], tier: 2}\n"
+    )
+    text = f"{RULE}    require: {{capabilities: [b], tier: 1}}\n{more}"
+    assert [(3, "shadowed")] == remarks(tmp_path, text)
+    assert [] == remarks(tmp_path, text.replace("capabilities: [b]", "capabilities: [c]"))
+
+
 TEN = """\
 rules:
   - id: unknown-field

@@ -66,6 +66,9 @@ class Ledger:
     children: set[str] = field(default_factory=set)
     waited: set[str] = field(default_factory=set)
     aside: set[str] = field(default_factory=set)
+    tiers: dict[int, int] = field(default_factory=dict)
+    asked_tier: int = -1
+    failed_tier: int = -2
 
     def enter(self, event: e.Event) -> None:
         """Enter one event; an assertion fails when the history must not hold it."""
@@ -123,10 +126,17 @@ class Ledger:
                 self.authorised = None
             if event.then == "other_executor":
                 self.aside.add(event.executor)
+            if event.then == "stronger_tier":
+                self.failed_tier = max(self.failed_tier, self.tiers[event.attempt])
         elif isinstance(event, e.AttemptOffered) and event.step != "review":
             assert event.executor not in self.aside, "offered to whom policy had set aside"
+            tier = self.tiers[event.attempt] = -1 if event.tier is None else event.tier
+            assert tier >= self.asked_tier, "offered to one below the tier that policy asks for"
+            assert tier > self.failed_tier, "offered to one that is no stronger than who failed"
         elif isinstance(event, e.TaskReassigned) or (isinstance(event, e.RetryReleased) and event.fresh):
-            self.aside = set()
+            self.aside, self.failed_tier = set(), -2
+        elif isinstance(event, e.TaskAllowed) and event.obligations.tier is not None:
+            self.asked_tier = event.obligations.tier
 
     def _judged(self, event: e.Event) -> None:
         if isinstance(event, e.PolicyDiffered):

@@ -22,6 +22,7 @@ from tests.domain.kit import (
     given,
     heartbeat,
     offer,
+    person,
     review,
     sender,
     submit_plan,
@@ -274,6 +275,18 @@ def test_a_spent_budget_leaves_the_review_to_people():
     asked = given(*history).and_then(offer(2, "bob")).task
     assert "used up" in asked.plan.escalated
     assert not asked.attempt.is_open
+
+
+def test_a_name_that_voted_meanwhile_counts_once():
+    """A person who is called as the reviewer is makes no quorum of two with it; the review ends all the same."""
+    asked = admit(result_review=True, reviewers=Reviewers(quorum=2, by="anyone"))
+    reviewing = (offer(2, "bob", seconds=30), ack(attempt=2, executor="bob", seconds=40))
+    twice = given(create(), asked, offer(), ack(), submit_result(), *reviewing)
+    twice = twice.and_then(cast(subject="result", content="c", voter=person("bob", "reviewer")))
+    task = twice.and_then(review(subject="result", content="c")).task
+    assert ("result_review", ("bob",), "submitted") == (task.phase, task.result.approvals, task.attempt.state)
+    returned = twice.and_then(review("revise", subject="result", content="c")).task
+    assert "returned" == returned.result.state
 
 
 def test_a_hold_opens_no_review():

@@ -18,6 +18,8 @@ STRICT = Obligations(
     result_review=True,
     bare_approve=False,
     independent_human=True,
+    capabilities=("gpu", "sql"),
+    tier=2,
 )
 
 
@@ -43,6 +45,10 @@ DENIED = Outcome(decision="deny")
         ({"result_review": False}, "result_review yes -> no"),
         ({"bare_approve": True}, "bare_approve no -> yes"),
         ({"independent_human": False}, "independent_human yes -> no"),
+        ({"capabilities": ("gpu",)}, "capabilities gpu, sql -> gpu"),
+        ({"capabilities": ()}, "capabilities gpu, sql -> none"),
+        ({"tier": 1}, "tier 2 -> 1"),
+        ({"tier": None}, "tier 2 -> none"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -72,6 +78,8 @@ def test_what_cannot_be_compared_is_both():
     """Another role of executors, or more of one and less of another, is loosened and tightened at once."""
     one, other = (allowed(replace(STRICT, reviewers=Reviewers(role=role))) for role in ("qa", "security"))
     assert (True, True) == (loosened(one, other), tightened(one, other))
+    abler = allowed(replace(STRICT, capabilities=("gpu", "web")))
+    assert (True, True) == (loosened(allowed(STRICT), abler), tightened(allowed(STRICT), abler))
     mixed = allowed(replace(STRICT, mode="direct", deadline_seconds=60))
     assert (True, True) == (loosened(allowed(STRICT), mixed), tightened(allowed(STRICT), mixed))
 

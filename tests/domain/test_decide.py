@@ -944,6 +944,24 @@ CASES = (
         "retry_wait",
     ),
     Case(
+        "fail, and a stronger one is to try",
+        EXECUTING,
+        fail("internal", retryable=False, ruling=ended("stronger_tier")),
+        (
+            told(ended("stronger_tier")),
+            failed("internal", retry_after=10, retryable=False),
+            ruled("internal", "stronger_tier"),
+        ),
+        "retry_wait",
+    ),
+    Case(
+        "offer, to one of a tier",
+        (create(), admit(tier=1)),
+        offer(tier=2),
+        (LET, e.AttemptOffered(attempt=1, step="execute", tier=2, **OFFERED)),
+        "dispatched",
+    ),
+    Case(
         "fail, and a person is to look",
         EXECUTING,
         fail(ruling=ended("person")),

@@ -38,12 +38,14 @@ from agentic_os.domain.evolution import fold
 from agentic_os.domain.family import Spending
 from agentic_os.domain.policy import THENS, Reviewers
 from agentic_os.domain.rejection import Rejected
+from agentic_os.domain.routing import needs_of
 from agentic_os.domain.task import ENDS, Task
 from agentic_os.domain.waiting import deadlines, waiting_for
 from agentic_os.postgres.codec import decode_payload, decode_task, encode_event, encode_task
 
 Draw: TypeAlias = Callable[[st.SearchStrategy[Any]], Any]
 EXECUTORS = ("ada", "bob", "eve")
+TIERS = {"ada": None, "bob": 1, "eve": 2}
 PEOPLE = (
     RITA,
     person("otto", "reviewer", owns=frozenset({"ada"})),
@@ -122,6 +124,7 @@ class AnyOrder(RuleBasedStateMachine):
             result_review=flags[2],
             bare_approve=flags[3],
             evidence={"tests": "observed"},
+            tier=1 if times[2] and flags[0] else None,
         )
         self.verdict = replace(self.verdict, on_due="escalate" if times[2] else "notify")
         if flags[1]:
@@ -252,7 +255,8 @@ class AnyOrder(RuleBasedStateMachine):
 
     def _offer(self, draw: Draw, *, stale: bool) -> c.Command:
         named = self.task.assignee if self.task.assignee in EXECUTORS else None
-        free = [name for name in EXECUTORS if name not in self.task.excluded] or list(EXECUTORS)
+        able = [n for n in EXECUTORS if needs_of(self.task).met_by((), TIERS[n])] or list(EXECUTORS)
+        free = [name for name in able if name not in self.task.excluded] or list(EXECUTORS)
         chosen = (
             named if named and not stale else draw(st.sampled_from([*free, *(["rita"] if stale else [])]))
         )
@@ -260,7 +264,8 @@ class AnyOrder(RuleBasedStateMachine):
         denied = stale and draw(st.booleans())
         ceilings = (Ceiling(account="cost:project:p", limit=100),) if draw(st.booleans()) else ()
         decision = "deny" if denied else "allow"
-        return offer(number, chosen, decision, seconds=self.seconds, ceilings=ceilings)
+        more = {"ceilings": ceilings, "tier": TIERS.get(chosen)}
+        return offer(number, chosen, decision, seconds=self.seconds, **more)
 
     def _ack(self, draw: Draw, *, stale: bool) -> c.Command:
         return c.Acknowledge(

@@ -22,6 +22,8 @@ OBLIGATIONS = st.builds(
     result_review=st.booleans(),
     bare_approve=st.booleans(),
     independent_human=st.booleans(),
+    capabilities=st.sets(st.sampled_from(["gpu", "sql", "web"])).map(lambda names: tuple(sorted(names))),
+    tier=st.none() | st.integers(0, 100),
 )
 FACTS = {
     "task.project": "payments",
@@ -95,6 +97,9 @@ def test_in_each_respect_the_more_restrictive_obligation_wins(a: Obligations, b:
         assert joined.result_review >= part.result_review
         assert joined.bare_approve <= part.bare_approve
         assert joined.independent_human >= part.independent_human
+        assert set(joined.capabilities) >= set(part.capabilities)
+        assert part.tier is None or (joined.tier is not None and joined.tier >= part.tier)
+    assert set(joined.capabilities) == {*a.capabilities, *b.capabilities}
 
 
 def test_a_role_asked_for_is_not_lost_to_a_quorum_or_a_default():

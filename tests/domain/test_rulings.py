@@ -58,6 +58,7 @@ ASKED = st.builds(
     bare_approve=st.booleans(),
     independent_human=st.booleans(),
     bar_requester=st.none() | st.booleans(),
+    capabilities=st.just(()),  # what an executor must have is of the task, and not of what it hands in
 )
 
 
@@ -206,6 +207,7 @@ def test_where_nothing_happens_by_itself_there_is_no_default_to_switch_off(histo
         ("budget", True, "retry", "retry_wait"),
         ("internal", False, "retry", "retry_wait"),
         ("internal", False, "other_executor", "retry_wait"),
+        ("internal", False, "stronger_tier", "retry_wait"),
         ("internal", False, "default", "failed"),
         ("internal", False, None, "failed"),
         ("internal", False, "person", "input_required"),
@@ -226,7 +228,7 @@ def test_a_policy_that_cannot_be_evaluated_leaves_it_to_a_person():
     assert "input_required" == given(*EXECUTING, fail(ruling=ended(None, "deny"))).task.phase
 
 
-@pytest.mark.parametrize("said", ["retry", "other_executor"])
+@pytest.mark.parametrize("said", ["retry", "other_executor", "stronger_tier"])
 def test_no_rule_retries_for_ever(said: Any):
     """A class of failure has its hard cap, after which the task is dead-lettered."""
     task = given(*EXECUTING)
@@ -237,7 +239,8 @@ def test_no_rule_retries_for_ever(said: Any):
         assert "retry_wait" == task.task.phase, number
         held = (c.ReleaseHold(by="rita", reason=""),) if task.task.holds else ()
         following = {"attempt": number + 1, "executor": f"e{number + 1}"}
-        task = task.and_then(*held, fire("retry", str(number), 9999), offer(**following), ack(**following))
+        offered = offer(**following, tier=number)
+        task = task.and_then(*held, fire("retry", str(number), 9999), offered, ack(**following))
     last = fail("internal", ruling=ended(said), attempt=RETRY_CAP + 1, executor=f"e{RETRY_CAP + 1}")
     assert "dead_letter" == task.and_then(last).task.phase
 

@@ -1,6 +1,7 @@
 """The stored form of events and tasks: what is written is read again, and nothing else is."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 from uuid import UUID
@@ -108,6 +109,20 @@ def test_a_missing_key_is_refused(file: Path):
         data = {key: value for key, value in payload["data"].items() if key != name}
         with pytest.raises(UnreadableEvent, match=name):
             decode_event(payload["type"], payload["schema"], data)
+
+
+def test_what_an_event_got_later_is_left_out_where_it_says_nothing():
+    """So events that were stored before keep their bytes; what is said of an executor is stored."""
+    old = (GOLDEN / "task.allowed.v1.json").read_text()
+    allowed = decode_payload(old)
+    assert ((), None) == (allowed.obligations.capabilities, allowed.obligations.tier)
+    asked = replace(allowed, obligations=replace(allowed.obligations, capabilities=("gpu",), tier=0))
+    said = {"capabilities": ["gpu"], "tier": 0}
+    assert said.items() <= json.loads(stored(asked))["data"]["obligations"].items()
+    assert asked == decode_payload(stored(asked))
+    offered = decode_payload((GOLDEN / "attempt.offered.v1.json").read_text())
+    assert "tier" not in json.loads(stored(offered))["data"]
+    assert 2 == json.loads(stored(replace(offered, tier=2)))["data"]["tier"]
 
 
 @given(TEXT | st.sampled_from(["task.create", "TASK.CREATED", "plan.approved ", "Task"]), JSON)

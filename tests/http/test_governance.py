@@ -29,6 +29,10 @@ rules:
     when: {all: [{field: task.project, eq: secret}]}
     deny: true
     reason: Nobody works on it.
+  - id: training
+    on: task.received
+    when: {all: [{field: task.labels, any: [training]}]}
+    require: {capabilities: [gpu, cuda], tier: 2}
   - id: idle-hands
     on: dispatch
     when: {all: [{field: executor.name, eq: coder}, {field: task.labels, any: [frozen]}]}
@@ -108,6 +112,15 @@ async def test_policies_are_read_by_digest_and_the_one_in_force_without(
     assert found == await desk.show(f"/api/governance/bundles/{governance.policy.bundle}")
     assert {"rules": []} == (await desk.show("/api/governance/bundles/sha256:old"))["document"]
     assert_problem(await desk.get("/api/governance/bundles/sha256:none"), 404, "not_found")
+
+
+async def test_what_an_executor_must_have_is_explained(desk: Desk, command: Command) -> None:
+    """The verdict reached again is the recorded one, and names who asks for the capabilities and the tier."""
+    task_id = await desk.task(labels=["training"])
+    code, text = await command("--task", task_id)
+    assert 0 == code, text
+    assert '  capabilities ["cuda", "gpu"]: training' in text.splitlines()
+    assert "  tier 2: training" in text.splitlines()
 
 
 async def test_before_the_first_policy_is_recorded_there_is_none(

@@ -253,7 +253,7 @@ async def test_policies_that_start_at_once_are_all_recorded(
 async def test_an_organisation_adds_roles_and_never_rights(pool: Pool):
     """What it says of somebody is joined with the registration, but what a token may do comes from there alone."""
     members = {
-        "coder": Member(roles=("qa",), capacity=7),
+        "coder": Member(roles=("qa",), capacity=7, capabilities=("gpu",), tier=2),
         "vera": Member(roles=("tech-lead", "admin", "reviewer")),
         "omar": Member(roles=("designer",)),
     }
@@ -263,6 +263,9 @@ async def test_an_organisation_adds_roles_and_never_rights(pool: Pool):
 
     (coder,) = await registry.executors()
     assert ((*CODER.roles, "qa"), 7) == (coder.roles, coder.capacity)
+    assert (("gpu",), 2) == (coder.capabilities, coder.tier)
+    assert coder == await registry.executor("coder")
+    assert [None, None] == [await registry.executor(name) for name in ("vera", "nobody")]
     vera = await registry.participant("vera")
     assert {"viewer", "tech-lead"} == vera.roles
     assert {"tech-lead", "admin", "reviewer", "designer"} == vera.binding

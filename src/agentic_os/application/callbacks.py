@@ -252,7 +252,7 @@ class Callbacks:
         executor = executor_of(caller, loaded.task)
         jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
         policy = self._policy()
-        roles = await self._roles(executor) if callback.kind in _JUDGED else ()
+        judged = await self._registry.executor(executor) if callback.kind in _JUDGED else None
 
         def command_for(found: Loaded) -> c.Command:
             sent = translate.command_for(
@@ -272,7 +272,7 @@ class Callbacks:
             )
             if type(sent) is c.Record:
                 return governed(sent, found.task, policy, self._organisation())
-            return ruled(sent, found.task, roles, policy) if type(sent) in RULED else sent
+            return ruled(sent, found.task, judged, policy) if type(sent) in RULED else sent
 
         meta = {**meta, **_gap(callback, caller, loaded)}
         envelope = Envelope(actor=executor or caller.principal, at=at, cause=callback.callback_id, meta=meta)
@@ -298,10 +298,6 @@ class Callbacks:
         return Answer(
             body=self._with_token(handled.appended.answer, callback), replayed=handled.appended.replayed
         )
-
-    async def _roles(self, executor: str) -> Sequence[str]:
-        found = await self._registry.by_name(executor)
-        return found.roles if found is not None else ()
 
     def _expected_skillset(self, caller: Caller, task: Task | None) -> str:
         if caller.executor is None or caller.executor.skills == "not-required" or task is None:
@@ -344,9 +340,9 @@ class Callbacks:
             return
         envelope = Envelope(actor=executor, at=now(), cause=callback.callback_id, meta=meta)
         fire = c.FireDeadline(kind="lease", ref=str(callback.attempt), at=envelope.at)
-        policy, roles = self._policy(), await self._roles(executor)
+        policy, judged = self._policy(), await self._registry.executor(executor)
         handled = await handle(
-            self._log, callback.task_id, lambda found: ruled(fire, found.task, roles, policy), envelope
+            self._log, callback.task_id, lambda found: ruled(fire, found.task, judged, policy), envelope
         )
         if callback.kind in ("plan", "result"):
             artifacts, body = translate.split_artifacts(callback.body)

@@ -205,8 +205,8 @@ class Directives:
             at=source.seen_at,
             output_schema=task.output_schema,
         )
-        executor = await self._registry.by_name(late.executor)
-        judged = ruled(late, task, executor.roles if executor else (), self._policy())
+        executor = await self._registry.executor(late.executor)
+        judged = ruled(late, task, executor, self._policy())
         assert isinstance(judged, c.SubmitPlan | c.SubmitResult)
         return c.Adopt(quarantine_id=kept.id, by=voter.id, reason=reason, late=judged)
 

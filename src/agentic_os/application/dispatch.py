@@ -19,7 +19,7 @@ from agentic_os.application.ports import (
     TaskChange,
     WorkQueue,
 )
-from agentic_os.application.verdicts import admission, facts_of, put_on_record
+from agentic_os.application.verdicts import admission, facts_of, facts_of_executor, put_on_record
 from agentic_os.clock import now
 from agentic_os.contracts.canonical import digest_of
 from agentic_os.domain import commands as c
@@ -31,11 +31,13 @@ from agentic_os.domain.organisation import Organisation
 from agentic_os.domain.overlays import overdue_reason
 from agentic_os.domain.policy import Breaker, DecisionPoint
 from agentic_os.domain.rejection import Rejected
+from agentic_os.domain.routing import Candidate, Needs, missing, needs_of, preference
 from agentic_os.domain.task import Submission, Task
 
 SYSTEM = "system"
 
 _RESTING: Final = "breaker:"
+_LACKING: Final = "lacking:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,10 +144,9 @@ class Dispatcher:
                 blockers.append(f"task:{blocker_id}")
         if blockers:
             return None, blockers
-        candidates = eligible(task, await self._registry.executors())
-        if not candidates and task.excluded:
-            names = ", ".join(task.excluded)
-            reason = f"Every executor that could take the task declined it or was set aside ({names})."
+        executors = await self._registry.executors()
+        candidates = eligible(task, executors)
+        if not candidates and (reason := _nobody_left(task)):
             return (await self._handle(task, c.RequireInput(reason=reason))).task, ()
         breaker = self._policy().breakers.task
         if candidates and breaker is not None and await self._tried_too_often(task, breaker):
@@ -153,7 +154,8 @@ class Dispatcher:
                 attempts=breaker.attempts, within_seconds=int(breaker.within.total_seconds())
             )
             return (await self._handle(task, trip)).task, ()
-        return await self._first_free(task, candidates, otherwise=["executor"])
+        lacking = () if candidates else _lacking(task, executors)
+        return await self._first_free(task, candidates, otherwise=["executor", *lacking])
 
     async def _try_reviewers(self, task: Task, submission: Submission) -> tuple[Task | None, Sequence[str]]:
         """Ask an executor for a review; with nobody left to ask, a person must look."""
@@ -237,8 +239,8 @@ class Dispatcher:
         )
         facts = {
             **facts_of(task),
-            "executor.name": executor.name,
-            "executor.roles": list(executor.roles),
+            **facts_of_executor(executor),
+            "executor.load": executor.load,
             "attempt.step": task.next_step,
         }
         policy = self._policy()
@@ -253,6 +255,8 @@ class Dispatcher:
             lease_seconds=lease,
             ceilings=policy.budgets.ceilings(task.project, at),
             allowance=policy.budgets.attempt,
+            capabilities=executor.capabilities,
+            tier=executor.tier,
         )
         offered = False
         try:
@@ -321,11 +325,56 @@ def _following(task: Task) -> int:
 
 
 def eligible(task: Task, executors: Sequence[Principal]) -> list[Principal]:
-    """List who may take the task: the assigned executor or role, first the author of its plan, then the least busy."""
+    """List who may take the task and has what it needs, in the order in which they are asked."""
+    needs = needs_of(task)
+    fit = [e for e in _open_to(task, executors) if needs.met_by(e.capabilities, e.tier)]
+    return sorted(fit, key=lambda e: preference(_candidate(e, task)))
+
+
+def lacked(waits: Sequence[str]) -> Needs:
+    """Read from what a task waits for what no executor has that may take it otherwise."""
+    found = [w.removeprefix(_LACKING).partition(":") for w in waits if w.startswith(_LACKING)]
+    return Needs(
+        capabilities=tuple(value for kind, _, value in found if kind == "capability"),
+        tier=next((int(value) for kind, _, value in found if kind == "tier"), None),
+    )
+
+
+def _lacking(task: Task, executors: Sequence[Principal]) -> list[str]:
+    """Name what is missing as something to wait for; the wait for an executor, which goes with it, is what ends."""
+    lacks = missing(needs_of(task), [(e.capabilities, e.tier) for e in _open_to(task, executors)])
+    named = [f"{_LACKING}capability:{name}" for name in lacks.capabilities]
+    return named if lacks.tier is None else [*named, f"{_LACKING}tier:{lacks.tier}"]
+
+
+def _nobody_left(task: Task) -> str:
+    """Say why only a person can find an executor, where attempts have ruled the others out; "" where none have."""
+    aside = ", ".join(task.excluded)
+    if task.least_tier is not None:
+        others = f"; set aside are {aside}" if aside else ""
+        return (
+            f"Policy wants a stronger executor than the one that failed, and none with {needs_of(task)} may take the "
+            f"task{others}. /reassign or /retry fresh lets weaker ones try again."
+        )
+    if aside:
+        return f"Every executor that could take the task declined it or was set aside ({aside})."
+    return ""
+
+
+def _open_to(task: Task, executors: Sequence[Principal]) -> list[Principal]:
+    """List those for whom the task is, and who are not barred from it, whatever it needs."""
     barred = {*task.excluded, *(task.authorisation.approvers if task.authorisation else ())}
-    author = task.plan.executor if task.plan else None
-    fit = [e for e in executors if e.name not in barred and _fits(e, task.assignee)]
-    return sorted(fit, key=lambda e: (e.name != author, e.load, e.name))
+    return [e for e in executors if e.name not in barred and _fits(e, task.assignee)]
+
+
+def _candidate(executor: Principal, task: Task) -> Candidate:
+    return Candidate(
+        name=executor.name,
+        tier=executor.tier,
+        load=executor.load,
+        capacity=executor.capacity,
+        author=task.plan is not None and task.plan.executor == executor.name,
+    )
 
 
 def _fits(executor: Principal, assignee: str | None) -> bool:

@@ -23,6 +23,7 @@ _OUTCOMES: Final[Mapping[Outcome, str]] = {
     "default": "what is built in",
     "retry": "another try",
     "other_executor": "another try, by another executor",
+    "stronger_tier": "another try, by an executor of a higher tier",
     "replan": "a new plan",
     "person": "a person decides",
     "operator": "an operator answers",
@@ -144,6 +145,8 @@ def obligations_by_name(obligations: Obligations) -> dict[str, Any]:
         value = getattr(obligations, member.name)
         if member.name == "evidence":
             named |= {f"evidence.{criterion}": rank for criterion, rank in sorted(value.items())}
+        elif member.name == "capabilities":
+            named[member.name] = list(value)
         elif member.name == "reviewers":
             named |= {f"reviewers.{part.name}": getattr(value, part.name) for part in fields(value)}
         else:
@@ -218,6 +221,10 @@ def _sources(name: str, value: Any, rules: RuleSet, matching: list[Rule], facts:
         if timed:  # only rules that set a deadline say what happens at it
             yield from (r.id for r in timed if r.obligations.on_timeout == value)
             return
+    if name == "capabilities" and value:  # joined, so that each who asks for any of them has its part in it
+        yield from (DEFAULTS for _ in rules.defaults.capabilities[:1])
+        yield from (r.id for r in matching if r.obligations.capabilities)
+        return
     if name == "mode" and value == facts.get("task.mode") == "plan_first":
         yield REQUEST
     neutral = {**obligations_by_name(NONE), "on_due": "notify"}.get(name)
@@ -254,7 +261,7 @@ def describe(explanation: Explanation) -> str:
         lines += [
             f"  {name} {_shown(value)}: {', '.join(explanation.set_by[name])}"
             for name, value in explanation.obligations.items()
-            if value is not None
+            if value is not None and value != []
         ]
     if explanation.matched:
         lines += ["", "Rules that match:"]

@@ -6,7 +6,7 @@ from datetime import UTC
 from typing import Any, Final, Literal
 
 from agentic_os.application.directives import status_line
-from agentic_os.application.dispatch import resting
+from agentic_os.application.dispatch import lacked, resting
 from agentic_os.application.ports import DirectiveReceipt
 from agentic_os.application.readable import document_markdown, result_markdown
 from agentic_os.control_plane import Review
@@ -141,6 +141,8 @@ def describe_waits(waits: Sequence[str]) -> str:
     ]
     if ways:
         return " or ".join(ways)
+    if needs := str(lacked(waits)):
+        return f"an executor that may take it with {needs} (governance/organisation.yaml, agentic-os executor add)"
     return "an executor that may take it (agentic-os executor add)"
 
 

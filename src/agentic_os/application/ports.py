@@ -218,6 +218,7 @@ class Principal:
     """Anyone with an identity; the name is the id, and is never given to anybody else.
 
     capacity: how many attempts an executor may hold at once, None for any number. load: how many it holds.
+    capabilities, tier: what the organisation says of an executor.
     """
 
     id: str
@@ -229,6 +230,8 @@ class Principal:
     capacity: int | None = None
     revoked: bool = False
     load: int = 0
+    capabilities: tuple[str, ...] = ()
+    tier: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,6 +292,10 @@ class Registry(Protocol):
 
     async def by_name(self, name: str) -> Principal | None:
         """Find a principal by its name."""
+        ...
+
+    async def executor(self, name: str) -> Principal | None:
+        """Find an executor by its name, with what the organisation says of it, but not how much it holds."""
         ...
 
     async def executors(self) -> Sequence[Principal]:

@@ -158,7 +158,8 @@ def _reached(verdict: Verdict, proposed: Obligations | None) -> Outcome:
 
 def read_obligations(data: JsonObject) -> Obligations:
     """Read obligations as an event holds them."""
-    return Obligations(**{**data, "reviewers": Reviewers(**data["reviewers"])})
+    capabilities = tuple(data.get("capabilities", ()))
+    return Obligations(**{**data, "reviewers": Reviewers(**data["reviewers"]), "capabilities": capabilities})
 
 
 Reader = Callable[[tuple[str, str], tuple[str, str] | None], DecisionPoint]

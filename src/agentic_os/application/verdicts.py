@@ -1,11 +1,10 @@
 """What policy is asked about a task, and about what becomes of it."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from agentic_os.application.handle import handle
-from agentic_os.application.ports import Envelope, EventLog
+from agentic_os.application.ports import Envelope, EventLog, Principal
 from agentic_os.contracts.canonical import digest_of
 from agentic_os.domain import commands as c
 from agentic_os.domain.documents import RISKS, JsonObject, Participant
@@ -39,13 +38,25 @@ def admission(task: Task, policy: DecisionPoint) -> c.AdmitTask:
     return c.AdmitTask(verdict=policy.decide("task.received", facts), facts_digest=digest_of(facts))
 
 
-def ruled(command: c.Command, task: Task | None, roles: Sequence[str], policy: DecisionPoint) -> c.Command:
-    """Add what policy says of a command, where it is asked about such. roles: of the executor whose attempt it is."""
+def facts_of_executor(executor: Principal | None) -> dict[str, Any]:
+    """Give policy's declared input for an executor; of one that is not known, nothing is said."""
+    return {
+        "executor.name": executor.name if executor else None,
+        "executor.roles": list(executor.roles) if executor else [],
+        "executor.capabilities": list(executor.capabilities) if executor else [],
+        "executor.tier": executor.tier if executor else None,
+    }
+
+
+def ruled(
+    command: c.Command, task: Task | None, executor: Principal | None, policy: DecisionPoint
+) -> c.Command:
+    """Add what policy says of a command, where it is asked about such. executor: whose attempt it is."""
     if task is None or task.attempt is None:
         return command
 
     def ruling(hook: Hook, number: int, facts: JsonObject) -> c.Ruling:
-        asked = {**facts_of(task), **_of_attempt(task, number), "executor.roles": list(roles), **facts}
+        asked = {**facts_of(task), **facts_of_executor(executor), **_of_attempt(task, number), **facts}
         return c.Ruling(verdict=policy.decide(hook, asked), facts_digest=digest_of(asked))
 
     match command:

@@ -108,7 +108,9 @@ def submit(command: c.SubmitReview, task: Task) -> list[e.Event]:
     )
     lacking = unmet(task, effective(task, evidence)) if command.subject == "result" else ()
     events: list[e.Event] = [reviewed]
-    for event in decided(vote, task, submission):
+    # Whoever has the reviewer's name may have voted while it was at work; one name counts once.
+    counted = vote.vote == "approve" and command.executor in submission.approvals
+    for event in () if counted else decided(vote, task, submission):
         # A person's acceptance is a witness of its own; executors' votes complete nothing that is not shown.
         incomplete = isinstance(event, e.TaskCompleted) and lacking
         reason = f"evidence is missing for: {', '.join(lacking)}"

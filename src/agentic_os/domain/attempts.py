@@ -9,6 +9,7 @@ from agentic_os.domain import events as e
 from agentic_os.domain.documents import FailureClass, Usage, witnessed
 from agentic_os.domain.policy import Then
 from agentic_os.domain.rejection import Code, Rejected
+from agentic_os.domain.routing import needs_of
 from agentic_os.domain.scope import held_for_tools
 from agentic_os.domain.shadow import differed
 from agentic_os.domain.spending import overspent, reserved, unbooked, wall_used_up
@@ -65,7 +66,7 @@ def offer(command: c.OfferAttempt, task: Task) -> list[e.Event]:
         raise Rejected("wrong_phase", "The task is on hold.", next_step="/unhold")
     if task.kept_back:
         raise Rejected("wrong_phase", "The task is frozen, or its start is still to come.")
-    _require_eligible(command.executor, task)
+    _require_eligible(command, task)
     if task.next_step == "execute" and (task.undecided or task.awaited_children):
         raise Rejected("wrong_phase", "The task waits for its children.")
     return opened(command, task)
@@ -82,6 +83,7 @@ def opened(command: c.OfferAttempt, task: Task) -> list[e.Event]:
         bundle=command.verdict.bundle,
         ack_deadline=command.ack_deadline,
         lease_seconds=command.lease_seconds,
+        tier=command.tier,
     )
     allowed = e.DispatchAllowed(
         attempt=command.attempt,
@@ -118,13 +120,16 @@ def _stopped(command: c.OfferAttempt, task: Task) -> list[e.Event]:
     return []
 
 
-def _require_eligible(executor: str, task: Task) -> None:
+def _require_eligible(command: c.OfferAttempt, task: Task) -> None:
     """Hold an offer to what the task says now, which may have changed since the executor was chosen."""
+    executor, needs = command.executor, needs_of(task)
     if task.authorisation and executor in task.authorisation.approvers:
         raise Rejected("self_review", f"{executor} approved this plan and may not execute it.")
     named = task.assignee is not None and not task.assignee.startswith("role:")
     if executor in task.excluded or (named and executor != task.assignee):
         raise Rejected("not_permitted", f"The task is no longer for {executor}.")
+    if not needs.met_by(command.capabilities, command.tier):
+        raise Rejected("not_permitted", f"The task needs {needs}, which {executor} does not have.")
 
 
 def is_repeat(command: c.ExecutorCommand, task: Task) -> bool:

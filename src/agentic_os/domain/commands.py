@@ -77,6 +77,7 @@ class OfferAttempt:
     """Open attempt n for an executor under a verdict reached just now.
 
     ceilings: of the accounts that it falls under. allowance: what it is thought to need, where its task does not say.
+    capabilities, tier: what the organisation says of the executor.
     """
 
     attempt: int
@@ -89,6 +90,8 @@ class OfferAttempt:
     lease_seconds: int
     ceilings: tuple[Ceiling, ...] = ()
     allowance: Amounts = field(default_factory=Amounts)
+    capabilities: tuple[str, ...] = ()
+    tier: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,6 +64,8 @@ _NAMES: Final = (
     "evidence",
     "result_review",
     "bare_approve",
+    "capabilities",
+    "tier",
     "on_timeout",
     "deadline",
 )
@@ -160,14 +162,18 @@ def _respects(obligations: Obligations) -> dict[str, Any]:
         "bare_approve": obligations.bare_approve,
         "on_timeout": obligations.on_timeout if timed else "block",
         "deadline": obligations.deadline_seconds,
+        "capabilities": tuple(sorted(set(obligations.capabilities))),
+        "tier": obligations.tier,
         **{f"evidence.{criterion}": rank for criterion, rank in obligations.evidence.items()},
     }
 
 
 def _words(value: Any) -> str:
     match value:
-        case None:
+        case None | ():
             return "none"
+        case tuple():
+            return ", ".join(value)
         case bool():
             return "yes" if value else "no"
         case _:

@@ -7,7 +7,7 @@ from agentic_os.domain import events as e
 from agentic_os.domain.policy import Then
 from agentic_os.domain.task import Attempt, Task
 
-AGAIN: Final[frozenset[Then]] = frozenset({"retry", "other_executor"})
+AGAIN: Final[frozenset[Then]] = frozenset({"retry", "other_executor", "stronger_tier"})
 """What opens a further attempt by itself, also after a failure that is built in to end the task."""
 
 

@@ -120,7 +120,7 @@ def reassign(command: c.Reassign, task: Task) -> list[e.Event]:
     """Give the task to somebody else; an open attempt is fenced off."""
     refuse_ended(task)
     superseded = [] if task.under_review else supersede(task, "the task was reassigned")
-    stuck = task.phase in _REDRIVABLE or bool(task.excluded)
+    stuck = task.phase in _REDRIVABLE or bool(task.excluded) or task.least_tier is not None
     if not superseded and command.assignee == task.assignee and not stuck:
         return []
     return [*superseded, e.TaskReassigned(assignee=command.assignee, reason=command.reason)]

@@ -69,6 +69,14 @@ class Organisation:
         member = self.members.get(principal)
         return registered if member is None or member.capacity is None else member.capacity
 
+    def capabilities_of(self, principal: str) -> tuple[str, ...]:
+        """List what a principal can do; of who is no member, nothing is known."""
+        return self.members[principal].capabilities if principal in self.members else ()
+
+    def tier_of(self, principal: str) -> int | None:
+        """Say how strong a principal is, None where nobody said."""
+        return self.members[principal].tier if principal in self.members else None
+
 
 def circle(reports_to: Mapping[str, str | None]) -> tuple[str, ...]:
     """Find names that report to each other in a circle, the first of them last again; empty where it is a forest."""

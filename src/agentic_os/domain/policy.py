@@ -41,7 +41,7 @@ __all__ = [
 OnTimeout: TypeAlias = Literal["block", "escalate", "proceed"]
 Voters: TypeAlias = Literal["people", "anyone"]
 OnDue: TypeAlias = Literal["notify", "escalate"]
-Then: TypeAlias = Literal["default", "retry", "other_executor", "replan", "person"]
+Then: TypeAlias = Literal["default", "retry", "other_executor", "stronger_tier", "replan", "person"]
 """What is to become of a task whose attempt failed or expired; default: what is built in."""
 
 _ON_TIMEOUT: Final[tuple[OnTimeout, ...]] = ("proceed", "escalate", "block")
@@ -75,6 +75,7 @@ class Obligations:
     deadline_seconds: how long a review may wait. evidence: the least rank by criterion id ("*" for all).
     bare_approve: whether `/approve` without a digest counts. independent_human: whether the owner of an
     executor is barred from approving its work. bar_requester: whether who asked for the task is; None for unsaid.
+    capabilities, tier: what who plans or executes it must have, sorted, and at least; a reviewer need not.
     """
 
     mode: Mode = "direct"
@@ -86,6 +87,8 @@ class Obligations:
     bare_approve: bool = True
     independent_human: bool = False
     bar_requester: bool | None = None
+    capabilities: tuple[str, ...] = ()
+    tier: int | None = None
 
 
 NONE: Final = Obligations(on_timeout="proceed")
@@ -98,6 +101,7 @@ def combine(a: Obligations, b: Obligations) -> Obligations:
         for k in sorted({*a.evidence, *b.evidence})
     }
     deadlines = [d for d in (a.deadline_seconds, b.deadline_seconds) if d is not None]
+    tiers = [t for t in (a.tier, b.tier) if t is not None]
     reviewers = Reviewers(
         role=max(a.reviewers.role, b.reviewers.role, key=_role_rank),
         quorum=max(a.reviewers.quorum, b.reviewers.quorum),
@@ -113,6 +117,8 @@ def combine(a: Obligations, b: Obligations) -> Obligations:
         bare_approve=a.bare_approve and b.bare_approve,
         independent_human=a.independent_human or b.independent_human,
         bar_requester=max(a.bar_requester, b.bar_requester, key=_UNSAID.index),
+        capabilities=tuple(sorted({*a.capabilities, *b.capabilities})),
+        tier=max(tiers, default=None),
     )
 
 

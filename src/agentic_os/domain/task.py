@@ -49,7 +49,7 @@ OPEN: Final[frozenset[AttemptState]] = frozenset({"offered", "acked", "running"}
 REVIEW_TRIES: Final = 2
 """How often one executor's review of one submission may come to nothing before it is not asked again."""
 
-FOLD_VERSION: Final = 3
+FOLD_VERSION: Final = 4
 """Raised whenever the shape or the meaning of the folded state changes, so that stored rows are folded again."""
 
 REMEMBERED_REFUSALS: Final = 32
@@ -71,7 +71,7 @@ class Attempt:
 
     acked_at: of the first acknowledgement. held: the accounts that it falls under. extended: whether it got its one
     lease more after an outage. run_ended: when its run was seen to end. capable: whether its workspace has skills,
-    and they were those that it must have.
+    and they were those that it must have. tier: of its executor when it was offered.
     """
 
     number: int
@@ -92,6 +92,7 @@ class Attempt:
     extended: bool = False
     run_ended: datetime | None = None
     capable: bool = False
+    tier: int | None = None
 
     @property
     def is_open(self) -> bool:
@@ -264,6 +265,7 @@ class Task:
     `not_before` is still to come. thawed_at: when its last freeze ended. must_escalate: whether it is overdue and
     an operator is still to be asked. counted_from: the attempt up to which a breaker counts none, since an operator
     released a hold after it. undecided: how many tasks of the approved plan are neither created nor refused yet.
+    least_tier: what the next executor must at least be of, since one below failed; None for any.
     """
 
     id: str
@@ -334,6 +336,7 @@ class Task:
     refused_children: tuple[RefusedChild, ...] = ()
     undecided: int = 0
     denied: tuple[str, str, str] | None = None
+    least_tier: int | None = None
 
     @property
     def kept_back(self) -> bool:

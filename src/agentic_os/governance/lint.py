@@ -24,7 +24,11 @@ _PLACE: Final = re.compile(r":(\d+): (.*)\Z", re.DOTALL)
 _CODES: Final = {
     "unknown_field": re.compile("unknown field"),
     "duplicate_id": re.compile("the (rule|freeze) id"),
-    "role_without_members": re.compile(r"no member of organisation\.yaml"),
+    "role_without_members": re.compile(r"no member of organisation\.yaml has the role"),
+    "capability_without_members": re.compile(
+        r"no member of organisation\.yaml has (the capability|all of this)"
+    ),
+    "tier_without_members": re.compile(r"no member of organisation\.yaml is of tier"),
     "reporting_circle": re.compile(".* reports to "),
     "bad_expression": re.compile("no expression of CEL|an expression|unknown function"),
 }

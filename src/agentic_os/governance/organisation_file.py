@@ -16,7 +16,7 @@ SCOPES: Final = ("viewer", "operator", "reviewer", "admin")
 """What a token may do; no role of the organisation gives it to anybody."""
 
 _LONGEST_CHARTER: Final = 20_000
-_HIGHEST_TIER: Final = 100
+HIGHEST_TIER: Final = 100
 _MOST_AT_ONCE: Final = 10_000
 
 
@@ -94,7 +94,7 @@ class OrganisationFile(Nodes):
             roles=self._texts(parts, "roles"),
             team=self._named(parts, "team", teams, "team"),
             capabilities=self._texts(parts, "capabilities"),
-            tier=self._count(parts, "tier", 0, _HIGHEST_TIER),
+            tier=self._count(parts, "tier", 0, HIGHEST_TIER),
             capacity=self._count(parts, "capacity", 1, _MOST_AT_ONCE),
             reports_to=self._named(parts, "reports_to", members, "member"),
         )

@@ -29,12 +29,15 @@ from agentic_os.domain.policy import (
     RuleSet,
     Voters,
 )
+from agentic_os.domain.routing import Needs
 from agentic_os.governance.expressions import ExpressionInvalid, expression
 from agentic_os.governance.nodes import ROLE, Nodes
+from agentic_os.governance.organisation_file import HIGHEST_TIER
 
 _OPERATORS: Final = get_args(Operator)
 _KINDS: Final[Mapping[str, Literal["all", "any", "not"]]] = {"all": "all", "any": "any", "not": "not"}
 _MOST: Final = 2**53 - 1
+_LONGEST_CAPABILITY: Final = 60
 _OF_REVIEWS: Final = (
     "reviewers",
     "deadline",
@@ -44,7 +47,8 @@ _OF_REVIEWS: Final = (
     "bar_requester",
 )
 _OF_RESULTS: Final = ("evidence", "result_review")
-_OBLIGATIONS: Final = ("mode", *_OF_REVIEWS, *_OF_RESULTS, "on_due")
+_OF_ROUTING: Final = ("capabilities", "tier")
+_OBLIGATIONS: Final = ("mode", *_OF_REVIEWS, *_OF_RESULTS, *_OF_ROUTING, "on_due")
 _EFFECTS: Final[tuple[Literal["require", "allow", "deny"], ...]] = ("require", "allow", "deny")
 REQUIRES: Final[Mapping[Hook, tuple[str, ...]]] = {
     "task.received": _OBLIGATIONS,
@@ -284,7 +288,32 @@ class PolicyFile(Nodes):
         for flag in ("result_review", "bare_approve", "independent_human", "bar_requester"):
             if flag in parts:
                 found[flag] = self.scalar(parts[flag], bool)
+        found |= self._routing(parts)
         return replace(start, **found)
+
+    def _routing(self, parts: Mapping[str, yaml.Node]) -> dict[str, Any]:
+        """Read what an executor must have; what no member has would keep every task waiting."""
+        found: dict[str, Any] = {}
+        members = self._organisation.members.values()
+        if "capabilities" in parts:
+            items = self.sequence(parts["capabilities"])
+            for item in items:
+                name = self.scalar(item, str)
+                if not 1 <= len(name) <= _LONGEST_CAPABILITY:
+                    self.fail(item, f"a capability is 1 to {_LONGEST_CAPABILITY} characters")
+                if members and not any(name in m.capabilities for m in members):
+                    self.fail(item, f"no member of organisation.yaml has the capability {name!r}")
+            found["capabilities"] = tuple(sorted({self.scalar(item, str) for item in items}))
+        if "tier" in parts:
+            tier = found["tier"] = self.scalar(parts["tier"], int)
+            if not 0 <= tier <= HIGHEST_TIER:
+                self.fail(parts["tier"], f"tier is between 0 and {HIGHEST_TIER}")
+            if members and not any(Needs(tier=tier).met_by((), m.tier) for m in members):
+                self.fail(parts["tier"], f"no member of organisation.yaml is of tier {tier} or higher")
+        needs = Needs(**found)
+        if members and not any(needs.met_by(m.capabilities, m.tier) for m in members):
+            self.fail(parts["capabilities"], f"no member of organisation.yaml has all of this: {needs}")
+        return found
 
     def _reviewers(self, node: yaml.Node) -> Reviewers:
         parts = self.mapping(node, ("role", "quorum", "by"))

@@ -183,6 +183,10 @@ class _TestFile(Nodes):
         if "deadline" in parts:
             node = parts["deadline"]
             found["deadline_seconds"] = None if node.tag == _NULL else self.duration(node)
+        if "capabilities" in parts:
+            found["capabilities"] = sorted(set(self._texts(parts["capabilities"])))
+        if "tier" in parts:
+            found["tier"] = None if parts["tier"].tag == _NULL else self.scalar(parts["tier"], int)
         if "evidence" in parts:
             ranks = self.mapping(parts["evidence"], None)
             found |= {f"evidence.{name}": self.one_of(rank, RANKS) for name, rank in ranks.items()}

@@ -58,6 +58,8 @@ async def list_executors(request: Request, caller: Viewer) -> Response:
             "skills": e.skills,
             "capacity": e.capacity,
             "load": e.load,
+            "capabilities": list(e.capabilities),
+            "tier": e.tier,
         }
         for e in await backend.registry.executors()
     ]

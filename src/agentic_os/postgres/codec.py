@@ -23,13 +23,17 @@ _task: Final[TypeAdapter[Task]] = TypeAdapter(Task)
 UPCASTERS: Final[Mapping[tuple[str, int], Callable[[JsonObject], JsonObject]]] = {}
 """How to read an older schema of a type: (type, schema) -> the data as the next schema has it."""
 
+_OF_ROUTING: Final = (("obligations", "capabilities"), ("obligations", "tier"))
+
 LATER_FIELDS: Final[Mapping[str, Sequence[tuple[str, ...]]]] = {
-    "task.allowed": (("obligations", "reviewers", "by"), ("obligations", "bar_requester")),
-    "parent.declared": (("obligations", "reviewers", "by"), ("obligations", "bar_requester")),
-    "child.accepted": (("obligations", "reviewers", "by"), ("obligations", "bar_requester")),
+    "task.allowed": (("obligations", "reviewers", "by"), ("obligations", "bar_requester"), *_OF_ROUTING),
+    "parent.declared": (("obligations", "reviewers", "by"), ("obligations", "bar_requester"), *_OF_ROUTING),
+    "child.accepted": (("obligations", "reviewers", "by"), ("obligations", "bar_requester"), *_OF_ROUTING),
+    "review.required": _OF_ROUTING,
+    "attempt.offered": (("tier",),),
 }
-"""Fields that the values in an event got later, by the way to them: left out while None, so that what was stored
-before them is read, and written again, as it was."""
+"""Fields that an event or the values in it got later, by the way to them: left out while None or empty, so that what
+was stored before them is read, and written again, as it was."""
 
 EVENT_TYPES: Final = frozenset(
     get_args(member.__dataclass_fields__["type"].type)[0] for member in get_args(AnyEvent)
@@ -131,7 +135,7 @@ def event_as_json(event: AnyEvent) -> dict[str, Any]:
         place = dumped
         for part in path:
             place = place[part]
-        if place[name] is None:
+        if place[name] is None or place[name] == []:
             del place[name]
     return dumped
 

@@ -128,15 +128,22 @@ class PostgresRegistry:
                 "from es.principal p where p.kind = 'executor' and p.revoked_at is null order by p.name"
             )
             found = [_principal(row) for row in await cursor.fetchall()]
-        organisation = self._organisation()
-        return [
-            replace(
-                e,
-                roles=organisation.roles_of(e.name, e.roles),
-                capacity=organisation.capacity_of(e.name, e.capacity),
-            )
-            for e in found
-        ]
+        return [self._organised(e) for e in found]
+
+    async def executor(self, name: str) -> Principal | None:
+        """Find an executor, with what the organisation says of it, but not how much it holds."""
+        found = await self._one("p.name = %s and p.kind = 'executor'", (name,))
+        return None if found is None else self._organised(found)
+
+    def _organised(self, executor: Principal) -> Principal:
+        organisation, name = self._organisation(), executor.name
+        return replace(
+            executor,
+            roles=organisation.roles_of(name, executor.roles),
+            capacity=organisation.capacity_of(name, executor.capacity),
+            capabilities=organisation.capabilities_of(name),
+            tier=organisation.tier_of(name),
+        )
 
     async def people(self) -> Sequence[Principal]:
         """List the people."""

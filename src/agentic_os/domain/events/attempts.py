@@ -18,7 +18,10 @@ from agentic_os.domain.policy import Then
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptOffered:
-    """Attempt n was opened for one executor, with a sealed brief. `bundle` is the policy that was asked again."""
+    """Attempt n was opened for one executor, with a sealed brief. `bundle` is the policy that was asked again.
+
+    tier: of the executor at that time, None where nobody said.
+    """
 
     attempt: int
     executor: str
@@ -28,6 +31,7 @@ class AttemptOffered:
     bundle: str
     ack_deadline: datetime
     lease_seconds: int
+    tier: int | None = None
     type: Literal["attempt.offered"] = "attempt.offered"
 
 

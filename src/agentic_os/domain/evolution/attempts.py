@@ -6,6 +6,7 @@ from typing import Final, assert_never
 
 from agentic_os.domain import events as e
 from agentic_os.domain.evolution.copying import changed, with_review
+from agentic_os.domain.routing import tier_above
 from agentic_os.domain.task import REVIEW_TRIES, Attempt, AttemptState, ClosedAttempt, Handoff, Phase, Task
 
 _NO_SKILLS: Final = "sha256:" + hashlib.sha256(b"").hexdigest()
@@ -46,9 +47,11 @@ def attempted(
 
 
 def _ruled(task: Task, event: e.AttemptRuled) -> Task:
-    """Set an executor aside, or take back the right to execute a plan."""
+    """Set an executor aside, or all that are no stronger, or take back the right to execute a plan."""
     if event.then == "other_executor" and event.executor not in task.excluded:
         return changed(task, excluded=(*task.excluded, event.executor))
+    if event.then == "stronger_tier" and task.attempt is not None:
+        return changed(task, least_tier=max(tier_above(task.attempt.tier), task.least_tier or 0))
     if event.then == "replan":
         return changed(task, authorisation=None, undecided=0, replans=task.replans + 1, retry_at=None)
     return task
@@ -99,6 +102,7 @@ def _offered(task: Task, event: e.AttemptOffered) -> Task:
         offered_in=task.version + 1,
         ack_deadline=event.ack_deadline,
         lease_seconds=event.lease_seconds,
+        tier=event.tier,
     )
     evidence, attested = ({}, ()) if event.step == "execute" else (task.evidence, task.attested)
     return changed(

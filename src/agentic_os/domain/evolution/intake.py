@@ -93,9 +93,9 @@ def moved(
             ready = changed(
                 task, phase="ready", retry_at=None, waits="", questions=passing, children=waived(task)
             )
-            return (
-                changed(ready, retries={}, excluded=(), revisions=0, reworks=0, replans=0) if fresh else ready
-            )
+            if not fresh:
+                return ready
+            return changed(ready, retries={}, excluded=(), least_tier=None, revisions=0, reworks=0, replans=0)
         case e.TaskReassigned(assignee=assignee):
             under_review = task.phase in ("plan_review", "result_review", "received")
             phase: Phase = task.phase if under_review else "ready"
@@ -104,6 +104,7 @@ def moved(
                 assignee=assignee,
                 phase=phase,
                 excluded=(),
+                least_tier=None,
                 retry_at=None,
                 waits="",
                 questions=(),
