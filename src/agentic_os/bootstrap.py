@@ -2,7 +2,7 @@
 
 import gc
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -209,7 +209,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
     )
 
 
-def _read_policy(policy: tuple[str, str], organisation: tuple[str, str] | None) -> DecisionPoint:
+def _read_policy(policy: Sequence[tuple[str, str]], organisation: tuple[str, str] | None) -> DecisionPoint:
     try:
         return read_policy(policy, organisation)
     except GovernanceInvalid as problem:

@@ -17,8 +17,9 @@ from agentic_os.cli.client import Client, add_connection
 from agentic_os.clock import now
 from agentic_os.contracts.canonical import digest_of
 from agentic_os.domain.policy import FIELDS, HOOKS, Obligations, RuleSet
-from agentic_os.governance import GovernanceInvalid, load_governance, recorded_policy
+from agentic_os.governance import GovernanceInvalid, has_policy, load_governance, recorded_policy
 from agentic_os.governance.lint import lint
+from agentic_os.governance.policy_parts import PARTS, WHOLE
 from agentic_os.governance.policy_tests import Report, read_policy_tests, run_policy_tests
 
 IN_ORDER, FAULTY, USAGE = 0, 1, 2
@@ -37,16 +38,14 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     verbs = policy.add_subparsers(metavar="VERB", required=True, title="verbs")
     _add_explain(verbs.add_parser("explain", help="say why policy decides so, and what would flip it"))
     check = verbs.add_parser("lint", help="check a governance folder: each fault with its file and line")
-    check.epilog = (
-        "exit codes: 0 no faults (hints may be there), 1 there are faults, 2 there is no policy.yaml"
-    )
+    check.epilog = "exit codes: 0 no faults (hints may be there), 1 there are faults, 2 there is no policy"
     check.set_defaults(run=_lint)
     test = verbs.add_parser(
         "test", help="run the cases of policy_tests.yaml, and say which rules none matches"
     )
     test.epilog = (
         "exit codes: 0 all cases pass, 1 one does not, a file is not in order, or rules are not covered and "
-        "--require-coverage is given, 2 there is no policy.yaml or no policy_tests.yaml"
+        "--require-coverage is given, 2 there is no policy or no policy_tests.yaml"
     )
     test.add_argument(
         "--require-coverage", action="store_true", help="fail unless each rule matches in some case"
@@ -159,8 +158,8 @@ def _events(client: Client, task: str) -> Iterator[dict[str, Any]]:
 
 
 def _lint(args: argparse.Namespace) -> int:
-    if not (args.folder / "policy.yaml").is_file():
-        return _refused(f"{args.folder} has no policy.yaml")
+    if (missing := _missing_policy(args.folder)) is not None:
+        return missing
     remarks = lint(args.folder, now())
     faults = sum(remark.level == "fault" for remark in remarks)
     if args.json:
@@ -175,9 +174,10 @@ def _lint(args: argparse.Namespace) -> int:
 
 def _test(args: argparse.Namespace) -> int:
     path = args.folder / "policy_tests.yaml"
-    for needed in (args.folder / "policy.yaml", path):
-        if not needed.is_file():
-            return _refused(f"{args.folder} has no {needed.name}")
+    if (missing := _missing_policy(args.folder)) is not None:
+        return missing
+    if not path.is_file():
+        return _refused(f"{args.folder} has no {path.name}")
     try:
         report = run_policy_tests(read_policy_tests(path), load_governance(args.folder).policy)
     except GovernanceInvalid as problem:
@@ -222,6 +222,18 @@ def _report(report: Report, *, ok: bool) -> dict[str, Any]:
             "unmatched": list(report.unmatched),
         },
     }
+
+
+def _missing_policy(folder: Path) -> int | None:
+    """Say that there is no policy in the folder, if there is none; with the exit code for it."""
+    try:
+        return (
+            None
+            if has_policy(folder)
+            else _refused(f"{folder} has no {WHOLE}, nor files in {folder / PARTS}")
+        )
+    except GovernanceInvalid as problem:
+        return _invalid(problem)
 
 
 def _refused(message: str) -> int:

@@ -130,7 +130,8 @@ async def simulate(request: Request, caller: Operator) -> Response:
             next_step="Wait until that one has ended, then send the same again.",
         ) from None
     try:
-        policy = await simulations.read(_file(wanted.policy), _file(wanted.organisation))
+        files = [(file.name, file.text) for file in wanted.policy]
+        policy = await simulations.read(files, _file(wanted.organisation))
     except PolicyUnreadable as fault:
         simulations.end_turn()
         raise Refused(
