@@ -16,7 +16,7 @@ from agentic_os.cli import main
 from agentic_os.postgres.embedded import discard
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
-NAMES = {"organisation.yaml", "policy.yaml", "policy_tests.yaml", "README.md"}
+NAMES = {"organisation.yaml", "policy.yaml", "policy_tests.yaml", "skills.yaml", "README.md"}
 PRESET = ("--team", "software", "--operating-model", "balanced")
 
 

@@ -54,7 +54,8 @@ def _init(args: argparse.Namespace) -> int:
         print(json.dumps({"folder": str(args.into), "files": wanted, "written": written, "problem": problem}))
     elif written:
         print(f"Written: {', '.join(str(args.into / name) for name in wanted)}")
-        print(f'  next: agentic-os apply {args.into} --reason "..."')
+        print(f"  next: agentic-os up --governance {args.into}")
+        print(f'  or, on a server that runs already: agentic-os apply {args.into} --reason "..."')
     if problem:
         print(problem, file=sys.stderr)
     return 0 if written else 1

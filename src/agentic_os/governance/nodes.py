@@ -19,6 +19,10 @@ _BOOL: Final = "tag:yaml.org,2002:bool"
 _TEXT: Final = "tag:yaml.org,2002:str"
 _TIMESTAMP: Final = "tag:yaml.org,2002:timestamp"
 _NUMBER: Final = re.compile("[1-9][0-9]{0,8}")
+_ON_ONE_LINE: Final = ("when", "facts")
+_APART: Final = re.compile(r"(?<!:)\n(?=\S|  - )")
+"""Where a line that ends no key is followed by a section or an item of one."""
+
 _LONGEST: Final = 366 * 86400
 _MOST_NODES: Final = 1_000_000
 ROLE: Final = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
@@ -43,7 +47,17 @@ _DocumentLoader.add_constructor(_TIMESTAMP, lambda _, node: node.value)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes what the loader reads: `on` needs no quotes."""
+    """Writes what the loader reads, as people write it: `on` needs no quotes, and a condition stands on one line."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002 - as called
+        super().increase_indent(flow, indentless=False)
+
+    def represent_mapping(self, tag: str, mapping: Any, flow_style: bool | None = None) -> yaml.MappingNode:  # noqa: FBT001 - as called
+        node = super().represent_mapping(tag, mapping, flow_style)
+        for key, value in node.value:
+            if key.value in _ON_ONE_LINE and isinstance(value, yaml.CollectionNode):
+                value.flow_style = True
+        return node
 
 
 _Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
@@ -133,10 +147,11 @@ def plain(text: str) -> Any:
 
 
 def written(document: JsonObject) -> str:
-    """Write a document as YAML that people go on with."""
-    return yaml.dump(
+    """Write a document as YAML that people go on with: a blank line between sections, and between named items."""
+    text = yaml.dump(
         document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None
     )
+    return _APART.sub("\n\n", text)
 
 
 def node_of(document: JsonObject) -> yaml.Node:
