@@ -128,7 +128,8 @@ def _rows(cases: list[JsonObject], labels: Mapping[str, str]) -> Iterator[str]:
             continue
         expected = case["expect"]["obligations"]
         begins = "a plan" if expected["mode"] == "plan_first" else "the work"
-        yield f"| {case['name']} | {labels.get(case['name'], '')} | {begins} | {_review(expected)} |"
+        label = labels.get(case["name"])
+        yield f"| {case['name']} | {f'{label} ' if label else ''}| {begins} | {_review(expected)} |"
 
 
 def _review(expected: JsonObject) -> str:
