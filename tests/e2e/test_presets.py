@@ -167,6 +167,9 @@ def test_each_preset_holds_what_its_table_says(
             tasks = [_asked(stack, kind, worker) for kind in kinds]
             for kind, task_id in zip(kinds, tasks, strict=True):
                 _holds(stack, kind, task_id, worker)
+            for kind in kinds:
+                if kind.label and kind.reviewers and kind.reviewers["by"] == "anyone":
+                    _is_decided_by_people(stack, kind, worker)
             if refused:
                 _refuses(stack, worker)
 
@@ -202,6 +205,20 @@ def _holds(stack: Stack, kind: Kind, task_id: str, worker: str) -> None:
     else:
         assert f"role:{kind.reviewers['role']}" == waits["owner"], waits
         assert f"{kind.reviewers['quorum']} approval(s) of {first} version 1" in waits["what"], waits
+
+
+def _is_decided_by_people(stack: Stack, kind: Kind, worker: str) -> None:
+    """Have what executors review otherwise be of high risk: a person approves its plan, and it goes on."""
+    task_id = stack.task(labels=[kind.label], risk="high", assignee=worker)
+    task = stack.hand_in(task_id, worker, "plan", BODIES["plan"])
+    assert "plan_review" == task["phase"]
+    assert "whoever may review decides" in task["waiting_for"]["what"]
+    text = f"/approve v1@{task['plan']['digest'][7:15]}"
+    receipt = (
+        stack.api.post(f"/api/tasks/{task_id}/directives", json={"text": text}).raise_for_status().json()
+    )
+    assert "done" == receipt["outcome"], receipt
+    assert "execute" == stack.offered(task_id, worker)["attempt"]["step"]
 
 
 def _refuses(stack: Stack, worker: str) -> None:
