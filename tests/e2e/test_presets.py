@@ -167,6 +167,8 @@ def test_each_preset_holds_what_its_table_says(
             tasks = [_asked(stack, kind, worker) for kind in kinds]
             for kind, task_id in zip(kinds, tasks, strict=True):
                 _holds(stack, kind, task_id, worker)
+            (decision,) = stack.get("/api/decisions", task=tasks[0], hook="task.received")["items"]
+            assert "as it was recorded" in run("policy", "explain", decision["id"], "--home", stack.home)
             for kind in kinds:
                 if kind.label and kind.reviewers and kind.reviewers["by"] == "anyone":
                     _is_decided_by_people(stack, kind, worker)

@@ -104,7 +104,7 @@ def _explain(args: argparse.Namespace) -> int:
         return _refused("give DECISION_ID, or --task ID, or FACTS and --hook")
     if args.hook is None:
         if args.folder is not None or not _is_id(args.subject):
-            return _refused(f"{args.subject} is no decision's id; of FACTS, --hook says what policy is asked")
+            return _refused(f"{args.subject} is no decision's id; with FACTS, give --hook")
         return _explain_decision(args)
     return _explain_facts(args)
 
@@ -169,7 +169,7 @@ def _tell(args: argparse.Namespace, client: Client, recorded: RecordedVerdict | 
 
 def _print_explained(found: Explained) -> None:
     event = found.recorded.event
-    print(f"{event['type']}, version {event['version']}, recorded at {event['at']}\n")
+    print(f"{event['type']}, version {event['version']}, recorded at {event['at']}; decision {event['event_id']}\n")
     print(describe(found.replay))
     if not found.by_policy:
         print(f"\nIt was not policy that refused: {', '.join(found.recorded.data['reasons'])}")

@@ -58,6 +58,8 @@ start only.
 |---|---|---|---|
 {rows}
 
+What falls under several rows gets the stricter of each.
+
 - A task says its kind by its label: `agentic-os task new "TITLE" --label {label}`.
 - An executor has a role: `agentic-os executor add NAME --role {checker}`. As long as no other executor has the
   role that reviews, people do.
