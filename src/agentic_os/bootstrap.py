@@ -2,7 +2,7 @@
 
 import gc
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ from agentic_os.application.outage import extend_lapsed
 from agentic_os.application.ports import SkillSetView, StoreUnavailable
 from agentic_os.application.rates import Rates
 from agentic_os.application.reconciler import Reconciler
+from agentic_os.application.recorded_verdicts import Explanations
 from agentic_os.application.signals import Signals
 from agentic_os.application.simulation import PolicyUnreadable, Simulations
 from agentic_os.artifact_directory import ArtifactDirectory
@@ -31,7 +32,7 @@ from agentic_os.control_plane import ControlPlane
 from agentic_os.domain.organisation import Organisation
 from agentic_os.domain.policy import DecisionPoint
 from agentic_os.domain.shadow import Shadowed
-from agentic_os.governance import GovernanceInvalid, load_documents, load_stored, read_policy
+from agentic_os.governance import GovernanceInvalid, load_documents, load_stored, read_policy, recorded_policy
 from agentic_os.hydration import Definition, resolve
 from agentic_os.postgres.audit import verify
 from agentic_os.postgres.credentials import PostgresCredentials
@@ -120,6 +121,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
     book, source_secrets = PostgresCredentials(pool), SourceSecrets(parts.server_key)
 
     decisions = PostgresDecisions(pool)
+    governing = _governing(in_force, registry, work, signals)
     directives = Directives(
         log=event_log, registry=registry, issues=issues, committed=signals.committed, policy=policy
     )
@@ -142,7 +144,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
         artifacts=artifacts,
         skill_sets=skill_sets,
         policy=policy,
-        governing=_governing(in_force, registry, work, signals),
+        governing=governing,
         callbacks=Callbacks(
             log=event_log,
             registry=registry,
@@ -204,12 +206,15 @@ def _join(parts: Parts, pool: Pool) -> Backend:
         fingerprint=tokens.fingerprint,
         note_refusal=PostgresSecurityLog(pool).note,
         decisions=decisions,
+        explanations=Explanations(
+            decisions=decisions, log=event_log, governing=governing, read=recorded_policy
+        ),
         simulations=Simulations(log=decisions, read=_read_policy),
         shadow=parts.shadow,
     )
 
 
-def _read_policy(policy: tuple[str, str], organisation: tuple[str, str] | None) -> DecisionPoint:
+def _read_policy(policy: Sequence[tuple[str, str]], organisation: tuple[str, str] | None) -> DecisionPoint:
     try:
         return read_policy(policy, organisation)
     except GovernanceInvalid as problem:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from agentic_os.application.explanation import describe, explain
 from agentic_os.application.flips import OTHER, outcome_of
 from agentic_os.domain.conditions import Condition, Group, Term
-from agentic_os.domain.policy import NONE, Obligations, Reviewers, Rule, RuleSet
+from agentic_os.domain.documents import JsonObject
+from agentic_os.domain.policy import NONE, Hook, Obligations, Reviewers, Rule, RuleSet, Verdict
 from agentic_os.governance import load_governance
 
 PROJECTS = ("web", "shop-a", "shop-b", "payments")
@@ -353,3 +354,30 @@ def test_expressions_and_closed_hooks_are_explained(tmp_path: Path) -> None:
     assert ("default", "retry", 2) == (ended.outcome, ended.flips[0].to, ended.flips[0].changes[0].after)
     broken = explain(policy, "attempt.ended", {})
     assert "`attempt.count < 3` cannot be evaluated: " in describe(broken)
+
+
+class Counted(RuleSet):
+    """Counts how often it decides."""
+
+    asked = 0
+
+    def decide(self, hook: Hook, facts: JsonObject) -> Verdict:
+        """Count, and decide."""
+        Counted.asked += 1
+        return super().decide(hook, facts)
+
+
+def test_the_search_is_shorter_where_rules_are_many() -> None:
+    """However many rules there are, no more than a million are asked, and nothing is named in vain."""
+    far = [
+        deny(
+            f"r{n}",
+            holds("task.labels", "any", [f"l{n}"]),
+            holds("task.project", "eq", f"p{n}"),
+            holds("task.tools", "any", ["x"]),
+        )
+        for n in range(2000)
+    ]
+    found = explain(Counted(bundle="sha256:b", rules=tuple(far)), "task.received", FACTS)
+    assert 1 < Counted.asked <= 1 + 1_000_000 // len(far)
+    assert {"plan_first"} == {flip.to for flip in found.flips}

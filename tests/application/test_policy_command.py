@@ -95,7 +95,12 @@ def test_a_decision_is_explained_without_a_server(
         (("nothing.json", "--hook", "dispatch"), "cannot be read"),
         (("list.json", "--hook", "dispatch"), "facts are a JSON object"),
         (("facts.json", "--hook", "dispatch"), "unknown task.colour; declared are: task.project"),
-        (("facts.json", "--hook", "dispatch", "--task", "x"), "neither"),
+        (("facts.json", "--hook", "dispatch", "--task", "x"), "--task takes no FACTS"),
+        (("0199f0aa-3c1e-7b52-9f0e-5d1f6f0a7c11", "--task", "x"), "--task takes no FACTS"),
+        (("--task", "x", "--child", "y", "--hook", "dispatch"), "leave --hook out"),
+        (("--child", "y"), "--task ID"),
+        (("0199f0aa-3c1e-7b52-9f0e-5d1f6f0a7c11", "governance"), "is no decision's id"),
+        (("4",), "4 is no decision's id"),
     ],
 )
 def test_wrong_usage_of_explain_is_told(

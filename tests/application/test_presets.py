@@ -1,7 +1,9 @@
 """Presets: each team under each operating model loads, decides what its cases say, and says so in its table."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ import yaml
 from agentic_os.governance import Governance, load_documents
 from agentic_os.governance.nodes import plain
 from agentic_os.governance.preset import MODELS, TEAMS, compose
+from agentic_os.hydration import load_definition, resolve
 
 EVERY = [(team, model) for team in TEAMS for model in MODELS]
 
@@ -95,6 +98,27 @@ def test_a_strict_model_never_asks_for_less() -> None:
 def test_what_is_written_reads_the_same_everywhere() -> None:
     """The word `on` stands without quotes, and a reader of our own takes it for the word."""
     text = compose("blank", "strict")["policy.yaml"]
-    assert "\n  on: task.received\n" in text
+    assert "\n    on: task.received\n" in text
     assert "on" in plain(text)["rules"][0]
     assert yaml.safe_load(text)["defaults"] == plain(text)["defaults"]
+
+
+@pytest.mark.parametrize("team", TEAMS)
+def test_the_skills_of_a_preset_are_there(tmp_path: Path, team: str) -> None:
+    """They are those that the package gives everybody, and what stands there as a comment is right too."""
+    text = compose(team, "balanced")["skills.yaml"]
+    path = tmp_path / "skills.yaml"
+    path.write_text(text, encoding="utf-8")
+    found = load_definition(path)
+    assert load_definition(None).global_defaults == found.global_defaults
+    assert resolve(load_definition(None), "default").digest == resolve(found, "default").digest
+
+    commented = re.sub(r"(?m)^source_roots.*\n", "", text)
+    path.write_text(re.sub(r"(?m)^# (?=[a-z_]+: )", "", commented), encoding="utf-8")
+    (tmp_path / "skills").mkdir()
+    ((project, (own,)),) = load_definition(path).project_defaults.items()
+    skill = tmp_path / "skills" / own
+    skill.mkdir()
+    (skill / "SKILL.md").write_text(f"---\nname: {own}\ndescription: What we do.\n---\n", encoding="utf-8")
+    assert {*found.global_defaults, own} == {s.name for s in resolve(load_definition(path), project).skills}
+    assert Path("~", project).expanduser() == load_definition(path).workspaces[project]

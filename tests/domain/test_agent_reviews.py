@@ -162,10 +162,11 @@ def test_a_reviewer_that_declines_is_not_asked_again():
 
 
 def test_with_nobody_left_a_person_must_look():
-    """Once it is left to people no executor is asked, and the waiting says why."""
+    """Once it is left to people no executor is asked, and the waiting says why, and who decides then."""
     left = given(*PLAN_FOR_AGENTS).and_then(c.EscalateReview(version=1, reason="Nobody."))
     assert wanted(left.task) is None
     assert "Nobody." in waiting_for(left.task).what
+    assert "whoever may review decides; of the role qa, where people hold it" in waiting_for(left.task).what
     left.when(offer(2, "bob")).refused("wrong_phase")
     assert left.and_then(cast()).task.phase == "ready"
 

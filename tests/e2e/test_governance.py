@@ -16,7 +16,7 @@ from agentic_os.cli import main
 from agentic_os.postgres.embedded import discard
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
-NAMES = {"organisation.yaml", "policy.yaml", "policy_tests.yaml", "README.md"}
+NAMES = {"organisation.yaml", "policy.yaml", "policy_tests.yaml", "skills.yaml", "README.md"}
 PRESET = ("--team", "software", "--operating-model", "balanced")
 
 
@@ -111,6 +111,16 @@ def mode_of(capsys: pytest.CaptureFixture[str], home: Path, *options: str) -> st
     return str(shown["mode"])
 
 
+def in_parts(folder: Path, into: Path) -> Path:
+    """Write a governance folder again with its policy in two files."""
+    (into / "policy").mkdir(parents=True)
+    (into / "organisation.yaml").write_text((folder / "organisation.yaml").read_text())
+    base, rules, more = (folder / "policy.yaml").read_text().partition("\nrules:\n")
+    (into / "policy" / "10-base.yaml").write_text(base)
+    (into / "policy" / "20-rules.yaml").write_text(rules + more)
+    return into
+
+
 def test_a_running_stack_changes_its_policy(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -127,10 +137,20 @@ def test_a_running_stack_changes_its_policy(
         assert "plan_first" == mode_of(capsys, home, *feature)
         assert "No difference" in said(capsys, 0, "diff", folder, "--home", home)
         assert "in force already" in said(capsys, 0, "apply", folder, "--reason", "Again.", "--home", home)
+        parts = in_parts(folder, tmp_path / "parts")
+        assert "No difference" in said(capsys, 0, "diff", parts, "--home", home)
+        assert "in force already" in said(capsys, 0, "apply", parts, "--reason", "Again.", "--home", home)
+        assert "0 differ" in said(capsys, 0, "policy", "simulate", parts, "--last", 1, "--home", home)
+        (parts / "policy" / "30-more.yaml").write_text("defaults: {}\n")
+        fault = said(capsys, 2, "apply", parts, "--reason", "R", "--home", home)
+        assert f"{parts / 'policy' / '30-more.yaml'}:1: fault one_file_only: " in fault
+        assert f"{parts / 'policy' / '30-more.yaml'}:1: 'defaults'" in said(
+            capsys, 3, "policy", "simulate", parts, "--home", home
+        )
     with running_stack(home, "--control-plane", "none"):
         assert "plan_first" == mode_of(capsys, home, *feature)
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "policy.yaml").write_text("rules: []\n")
+    (tmp_path / "other" / "policy").mkdir(parents=True)
+    (tmp_path / "other" / "policy" / "10-none.yaml").write_text("rules: []\n")
     with running_stack(home, "--control-plane", "none", "--governance", tmp_path / "other"):
         assert "direct" == mode_of(capsys, home, *feature)
         changes = json.loads(said(capsys, 1, "diff", folder, "--home", home, "--json"))["changes"]

@@ -60,7 +60,7 @@ OPEN = POLICY.replace("eq: critical", "eq: nothing")
 
 def rules(text: str) -> RuleSet:
     """Read a policy."""
-    return read_policy(("policy.yaml", text), None)
+    return read_policy([("policy.yaml", text)], None)
 
 
 @asynccontextmanager
@@ -211,6 +211,26 @@ async def test_a_policy_that_is_none_is_refused_by_file_and_line(governed: Desk)
     answer = await governed.post("/api/policy/simulations", {"policy": {"name": "b", "text": bomb}}, "ada")
     assert "aliases" in assert_problem(answer, 422, "schema_invalid")["detail"]
     assert 0 == (await simulated(governed, POLICY))["decisions"]
+
+
+async def test_a_policy_in_several_files_is_simulated(governed: Desk) -> None:
+    """Its files are joined by their names, and a fault names the one that it is in, or the field of the body."""
+    await history(governed)
+    start = POLICY.index("  - id: children-of")
+    parts = [{"name": "p/20.yaml", "text": "rules:\n" + POLICY[start:]}]
+    parts.append({"name": "p/10.yaml", "text": POLICY[:start]})
+    answer = await governed.post("/api/policy/simulations", {"policy": parts}, "olga")
+    report = json.loads(answer.text.strip().rpartition("data: ")[2])
+    assert (0, rules(POLICY).bundle) == (report["differing"], report["bundle"])
+    for broken, pointer, words in (
+        ([*parts, {"name": "p/30.yaml", "text": "\nrules: {}"}], "/policy", "p/30.yaml:2: expected a list"),
+        ([*parts, {"name": "p/30.yaml"}], "/policy/2/text", "Field required"),
+        ({"name": "p.yaml"}, "/policy/text", "Field required"),
+        ([], "/policy", "at least 1 item"),
+        (parts * 33, "/policy", "at most 64 items"),
+    ):
+        answer = await governed.post("/api/policy/simulations", {"policy": broken}, "olga")
+        assert words in assert_problem(answer, 422, "schema_invalid", pointer)["detail"]
 
 
 async def test_one_simulation_runs_at_a_time(governed: Desk) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from tests.conftest import Database, OpenBackend
-from tests.desk import Desk, assert_problem, callback, open_client
+from tests.desk import Desk, assert_problem, callback, open_client, token
 from tests.http.test_children import item
 
+from agentic_os.application.decisions import TYPES
 from agentic_os.cli import main
 from agentic_os.cli.client import Client, ServerRefused
 from agentic_os.governance import Governance, load_governance, recorded_policy
@@ -43,6 +44,7 @@ rules:
     when: {all: [{field: task.tools, any: [forbidden]}]}
     deny: true
     reason: Not as a child.
+  - {id: once-more, on: attempt.ended, when: {all: [{field: attempt.count, lte: 2}]}, require: {then: retry}}
   - id: children-are-reviewed
     on: task.proposed
     require: {result_review: true}
@@ -169,6 +171,106 @@ async def test_denials_of_tasks_and_of_dispatches_are_explained(desk: Desk, comm
     await desk.executor()
     code, text = await command("--task", await desk.task(labels=["frozen"]))
     assert (0, True) == (code, "dispatch: denied, by rule idle-hands" in text), text
+
+
+async def test_an_attempt_that_was_let_through_is_explained_when_asked_for(
+    desk: Desk, command: Command
+) -> None:
+    """It asks for nothing, so that of a task its admission is explained, and with --hook what was asked there."""
+    await desk.executor()
+    task_id = await desk.task(paths=["deploy/a.yaml"])
+    assert "dispatch.allowed" in await desk.events(task_id)
+    code, text = await command("--task", task_id)
+    assert (0, True) == (code, "task.received: allowed, with a plan first, by rule deploys" in text), text
+    code, text = await command("--task", task_id, "--hook", "dispatch")
+    assert (0, True) == (code, "dispatch: allowed, by no rule" in text), text
+    assert "Decided again, it is as it was recorded." in text
+    code, text = await command("--task", task_id, "--hook", "deadline")
+    assert (1, True) == (code, "nothing was decided" in text)
+
+
+async def decisions(desk: Desk, task_id: str) -> list[dict[str, Any]]:
+    """List the decisions in a task's history, the newest first."""
+    found = await desk.show("/api/decisions", params={"task": task_id})
+    return list(found["items"])
+
+
+async def test_every_decision_is_explained_by_its_id(desk: Desk, command: Command) -> None:
+    """Each kind that is listed, a child's too, is as it was recorded, and the command and the address say the same."""
+    await desk.executor()
+    await desk.executor("hand", "helper")
+    parent = await desk.task(assignee="coder")
+    proposed = [item("one"), item("two", tools=["forbidden"]), item("three", depends_on=["two"])]
+    held = await desk.ack(parent)
+    body = {"reason": "Why", "tasks": proposed}
+    assert 202 == (await desk.send(callback("task_request", parent, 1, 2, body), held)).status_code
+    await desk.work()
+    await desk.task(project="secret")
+    await desk.task(labels=["frozen"])
+    broken = await desk.task(assignee="hand")
+    failed = {"class": "tool", "retryable": False, "message": "Out of memory."}
+    await desk.submit("failure", broken, await desk.ack(broken, token("hand")), 1, 2, **failed)
+    listed = (await desk.show("/api/decisions", params={"limit": 500}))["items"]
+    seen = set()
+    for decision in listed:
+        found = await desk.show(f"/api/decisions/{decision['id']}/explanation")
+        seen.add(found["type"])
+        assert (True, []) == (found["as_recorded"], found["differences"]), found
+        assert [decision[n] for n in ("id", "task_id", "at")] == [found[n] for n in ("id", "task_id", "at")]
+        assert (decision["hook"], decision["facts"]) == (found["replay"]["hook"], found["replay"]["facts"])
+        if found["by_policy"]:
+            assert (decision["decision"], decision["rules"]) == (
+                found["replay"]["decision"],
+                found["replay"]["rules"],
+            )
+        code, text = await command(decision["id"].upper(), "--json")
+        assert (0, found) == (code, json.loads(text))
+    assert set(TYPES) == seen
+    code, text = await command(listed[0]["id"])
+    assert (0, True) == (code, "What would change it:" in text), text
+
+
+async def test_an_explanation_says_where_a_decision_would_differ(
+    desk: Desk, command: Command, governance: Governance
+) -> None:
+    """What its bundle would not decide again is named, and so is a bundle that is missing or cannot be read."""
+    (decision,) = await decisions(desk, await desk.task())
+    address = f"/api/decisions/{decision['id']}/explanation"
+    for document, words in (
+        ({**governance.document, "defaults": {"mode": "plan_first"}}, "the obligations were"),
+        ({**governance.document, "rules": []}, "the document is not the one"),
+    ):
+        await desk.backend.registry.record_bundle("sha256:other", {"rules": []}, "ada")
+        await desk.backend.registry.record_bundle(governance.policy.bundle, document, "ada")
+        found = await desk.show(address)
+        assert (False, True) == (found["as_recorded"], words in str(found["differences"])), found
+    await desk.backend.registry.record_bundle("sha256:other", {"rules": []}, "ada")
+    await desk.backend.registry.record_bundle(governance.policy.bundle, {"later": []}, "ada")
+    problem = assert_problem(await desk.get(address), 404, "not_found")
+    assert "unknown field 'later'" in problem["detail"]
+    code, text = await command(decision["id"])
+    assert (1, True) == (code, "unknown field 'later'" in text), text
+
+
+async def test_what_is_no_decision_has_no_explanation(desk: Desk, command: Command) -> None:
+    """An id that nobody knows, another event's, and what is no id are not found."""
+    events = (await desk.show(f"/api/tasks/{await desk.task()}/events"))["items"]
+    for name in ("0199f0aa-3c1e-7b52-9f0e-5d1f6f0a7c11", "nonsense", events[0]["event_id"]):
+        assert_problem(await desk.get(f"/api/decisions/{name}/explanation"), 404, "not_found")
+    code, text = await command(events[0]["event_id"])
+    assert (3, True) == (code, "GET /api/decisions lists them" in text), text
+
+
+async def test_a_decision_without_its_bundle_is_not_explained(
+    open_test_backend: OpenBackend, database: Database
+) -> None:
+    """A policy that was never recorded leaves nothing to explain it by."""
+    async with open_test_backend() as backend, open_client(backend) as client:
+        found = Desk(backend, client, database.owner)
+        await found.staff()
+        (decision,) = await decisions(found, await found.task())
+        answer = await found.get(f"/api/decisions/{decision['id']}/explanation")
+        assert "was ever in force" in assert_problem(answer, 404, "not_found")["detail"]
 
 
 async def test_verdicts_on_children_are_explained(desk: Desk, command: Command) -> None:

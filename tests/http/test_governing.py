@@ -104,6 +104,15 @@ async def test_an_organisation_makes_nobody_an_administrator(desk: Desk) -> None
         ({"documents": {"policy.yaml": ""}, "reason": " "}, "/reason"),
         ({"documents": {"policy.yaml": ""}}, "/reason"),
         ({"documents": {"skills.yaml": ""}, "reason": "R"}, "/documents"),
+        ({"documents": {"policy/../x.yaml": ""}, "reason": "R"}, "/documents/policy~1..~1x.yaml"),
+        ({"documents": {"policy/x.yml": ""}, "reason": "R"}, "/documents/policy~1x.yml"),
+        ({"documents": {f"policy/{n}.yaml": "" for n in range(66)}, "reason": "R"}, "/documents"),
+        ({"documents": {f"policy/{n}.yaml": "" for n in range(65)}, "reason": "R"}, "/documents"),
+        ({"documents": {"policy/a.yaml": "", "policy.yaml": ""}, "reason": "R"}, "/documents/policy.yaml"),
+        (
+            {"documents": {"policy/a.yaml": "rules: []", "policy/b.yaml": "rules: {}"}, "reason": "R"},
+            "/documents/policy~1b.yaml",
+        ),
     ],
 )
 async def test_what_is_no_bundle_changes_nothing(desk: Desk, body: Any, pointer: str) -> None:
@@ -114,6 +123,24 @@ async def test_what_is_no_bundle_changes_nothing(desk: Desk, body: Any, pointer:
     assert problem["pointer"][0].startswith(pointer)
     assert 1 == len(await desk.backend.log.read_stream("governance:policy"))
     assert "plan_first" == (await desk.show(f"/api/tasks/{await desk.task()}"))["mode"]
+
+
+async def test_a_policy_in_several_files_is_one_bundle(desk: Desk) -> None:
+    """It is named, stored and followed as the one file that says the same; more than a body may hold is refused."""
+    rule = "  - {id: %s, on: task.received, require: {mode: plan_first}}\n"
+    parts = {
+        "policy/20.yaml": "rules:\n" + rule % "b",
+        "policy/10.yaml": "defaults: {}\nrules:\n" + rule % "a",
+    }
+    answer = await desk.post("/api/governance", {"documents": parts, "reason": "R"}, "ada")
+    assert answer.json()["applied"]
+    assert ["a", "b"] == [r["id"] for r in (await desk.show("/api/governance"))["document"]["rules"]]
+    again = await apply(desk, "defaults: {}\nrules:\n" + rule % "a" + rule % "b")
+    assert {"bundle": answer.json()["bundle"], "applied": False} == again.json()
+    assert "plan_first" == (await desk.show(f"/api/tasks/{await desk.task()}"))["mode"]
+    large = {f"policy/{n}.yaml": "#" * 2**15 for n in range(40)}
+    answer = await desk.post("/api/governance", {"documents": large, "reason": "R"}, "ada")
+    assert_problem(answer, 413, "too_large")
 
 
 async def test_the_same_bundle_again_changes_nothing(desk: Desk) -> None:

@@ -24,6 +24,8 @@ ROUTES: list[tuple[str, str, Any, set[str]]] = [
     ("GET", "/api/tasks/{task}/artifacts", None, {"ada", "olga", "rita", "vera"}),
     ("GET", "/api/executors", None, {"ada", "olga", "rita", "vera"}),
     ("GET", "/api/decisions", None, {"ada", "olga", "rita", "vera"}),
+    ("GET", "/api/decisions/{decision}", None, {"ada", "olga", "rita", "vera"}),
+    ("GET", "/api/decisions/{decision}/explanation", None, {"ada", "olga", "rita", "vera"}),
     ("GET", "/api/governance/shadow", None, {"ada", "olga", "rita", "vera"}),
     ("POST", "/api/policy/simulations", {"policy": {"name": "p", "text": ""}}, {"ada", "olga"}),
     ("GET", "/api/quarantine", None, {"ada", "olga", "rita", "vera"}),
@@ -56,9 +58,11 @@ async def test_each_route_opens_to_its_roles_only(desk: Desk, subtests: pytest.S
     attempt_token = await desk.ack(task_id)
     bundle = "sha256:b"
     await desk.backend.registry.record_bundle(bundle, {"rules": []}, "ada")
+    (*_, decided) = (await desk.show("/api/decisions", params={"task": task_id}))["items"]
+    await desk.backend.registry.record_bundle(decided["bundle"], {"defaults": {}, "rules": []}, "ada")
     for method, path, body, allowed in ROUTES:
         with subtests.test(f"{method} {path}"):
-            url = path.format(task=task_id, bundle=bundle)
+            url = path.format(task=task_id, bundle=bundle, decision=decided["id"])
             before = await desk.stored()
             for credential, status, code in (
                 (None, 401, "credential_invalid"),

@@ -77,7 +77,7 @@ async def test_a_failure_goes_to_a_stronger_executor_and_then_to_a_person(team: 
     ended = [x.data for x in events if x.type == "policy.decided" and "attempt.ended" == x.data["hook"]]
     facts = [x["facts"] for x in ended]
     assert [("weak", "stronger_tier", 1), ("strong", "stronger_tier", 2)] == [
-        (x["executor.id"], y["then"], x["executor.tier"]) for x, y in zip(facts, ended, strict=True)
+        (x["executor.name"], y["then"], x["executor.tier"]) for x, y in zip(facts, ended, strict=True)
     ]
     assert ["intern", "developer"] == facts[0]["executor.roles"]
     await team.direct(task_id, "/retry")

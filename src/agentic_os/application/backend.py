@@ -22,6 +22,7 @@ from agentic_os.application.ports import (
 )
 from agentic_os.application.rates import Rates
 from agentic_os.application.reconciler import Reconciler
+from agentic_os.application.recorded_verdicts import Explanations
 from agentic_os.application.signals import Signals
 from agentic_os.application.simulation import Simulations
 from agentic_os.control_plane import ControlPlane
@@ -67,5 +68,6 @@ class Backend:
     fingerprint: Callable[[bytes], bytes]
     note_refusal: Callable[[str, str], Awaitable[None]]
     decisions: DecisionLog
+    explanations: Explanations
     simulations: Simulations
     shadow: DecisionPoint | None

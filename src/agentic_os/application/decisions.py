@@ -53,6 +53,11 @@ class Decision:
     ask: str | None = None
 
 
+def ruling_of(kind: str, data: JsonObject) -> tuple[Hook, Ruling] | None:
+    """Say at which hook an event of this type decided, and how; None where it holds no decision."""
+    return (data["hook"], data["decision"]) if kind == GENERAL else KINDS.get(kind)
+
+
 def decision_of(event: Recorded) -> Decision:
     """Read the decision that an event holds."""
     data = event.data

@@ -22,6 +22,9 @@ OTHER: Final = "(another)"
 """Stands for a value that no rule mentions."""
 
 _TRIES: Final = 4_000
+_RULES_TRIED: Final = 1_000_000
+"""How many rules are asked in all, so that the search among many thousands takes about a second as well."""
+
 _CLOSED: Final[Mapping[str, tuple[Any, ...]]] = {
     **{name: RISKS for name, field in FIELDS.items() if field.kind == "risk"},
     **{name: (False, True) for name, field in FIELDS.items() if field.kind == "flag"},
@@ -93,7 +96,8 @@ def nearest(rules: RuleSet, verdict: Verdict) -> tuple[Flip, ...]:
     """Find the changes of one fact, and then of two, that lead to another outcome; at most five, the same each time.
 
     Tried are the constants that the rules mention, absence, and for a text a value that no rule mentions. The search
-    ends after some thousands of trials, so that it may miss a change, but never names one that would not flip.
+    ends after some thousands of trials, or fewer where there are thousands of rules, so that it may miss a change, but
+    never names one that would not flip.
     """
     return tuple(_Search(rules, verdict).found())
 
@@ -111,7 +115,7 @@ class _Search:
         found: list[Flip] = []
         groups = list(self._groups())
         trials = chain(chain.from_iterable(map(_singles, groups)), chain.from_iterable(map(_pairs, groups)))
-        for changed in islice(trials, _TRIES):
+        for changed in islice(trials, min(_TRIES, _RULES_TRIED // max(len(self._rules.rules), 1))):
             flip = self._tried(changed)
             if flip is None or any(_holds_all(other, changed) for other in found if other.to == flip.to):
                 continue

@@ -1,7 +1,7 @@
 """Another policy over what was decided: each recorded decision once more, on exactly the facts that it rested on."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
@@ -162,8 +162,8 @@ def read_obligations(data: JsonObject) -> Obligations:
     return Obligations(**{**data, "reviewers": Reviewers(**data["reviewers"]), "capabilities": capabilities})
 
 
-Reader = Callable[[tuple[str, str], tuple[str, str] | None], DecisionPoint]
-"""Reads a policy from the name and text of its file, and those of the organisation's. Raises PolicyUnreadable."""
+Reader = Callable[[Sequence[tuple[str, str]], tuple[str, str] | None], DecisionPoint]
+"""Reads a policy from the names and texts of its files, and those of the organisation's. Raises PolicyUnreadable."""
 
 
 class Simulations:
@@ -184,7 +184,9 @@ class Simulations:
         """Let the next simulation begin."""
         self._busy = False
 
-    async def read(self, policy: tuple[str, str], organisation: tuple[str, str] | None) -> DecisionPoint:
+    async def read(
+        self, policy: Sequence[tuple[str, str]], organisation: tuple[str, str] | None
+    ) -> DecisionPoint:
         """Read the policy to be tried, beside the loop. Raises PolicyUnreadable."""
         return await asyncio.to_thread(self._read, policy, organisation)
 

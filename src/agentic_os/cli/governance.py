@@ -8,7 +8,7 @@ from typing import Any
 
 from agentic_os.cli.client import Client, add_connection
 from agentic_os.clock import now
-from agentic_os.governance import FILES, Governance, GovernanceInvalid, load_governance
+from agentic_os.governance import Governance, GovernanceInvalid, documents_in, load_governance
 from agentic_os.governance.difference import Change, described, differences
 from agentic_os.governance.lint import lint
 from agentic_os.governance.preset import MODELS, TEAMS, compose
@@ -54,7 +54,8 @@ def _init(args: argparse.Namespace) -> int:
         print(json.dumps({"folder": str(args.into), "files": wanted, "written": written, "problem": problem}))
     elif written:
         print(f"Written: {', '.join(str(args.into / name) for name in wanted)}")
-        print(f'  next: agentic-os apply {args.into} --reason "..."')
+        print(f"  next: agentic-os up --governance {args.into}")
+        print(f'  or, on a server that runs already: agentic-os apply {args.into} --reason "..."')
     if problem:
         print(problem, file=sys.stderr)
     return 0 if written else 1
@@ -89,8 +90,11 @@ def _apply(args: argparse.Namespace) -> int:
         return 2
     client = Client.of(args)
     changes = _changes(client, wanted)
-    paths = [args.folder / name for name in FILES]
-    documents = {path.name: path.read_text(encoding="utf-8") for path in paths if path.is_file()}
+    try:
+        documents = documents_in(args.folder)
+    except GovernanceInvalid as problem:  # a file was changed meanwhile
+        print(problem, file=sys.stderr)
+        return 2
     answer = client.post("/api/governance", {"documents": documents, "reason": args.reason})
     if args.json:
         print(json.dumps({**answer, "changes": [c.as_json() for c in changes]}))

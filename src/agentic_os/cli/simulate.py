@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from agentic_os.cli.client import Client, ServerRefused, add_connection
 from agentic_os.cli.tables import table
+from agentic_os.governance import ORGANISATION, GovernanceInvalid, documents_in
 
 _WIDTH: Final = 30
 
@@ -38,12 +39,9 @@ def _count(text: str) -> int:
 
 def _simulate(args: argparse.Namespace) -> int:
     try:
-        body = {"policy": _file(args.folder / "policy.yaml")}
-        organisation = args.folder / "organisation.yaml"
-        if organisation.is_file():
-            body["organisation"] = _file(organisation)
-    except (OSError, UnicodeDecodeError) as problem:
-        print(f"{args.folder} cannot be read: {problem}", file=sys.stderr)
+        body = _files(args.folder)
+    except GovernanceInvalid as problem:
+        print(problem, file=sys.stderr)
         return 2
     extent = {k: v for k, v in (("last", args.last), ("since", args.since)) if v is not None}
     report = _followed(Client.of(args), {**body, **extent})
@@ -58,8 +56,13 @@ def _simulate(args: argparse.Namespace) -> int:
     return 1 if counts[args.fail_on] else 0
 
 
-def _file(path: Path) -> dict[str, str]:
-    return {"name": str(path)[-300:], "text": path.read_text(encoding="utf-8")}
+def _files(folder: Path) -> dict[str, Any]:
+    """Give the files of a governance folder as a simulation takes them; faults will call them by their paths."""
+    files = {
+        name: {"name": str(folder / name)[-300:], "text": text} for name, text in documents_in(folder).items()
+    }
+    organisation = files.pop(ORGANISATION, None)
+    return {"policy": list(files.values())} | ({"organisation": organisation} if organisation else {})
 
 
 def _followed(client: Client, body: dict[str, Any]) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from agentic_os.domain.caps import passed
 from agentic_os.domain.escalations import answer_line, may_default
 from agentic_os.domain.evidence import unmet
 from agentic_os.domain.overlays import TASK
+from agentic_os.domain.policy import REVIEWER_ROLES
 from agentic_os.domain.reviews import approval_line, default_outcome
 from agentic_os.domain.spending import wall_deadline
 from agentic_os.domain.task import BudgetWait, Task
@@ -187,6 +188,10 @@ def _for_review(task: Task) -> WaitingFor | None:
     reason = f" (evidence is missing for: {', '.join(missing)})" if missing else ""
     if submission.escalated:
         reason += f" (no executor is asked: {submission.escalated})"
+    if (
+        reviewers.role not in REVIEWER_ROLES
+    ):  # which people's role it is, the organisation says when somebody votes
+        reason += f" (whoever may review decides; of the role {reviewers.role}, where people hold it)"
     needed = reviewers.quorum - len(submission.approvals)
     return WaitingFor(
         owner=f"role:{reviewers.role}",

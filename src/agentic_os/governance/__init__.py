@@ -1,24 +1,34 @@
 """Read the governance folder: YAML into policy and organisation, each fault with its file and line."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
-
-import yaml
 
 from agentic_os.contracts.canonical import digest_of
 from agentic_os.domain.documents import JsonObject
 from agentic_os.domain.organisation import Organisation
 from agentic_os.domain.policy import RuleSet
-from agentic_os.governance.nodes import GovernanceInvalid, node_of, read_file, read_text
+from agentic_os.governance.nodes import GovernanceInvalid, node_of, read_text, text_of
 from agentic_os.governance.organisation_file import OrganisationFile
 from agentic_os.governance.policy_file import PolicyFile
+from agentic_os.governance.policy_parts import (
+    ADVICE,
+    WHOLE,
+    Part,
+    has_policy,
+    is_part,
+    ordered,
+    policy_texts,
+    read_parts,
+)
 
 __all__ = [
-    "FILES",
+    "ORGANISATION",
     "Governance",
     "GovernanceInvalid",
+    "documents_in",
+    "has_policy",
     "load_documents",
     "load_governance",
     "load_stored",
@@ -26,18 +36,12 @@ __all__ = [
     "recorded_policy",
 ]
 
-FILES: Final = ("policy.yaml", "organisation.yaml")
-"""What a bundle is read from; the first must be there."""
+ORGANISATION: Final = "organisation.yaml"
 
 SHADOW: Final = "shadow"
 """The folder, within that of the policy in force, with a policy that is tried beside it."""
 
-_ADVICE: Final = {
-    "policy.yaml": "A governance folder holds policy.yaml.",
-    "organisation.yaml": "Make it readable, or remove it.",
-}
-_Meaning = Callable[[yaml.Node], Any]
-_Read = Callable[[str, _Meaning], tuple[Any, dict[str, Any]] | None]
+_ORGANISATION_ADVICE: Final = "Make it readable, or remove it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,71 +59,85 @@ def load_governance(folder: Path | None) -> Governance:
     if folder is None:
         document: dict[str, Any] = {"defaults": {}, "rules": []}
         return Governance(RuleSet(bundle=digest_of(document), rules=()), document)
-    found = _folder(folder)
+    found = _of_texts(*_texts_in(folder))
     shadow = folder / SHADOW
-    return replace(found, shadow=_folder(shadow).policy) if (shadow / "policy.yaml").is_file() else found
+    if not (shadow.is_dir() and has_policy(shadow)):
+        return found
+    return replace(found, shadow=_of_texts(*_texts_in(shadow)).policy)
 
 
-def _folder(folder: Path) -> Governance:
-    def read(name: str, meaning: _Meaning) -> tuple[Any, dict[str, Any]] | None:
-        return read_file(folder / name, meaning, _ADVICE[name])
+def documents_in(folder: Path) -> dict[str, str]:
+    """Read the texts that a bundle is made of, by their names within the folder. Raises GovernanceInvalid."""
+    policy, organisation = _texts_in(folder)
+    texts = [*policy, organisation] if organisation is not None else policy
+    return {path.relative_to(folder).as_posix(): text for path, text in texts}
 
-    organisation = folder / "organisation.yaml"
-    return _load(read, folder / "policy.yaml", organisation if organisation.is_file() else None)
+
+def _texts_in(folder: Path) -> tuple[list[Part], Part | None]:
+    path = folder / ORGANISATION
+    organisation = (path, text_of(path, _ORGANISATION_ADVICE)) if path.is_file() else None
+    return policy_texts(folder), organisation
 
 
-def read_policy(policy: tuple[str, str], organisation: tuple[str, str] | None) -> RuleSet:
+def read_policy(policy: Sequence[tuple[str, str]], organisation: tuple[str, str] | None) -> RuleSet:
     """Read a policy from the names and texts of its files. Raises GovernanceInvalid, which calls them by the names."""
-    texts = {"policy.yaml": policy, "organisation.yaml": organisation}
-
-    def read(name: str, meaning: _Meaning) -> tuple[Any, dict[str, Any]] | None:
-        named = texts[name]
-        return read_text(named[1], Path(named[0]), meaning) if named is not None else None
-
+    texts = [(Path(name), text) for name, text in sorted(policy)]
     try:
-        return _load(read, Path(policy[0]), Path(organisation[0]) if organisation else None).policy
+        return _of_texts(texts, organisation and (Path(organisation[0]), organisation[1])).policy
     except (ValueError, TypeError) as problem:
-        raise GovernanceInvalid(f"{policy[0]}: holds what no JSON can hold: {problem}") from problem
+        named = ", ".join(name for name, _ in policy)
+        raise GovernanceInvalid(f"{named}: holds what no JSON can hold: {problem}") from problem
 
 
 def load_documents(documents: Mapping[str, str]) -> Governance:
     """Read the texts of a governance folder by their file names. Raises GovernanceInvalid."""
-    if surplus := [name for name in documents if name not in FILES]:
-        raise GovernanceInvalid(
-            f"{surplus[0]}: is no part of a bundle, which is read from {', '.join(FILES)}"
-        )
-
-    def read(name: str, meaning: _Meaning) -> tuple[Any, dict[str, Any]] | None:
-        if name not in documents:
-            raise GovernanceInvalid(f"{name}: is missing. {_ADVICE[name]}")
-        return read_text(documents[name], Path(name), meaning)
-
-    organisation = "organisation.yaml"
-    return _load(read, Path("policy.yaml"), Path(organisation) if organisation in documents else None)
+    for name in documents:
+        if not (name in (WHOLE, ORGANISATION) or is_part(name)):
+            raise GovernanceInvalid(
+                f"{name}: is no part of a bundle, which is read from {WHOLE}, or files like policy/10-base.yaml, and "
+                f"{ORGANISATION}"
+            )
+    names = ordered([name for name in documents if name != ORGANISATION], Path())
+    if names[0] not in documents:
+        raise GovernanceInvalid(f"{names[0]}: is missing. {ADVICE}")
+    organisation = documents.get(ORGANISATION)
+    return _of_texts(
+        [(Path(name), documents[name]) for name in names],
+        None if organisation is None else (Path(ORGANISATION), organisation),
+    )
 
 
 def load_stored(document: JsonObject) -> Governance:
     """Read a document again that was loaded, and stored, before. Raises GovernanceInvalid."""
+    organisation, declared = Organisation(), None
+    if "organisation" in document:
+        declared = document["organisation"] or {}
+        if declared:
+            organisation = OrganisationFile(Path(ORGANISATION)).organisation(node_of(declared))
     policy = {name: part for name, part in document.items() if name != "organisation"}
-    parts: dict[str, Any] = {"policy.yaml": policy, "organisation.yaml": document.get("organisation")}
-
-    def read(name: str, meaning: _Meaning) -> tuple[Any, dict[str, Any]] | None:
-        return (meaning(node_of(parts[name])), parts[name]) if parts[name] else None
-
-    organised = "organisation" in document
-    return _load(read, Path("policy.yaml"), Path("organisation.yaml") if organised else None)
+    file = PolicyFile(Path(WHOLE), organisation)
+    return _joined((file.policy(node_of(policy)), policy) if policy else None, organisation, declared)
 
 
-def _load(read: _Read, path: Path, organised: Path | None) -> Governance:
-    """Read a bundle. path, organised: what faults call its two files, of which the second may be missing."""
-    organisation = Organisation()
-    declared: dict[str, Any] = {}
+def _of_texts(policy: Sequence[Part], organised: Part | None) -> Governance:
+    organisation: Organisation = Organisation()
+    declared: dict[str, Any] | None = None
     if organised is not None:
-        file = OrganisationFile(organised)
-        organisation, declared = read("organisation.yaml", file.organisation) or (organisation, declared)
-    found = read("policy.yaml", PolicyFile(path, organisation).policy)
-    policy, document = found or (RuleSet(bundle="", rules=()), {})
-    if organised is not None:
+        path, text = organised
+        organisation, declared = read_text(text, path, OrganisationFile(path).organisation) or (
+            organisation,
+            {},
+        )
+    first = policy[0][0]
+    file = PolicyFile(first if len(policy) == 1 else first.parent, organisation)
+    return _joined(read_parts(policy, file, file.policy), organisation, declared)
+
+
+def _joined(
+    read: tuple[RuleSet, dict[str, Any]] | None, organisation: Organisation, declared: dict[str, Any] | None
+) -> Governance:
+    policy, document = read or (RuleSet(bundle="", rules=()), {})
+    if declared is not None:
         document = {**document, "organisation": declared}
     return Governance(replace(policy, bundle=digest_of(document)), document, organisation)
 

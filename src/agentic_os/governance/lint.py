@@ -15,15 +15,17 @@ from agentic_os.domain.hooks import CLOSED, Hook
 from agentic_os.domain.organisation import Organisation
 from agentic_os.domain.policy import ASKABLE, THENS, FreezeWindow, Obligations, Rule, RuleSet, combine
 from agentic_os.governance.conjunctions import implies, impossible, witnesses
-from agentic_os.governance.nodes import GovernanceInvalid, read_file
+from agentic_os.governance.nodes import GovernanceInvalid, place_of, read_file
 from agentic_os.governance.organisation_file import OrganisationFile
 from agentic_os.governance.policy_file import PolicyFile
+from agentic_os.governance.policy_parts import PARTS, WHOLE, Part, policy_texts, read_parts
 from agentic_os.governance.policy_tests import read_policy_tests
 
 _PLACE: Final = re.compile(r":(\d+): (.*)\Z", re.DOTALL)
 _CODES: Final = {
     "unknown_field": re.compile("unknown field"),
     "duplicate_id": re.compile("the (rule|freeze) id"),
+    "one_file_only": re.compile("'[a-z]+' is in .* already"),
     "role_without_members": re.compile(r"no member of organisation\.yaml has the role"),
     "capability_without_members": re.compile(
         r"no member of organisation\.yaml has (the capability|all of this)"
@@ -57,10 +59,10 @@ class Remark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Written:
-    """A rule as it stands in the file. named: the obligations that it spells out."""
+    """A rule, and where it stands. named: the obligations that it spells out."""
 
     rule: Rule
-    line: int
+    node: yaml.Node
     named: frozenset[str]
 
 
@@ -71,19 +73,19 @@ class _Policy:
     defaults: Obligations
     closed: frozenset[Hook] = CLOSED
     rules: list[_Written] = field(default_factory=list)
-    freezes: list[tuple[int, FreezeWindow]] = field(default_factory=list)
+    freezes: list[tuple[yaml.Node, FreezeWindow]] = field(default_factory=list)
 
 
 def lint(folder: Path, at: datetime) -> list[Remark]:
     """Check every file of the folder; remarks in the order of files and lines. at: when a freeze is past."""
     organisation, found = _organisation(folder / "organisation.yaml")
-    found += _PolicyLint(folder / "policy.yaml", at, organisation).remarks()
+    found += _of_policy(folder, at, organisation)
     tests = folder / "policy_tests.yaml"
     if tests.is_file():
         try:
             read_policy_tests(tests)
         except GovernanceInvalid as problem:
-            found.append(_fault(tests, problem))
+            found.append(_fault([tests], problem))
     return sorted(found, key=lambda r: (r.file, r.line or 0, r.level, r.code, r.message))
 
 
@@ -97,11 +99,22 @@ def _organisation(path: Path) -> tuple[Organisation, list[Remark]]:
         read = read_file(path, OrganisationFile(path, faults).organisation, "Make it readable, or remove it.")
     except GovernanceInvalid as problem:
         faults.append(problem)
-    return (read[0] if read else Organisation()), [_fault(path, problem) for problem in faults]
+    return (read[0] if read else Organisation()), [_fault([path], problem) for problem in faults]
 
 
-def _fault(path: Path, problem: GovernanceInvalid) -> Remark:
-    """Take the file and the line out of what the reader says."""
+def _of_policy(folder: Path, at: datetime, organisation: Organisation) -> list[Remark]:
+    """Check the policy, in however many files it is."""
+    inner = folder / PARTS
+    try:
+        parts = policy_texts(folder)
+    except GovernanceInvalid as problem:
+        return [_fault([folder / WHOLE, *sorted(inner.glob("*")), inner], problem)]
+    return _PolicyLint(parts, at, organisation).remarks()
+
+
+def _fault(paths: Sequence[Path], problem: GovernanceInvalid) -> Remark:
+    """Take the file and the line out of what the reader says. paths: the files that it may speak of."""
+    path = next((path for path in paths if str(problem).startswith(f"{path}:")), paths[0])
     rest = str(problem).removeprefix(str(path))
     place = _PLACE.fullmatch(rest)
     message = place[2] if place else rest.removeprefix(": ")
@@ -110,32 +123,40 @@ def _fault(path: Path, problem: GovernanceInvalid) -> Remark:
 
 
 class _PolicyLint:
-    """Reads policy.yaml part by part, so that one fault does not hide the next, and looks at what it read."""
+    """Reads a policy part by part, so that one fault does not hide the next, and looks at what it read."""
 
-    def __init__(self, path: Path, at: datetime, organisation: Organisation) -> None:
-        self._path = path
+    def __init__(self, parts: Sequence[Part], at: datetime, organisation: Organisation) -> None:
+        self._parts = parts
+        self._paths = [path for path, _ in parts]
+        self._path = self._paths[0] if len(parts) == 1 else self._paths[0].parent
         self._at = at
         self._organisation = organisation
         self._found: list[Remark] = []
 
     def remarks(self) -> list[Remark]:
-        """Check the whole file."""
+        """Check the whole of it."""
         try:
-            read = read_file(self._path, self._policy, "A governance folder holds policy.yaml.")
+            file = PolicyFile(self._path, self._organisation)
+            read = read_parts(self._parts, file, self._policy, self._put)
         except GovernanceInvalid as problem:
-            return [*self._found, _fault(self._path, problem)]
-        if read is None:
+            self._put(problem)
+            return self._found
+        if read is not None:
+            self._examine(read[0])
+        elif not self._found:
             self._note(
                 None, "missing_default", "the file says nothing; the mode is as each request asks", "hint"
             )
-        else:
-            self._examine(read[0])
         return self._found
 
+    def _put(self, problem: GovernanceInvalid) -> None:
+        self._found.append(_fault([*self._paths, self._path], problem))
+
     def _note(
-        self, line: int | None, code: str, message: str, level: Literal["fault", "hint"] = "fault"
+        self, node: yaml.Node | None, code: str, message: str, level: Literal["fault", "hint"] = "fault"
     ) -> None:
-        self._found.append(Remark(file=str(self._path), line=line, code=code, message=message, level=level))
+        file, line = (node.start_mark.name, _line(node)) if node is not None else (str(self._path), None)
+        self._found.append(Remark(file=file, line=line, code=code, message=message, level=level))
 
     def _policy(self, node: yaml.Node) -> _Policy:
         file = PolicyFile(self._path, self._organisation)
@@ -165,7 +186,7 @@ class _PolicyLint:
         try:
             return file.policy(yaml.MappingNode(_MAP, pairs, node.start_mark, node.end_mark))
         except GovernanceInvalid as problem:
-            self._found.append(_fault(self._path, problem))
+            self._put(problem)
             return None
 
     def _default_mode(self, node: yaml.Node, defaults: tuple[yaml.Node, yaml.Node] | None) -> None:
@@ -173,27 +194,30 @@ class _PolicyLint:
         key, value = defaults or (node, None)
         if value is None or (isinstance(value, yaml.MappingNode) and "mode" not in _names(value)):
             said = "there are no defaults" if value is None else "the defaults say no mode"
-            self._note(_line(key), "missing_default", f"{said}; the mode is as each request asks", "hint")
+            self._note(key, "missing_default", f"{said}; the mode is as each request asks", "hint")
 
     def _keep(self, policy: _Policy, item: yaml.Node, read: RuleSet) -> None:
-        line = _line(item)
         for rule in read.rules:
-            if any(rule.id == other.rule.id for other in policy.rules):
-                self._note(line, "duplicate_id", f"the rule id {rule.id!r} is used twice")
+            twins = [other.node for other in policy.rules if other.rule.id == rule.id]
+            self._duplicate("rule", rule.id, item, twins)
             required = dict(_pairs(item)).get("require")
             named = frozenset(_names(required)) if required is not None else frozenset()
-            policy.rules.append(_Written(rule=rule, line=line, named=named))
+            policy.rules.append(_Written(rule=rule, node=item, named=named))
         for freeze in read.freezes:
-            if any(freeze.id == other.id for _, other in policy.freezes):
-                self._note(line, "duplicate_id", f"the freeze id {freeze.id!r} is used twice")
-            policy.freezes.append((line, freeze))
+            self._duplicate("freeze", freeze.id, item, [n for n, o in policy.freezes if o.id == freeze.id])
+            policy.freezes.append((item, freeze))
+
+    def _duplicate(self, kind: str, name: str, item: yaml.Node, twins: Sequence[yaml.Node]) -> None:
+        if twins:
+            first = PolicyFile(self._path).elsewhere(twins[0], item)
+            self._note(item, "duplicate_id", f"the {kind} id {name!r} is used twice{first}")
 
     def _examine(self, policy: _Policy) -> None:
         reachable = []
         for written in policy.rules:
             if impossible(written.rule.when):
                 words = f"the rule {written.rule.id!r} never matches: its conditions contradict each other"
-                self._note(written.line, "unreachable", words)
+                self._note(written.node, "unreachable", words)
             else:
                 reachable.append(written)
         self._shadowed(reachable)
@@ -203,11 +227,11 @@ class _PolicyLint:
             if written.rule.effect == "allow" and written.rule.on not in policy.closed:
                 words = f"the rule {written.rule.id!r} lets in what is let in anyway"
                 closing = f"`defaults: {{deny: [{written.rule.on}]}}` denies what no rule lets in"
-                self._note(written.line, "pointless_allow", f"{words}; {closing}", "hint")
-        for line, freeze in policy.freezes:
+                self._note(written.node, "pointless_allow", f"{words}; {closing}", "hint")
+        for node, freeze in policy.freezes:
             if freeze.until <= self._at:
                 words = f"the freeze {freeze.id!r} ended at {freeze.until.isoformat()}; it can go"
-                self._note(line, "freeze_past", words, "hint")
+                self._note(node, "freeze_past", words, "hint")
 
     def _shadowed(self, rules: list[_Written]) -> None:
         """Find rules that another one makes pointless; of two that are alike, the later."""
@@ -222,9 +246,9 @@ class _PolicyLint:
                 hidden.add(index)
                 does = "denies" if other.rule.effect == "deny" else "asks for at least as much"
                 self._note(
-                    written.line,
+                    written.node,
                     "shadowed",
-                    f"the rule {written.rule.id!r} never matters: {other.rule.id!r} on line {other.line} {does} "
+                    f"the rule {written.rule.id!r} never matters: {other.rule.id!r} {_where(other, written)} {does} "
                     "wherever it matches",
                 )
                 break
@@ -234,7 +258,7 @@ class _PolicyLint:
         if not written.named.isdisjoint(_OF_REVIEWS) and not _reviewed(written, policy):
             for name in sorted(_OF_REVIEWS & written.named):
                 self._note(
-                    written.line,
+                    written.node,
                     f"{name}_without_review",
                     f"the rule {rule.id!r} says {name}, but nothing is reviewed: it, the defaults and the rules that "
                     "can match with it ask for neither `mode: plan_first` nor `result_review: true`",
@@ -243,7 +267,7 @@ class _PolicyLint:
         risky = "task.risk" in fields_of(rule.when) and impossible([*rule.when, _BELOW_CEILING])
         if timed and said.on_timeout == "proceed" and risky:
             self._note(
-                written.line,
+                written.node,
                 "proceed_above_ceiling",
                 f"the rule {rule.id!r} says `on_timeout: proceed` for high or critical risk, which never proceeds by "
                 "itself",
@@ -267,7 +291,13 @@ class _PolicyLint:
                 f"the rule {written.rule.id!r} would have {only!r} review its own work, which it never may: nobody "
                 f"else has the role {reviewers.role!r}"
             )
-            self._note(written.line, "self_review", words)
+            self._note(written.node, "self_review", words)
+
+
+def _where(other: _Written, than: _Written) -> str:
+    """Say where a rule is, seen from another."""
+    mark = other.node.start_mark
+    return f"on line {mark.line + 1}" if mark.name == than.node.start_mark.name else f"in {place_of(mark)}"
 
 
 def _reviewed(written: _Written, policy: _Policy) -> bool:

@@ -1,7 +1,8 @@
 """YAML with its lines: what every file of the governance folder is read through, each fault with its file and line."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
@@ -18,6 +19,10 @@ _BOOL: Final = "tag:yaml.org,2002:bool"
 _TEXT: Final = "tag:yaml.org,2002:str"
 _TIMESTAMP: Final = "tag:yaml.org,2002:timestamp"
 _NUMBER: Final = re.compile("[1-9][0-9]{0,8}")
+_ON_ONE_LINE: Final = ("when", "facts")
+_APART: Final = re.compile(r"(?<!:)\n(?=\S|  - )")
+"""Where a line that ends no key is followed by a section or an item of one."""
+
 _LONGEST: Final = 366 * 86400
 _MOST_NODES: Final = 1_000_000
 ROLE: Final = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
@@ -42,7 +47,17 @@ _DocumentLoader.add_constructor(_TIMESTAMP, lambda _, node: node.value)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes what the loader reads: `on` needs no quotes."""
+    """Writes what the loader reads, as people write it: `on` needs no quotes, and a condition stands on one line."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002 - as called
+        super().increase_indent(flow, indentless=False)
+
+    def represent_mapping(self, tag: str, mapping: Any, flow_style: bool | None = None) -> yaml.MappingNode:  # noqa: FBT001 - as called
+        node = super().represent_mapping(tag, mapping, flow_style)
+        for key, value in node.value:
+            if key.value in _ON_ONE_LINE and isinstance(value, yaml.CollectionNode):
+                value.flow_style = True
+        return node
 
 
 _Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
@@ -52,35 +67,64 @@ class GovernanceInvalid(BundleInvalid):
     """A governance file cannot be read as what it should be: file:line, what is wrong, what would be right."""
 
 
+def text_of(path: Path, advice: str) -> str:
+    """Read the text of a file. advice: what to do where it cannot be read. Raises GovernanceInvalid."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise GovernanceInvalid(f"{path}: cannot be read ({problem}). {advice}") from problem
+
+
 def read_file(
     path: Path, meaning: Callable[[yaml.Node], _Found], advice: str
 ) -> tuple[_Found, dict[str, Any]] | None:
     """Read what a file means, and its document; None for one that says nothing. Raises GovernanceInvalid."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as problem:
-        raise GovernanceInvalid(f"{path}: cannot be read ({problem}). {advice}") from problem
-    return read_text(text, path, meaning)
+    return read_text(text_of(path, advice), path, meaning)
 
 
 def read_text(
     text: str, path: Path, meaning: Callable[[yaml.Node], _Found]
 ) -> tuple[_Found, dict[str, Any]] | None:
     """Read the same of the text of a file. path: what faults call it. Raises GovernanceInvalid."""
-    try:
+    node = composed(text, path)
+    return None if node is None else understood(node, path, meaning)
+
+
+def composed(text: str, path: Path) -> yaml.Node | None:
+    """Give the node tree of a text; its marks name the file. None where it says nothing. Raises GovernanceInvalid."""
+    with _told(path):
         loader = _DocumentLoader(text)
-        node = loader.get_single_node()
-        if node is None or node.tag == "tag:yaml.org,2002:null":
-            return None
+        loader.name = str(path)
+        node: yaml.Node | None = loader.get_single_node()
+    return None if node is None or node.tag == "tag:yaml.org,2002:null" else node
+
+
+def understood(
+    node: yaml.Node, path: Path, meaning: Callable[[yaml.Node], _Found]
+) -> tuple[_Found, dict[str, Any]]:
+    """Give what a node tree means, and its document. path: what faults without a place call it."""
+    with _told(path):
         if _size(node, {}) > _MOST_NODES:
             raise GovernanceInvalid(f"{path}: its aliases stand for more than {_MOST_NODES} values")
-        return meaning(node), loader.construct_document(node)
+        return meaning(node), _DocumentLoader("").construct_document(node)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Say of what is no YAML in which file, and where it can be said on which line, it is."""
+    try:
+        yield
     except yaml.MarkedYAMLError as problem:
         mark = problem.problem_mark or problem.context_mark
-        line = f":{mark.line + 1}" if mark else ""
-        raise GovernanceInvalid(f"{path}{line}: not YAML as it is read here: {problem.problem}") from problem
+        place = place_of(mark) if mark else str(path)
+        raise GovernanceInvalid(f"{place}: not YAML as it is read here: {problem.problem}") from problem
     except (yaml.YAMLError, RecursionError) as problem:
         raise GovernanceInvalid(f"{path}: not YAML as it is read here: {problem}") from problem
+
+
+def place_of(mark: yaml.Mark) -> str:
+    """Say in which file and on which line a mark is."""
+    return f"{mark.name}:{mark.line + 1}"
 
 
 def _size(node: yaml.Node, known: dict[int, int]) -> int:
@@ -103,10 +147,11 @@ def plain(text: str) -> Any:
 
 
 def written(document: JsonObject) -> str:
-    """Write a document as YAML that people go on with."""
-    return yaml.dump(
+    """Write a document as YAML that people go on with: a blank line between sections, and between named items."""
+    text = yaml.dump(
         document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None
     )
+    return _APART.sub("\n\n", text)
 
 
 def node_of(document: JsonObject) -> yaml.Node:
@@ -115,7 +160,7 @@ def node_of(document: JsonObject) -> yaml.Node:
 
 
 class Nodes:
-    """Walks a node tree, which knows the lines. path: what faults call the file."""
+    """Walks a node tree, which knows its files and lines. path: what faults call a tree that does not."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -188,5 +233,13 @@ class Nodes:
 
     def fail(self, node: yaml.Node, message: str) -> NoReturn:
         """Say what is wrong, and where."""
-        line = f":{node.start_mark.line + 1}" if node.start_mark else ""
-        raise GovernanceInvalid(f"{self.path}{line}: {message}")
+        raise GovernanceInvalid(f"{self.place(node)}: {message}")
+
+    def place(self, node: yaml.Node) -> str:
+        """Say where a node is."""
+        return place_of(node.start_mark) if node.start_mark else str(self.path)
+
+    def elsewhere(self, node: yaml.Node, than: yaml.Node) -> str:
+        """Say where a node is if that is another file than that of the second one, for the end of a sentence."""
+        marks = (node.start_mark, than.start_mark)
+        return f", first in {self.place(node)}" if all(marks) and marks[0].name != marks[1].name else ""

@@ -34,6 +34,9 @@ from agentic_os.governance.expressions import ExpressionInvalid, expression
 from agentic_os.governance.nodes import ROLE, Nodes
 from agentic_os.governance.organisation_file import HIGHEST_TIER
 
+SECTIONS: Final = ("defaults", "rules", "budgets", "freezes", "breakers")
+"""What stands at the top of a policy."""
+
 _OPERATORS: Final = get_args(Operator)
 _KINDS: Final[Mapping[str, Literal["all", "any", "not"]]] = {"all": "all", "any": "any", "not": "not"}
 _MOST: Final = 2**53 - 1
@@ -73,7 +76,7 @@ class PolicyFile(Nodes):
 
     def policy(self, node: yaml.Node) -> RuleSet:
         """Read the whole file."""
-        top = self.mapping(node, ("defaults", "rules", "budgets", "freezes", "breakers"))
+        top = self.mapping(node, SECTIONS)
         defaults = RuleSet(bundle="", rules=()).defaults
         on_due: OnDue = "notify"
         closed: frozenset[Hook] = frozenset()
@@ -85,8 +88,9 @@ class PolicyFile(Nodes):
         items = self.sequence(top["rules"]) if "rules" in top else []
         rules = [self._rule(item, defaults.on_timeout) for item in items]
         for index, rule in enumerate(rules):
-            if rule.id in {r.id for r in rules[:index]}:
-                self.fail(items[index], f"the rule id {rule.id!r} is used twice")
+            if rule.id in (before := [r.id for r in rules[:index]]):
+                other = self.elsewhere(items[before.index(rule.id)], items[index])
+                self.fail(items[index], f"the rule id {rule.id!r} is used twice{other}")
         return RuleSet(
             bundle="",
             rules=tuple(rules),
@@ -124,10 +128,12 @@ class PolicyFile(Nodes):
 
     def _freezes(self, node: yaml.Node) -> tuple[FreezeWindow, ...]:
         found: list[FreezeWindow] = []
-        for item in self.sequence(node):
+        items = self.sequence(node)
+        for item in items:
             freeze = self._freeze(item)
-            if freeze.id in {f.id for f in found}:
-                self.fail(item, f"the freeze id {freeze.id!r} is used twice")
+            if freeze.id in (before := [f.id for f in found]):
+                other = self.elsewhere(items[before.index(freeze.id)], item)
+                self.fail(item, f"the freeze id {freeze.id!r} is used twice{other}")
             found.append(freeze)
         return tuple(found)
 

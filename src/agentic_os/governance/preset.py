@@ -19,23 +19,51 @@ _POLICY: Final = """\
 # The kind of a task is its label. A task without one falls under the defaults.
 """
 _TESTS: Final = "# What policy.yaml must decide; a change of it that is not meant fails here.\n"
+_SKILLS: Final = """\
+# Which skills executors find in their workspaces. The server reads this when it starts, and so does
+# bin/hydrate-runtime-skills, which brings the workspaces in step.
+
+# Where skills lie; of two with one name, that of the first root counts. Skills of your own go into a folder before:
+# source_roots: [./skills, package:agentic_os]
+source_roots: [package:agentic_os]
+
+# What everybody needs: to take up work, to plan it, to hand it in, and to review what others handed in.
+global_defaults: [start-work, submit-plan, submit-result, submit-review]
+
+# What the executors of one project need besides, for instance {example}:
+# project_defaults: {{{project}: [{skill}]}}
+
+# Where the executors of a project work:
+# workspaces: {{{project}: ~/{project}}}
+"""
 _README: Final = """\
 # Governance
 
-{title} team, {model} operating model. {says}
+{title} team, {model} operating model.
+{says}
 
 - `organisation.yaml`: the roles, their charters and who reports to whom. Name your members there.
 - `policy.yaml`: which work may run directly, which is planned first, and who looks at it.
-- `policy_tests.yaml`: what the policy must decide, case by case.
+- `policy_tests.yaml`: what the policy must decide, case by case. `agentic-os policy test {folder}` runs them, and
+  `agentic-os policy lint {folder}` looks for faults.
+- `skills.yaml`: the skills that executors find in their workspaces.
 
-Put it in force on a running server with `agentic-os apply {folder} --reason "..."`; `agentic-os diff {folder}` shows
-what would change.
+Start a server with it: `agentic-os up --governance {folder}`. On one that runs already, `agentic-os diff {folder}`
+shows what would change, and `agentic-os apply {folder} --reason "..."` puts it in force; `skills.yaml` is read at a
+start only.
 
 ## What each kind of task gets
 
 | kind of task | label | begins with | plan and result are reviewed by |
 |---|---|---|---|
 {rows}
+
+What falls under several rows gets the stricter of each.
+
+- A task says its kind by its label: `agentic-os task new "TITLE" --label {label}`.
+- An executor has a role: `agentic-os executor add NAME --role {checker}`. As long as no other executor has the
+  role that reviews, people do.
+- Whoever is to review needs a token for it: `agentic-os token add NAME --role reviewer`.
 """
 
 
@@ -51,11 +79,14 @@ def compose(team: str, model: str, folder: str = "governance") -> dict[str, str]
         "organisation.yaml": who["organisation"],
         "policy.yaml": header + written(policy),
         "policy_tests.yaml": _TESTS + written({"cases": cases}),
+        "skills.yaml": _SKILLS.format(**who["own_skill"]),
         "README.md": _README.format(
             title=who["title"].removesuffix(" team"),
             model=model,
             says=how["says"],
             folder=folder,
+            label=who["kinds"][0]["label"],
+            checker=who["checker"],
             rows="\n".join(_rows(cases, labels)),
         ),
     }
@@ -99,7 +130,8 @@ def _rows(cases: list[JsonObject], labels: Mapping[str, str]) -> Iterator[str]:
             continue
         expected = case["expect"]["obligations"]
         begins = "a plan" if expected["mode"] == "plan_first" else "the work"
-        yield f"| {case['name']} | {labels.get(case['name'], '')} | {begins} | {_review(expected)} |"
+        label = labels.get(case["name"])
+        yield f"| {case['name']} | {f'{label} ' if label else ''}| {begins} | {_review(expected)} |"
 
 
 def _review(expected: JsonObject) -> str:

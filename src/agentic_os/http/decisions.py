@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from agentic_os.application.backend import Backend
 from agentic_os.application.decisions import Position, Ruling, decision_of
+from agentic_os.application.governing import BundleInvalid
 from agentic_os.application.ports import StoreUnavailable
 from agentic_os.application.simulation import (
     AlreadySimulating,
@@ -80,6 +81,26 @@ async def one(request: Request, caller: Viewer, event_id: str) -> Response:
     return answer(asdict(decision_of(event)))
 
 
+@router.get("/decisions/{event_id}/explanation", summary="Explain a decision of policy")
+async def explanation(request: Request, caller: Viewer, event_id: str) -> Response:
+    """Decide again on the recorded facts by the policy that decided, and say why, and what would change it.
+
+    `replay` is the decision taken apart; `as_recorded` says whether it is the recorded one, `differences` in what not.
+    """
+    backend: Backend = request.app.state.backend
+    try:
+        found = await backend.explanations.of(event_id) if _is_id(event_id) else None
+    except BundleInvalid as problem:
+        raise Refused(
+            "not_found",
+            f"The policy that decided cannot be read here: {problem}",
+            next_step="GET /api/decisions/{id} has what was recorded.",
+        ) from problem
+    if found is None:
+        raise Refused("not_found", "There is no such decision.", next_step="GET /api/decisions lists them.")
+    return answer(found.as_json())
+
+
 def _is_id(text: str) -> bool:
     try:
         return str(UUID(text)) == text.lower()
@@ -129,7 +150,8 @@ async def simulate(request: Request, caller: Operator) -> Response:
             next_step="Wait until that one has ended, then send the same again.",
         ) from None
     try:
-        policy = await simulations.read(_file(wanted.policy), _file(wanted.organisation))
+        files = [(file.name, file.text) for file in wanted.policy]
+        policy = await simulations.read(files, _file(wanted.organisation))
     except PolicyUnreadable as fault:
         simulations.end_turn()
         raise Refused(

@@ -43,6 +43,7 @@ def _page(item: Mapping[str, Any], following: Mapping[str, Any]) -> dict[str, An
 
 
 _TEXT: Final = {"type": "string"}
+_FLAG: Final = {"type": "boolean"}
 _COUNT: Final = {"type": "integer", "minimum": 0}
 _INSTANT: Final = {"type": "string", "format": "date-time"}
 _LIST: Final = {"type": "array"}
@@ -50,6 +51,23 @@ _DIGEST: Final = {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}
 _PHASE: Final = {"enum": list(get_args(Phase))}
 _LEFT: Final = _object(dict.fromkeys(("cost_microusd", "tokens", "attempts"), _or_null(_COUNT)))
 _SUBMISSION: Final = _object({"version": _COUNT, "digest": _DIGEST, "state": _TEXT})
+_EXPLANATION: Final = _object(
+    {
+        **dict.fromkeys(("id", "task_id", "type"), _TEXT),
+        "by_policy": _FLAG,
+        "as_recorded": _FLAG,
+        "version": _COUNT,
+        "at": _INSTANT,
+        "differences": {"type": "array", "items": _TEXT},
+        "replay": _object(
+            {
+                **dict.fromkeys(("hook", "bundle", "decision", "outcome"), _TEXT),
+                **dict.fromkeys(("rules", "reasons", "obligations", "matched", "unmatched", "flips"), _LIST),
+                "facts": {"type": "object"},
+            }
+        ),
+    }
+)
 _SCHEMAS: Final[Mapping[str, Any]] = {
     "Problem": _object(
         {
@@ -120,6 +138,7 @@ _ANSWERS: Final[Mapping[tuple[str, str], Mapping[str, Any]]] = {
     ("get", "/api/tasks/{task_id}/reviews"): _page({"type": "object"}, _TEXT),
     ("get", "/api/tasks/{task_id}/versions/{a}..{b}"): {"type": "object"},
     ("get", "/api/tasks/{task_id}/why"): {"type": "object"},
+    ("get", "/api/decisions/{event_id}/explanation"): _EXPLANATION,
     ("post", "/api/tasks/{task_id}/directives"): _named("Receipt"),
 }
 

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 from agentic_os.application.backend import Backend
 from agentic_os.application.governing import BundleInvalid
 from agentic_os.application.ports import AppliedBundle
+from agentic_os.contracts.strict_json import pointer_to
 from agentic_os.http.administration import Admin, Viewer
 from agentic_os.http.models import GovernanceIn, documented, read_model
 from agentic_os.http.problems import Refused
@@ -44,7 +45,7 @@ async def apply(request: Request, caller: Admin) -> Response:
     """Put a bundle in force at once; the same one again changes nothing."""
     backend: Backend = request.app.state.backend
     wanted = await read_model(request, GovernanceIn)
-    documents = {str(name): text for name, text in wanted.documents.items()}
+    documents = wanted.documents
     try:
         bundle = await backend.governing.read(documents)
     except BundleInvalid as problem:
@@ -52,7 +53,7 @@ async def apply(request: Request, caller: Admin) -> Response:
         raise Refused(
             "schema_invalid",
             str(problem),
-            pointers=[f"/documents/{named}" if named in documents else "/documents"],
+            pointers=[pointer_to("documents", *([named] if named in documents else []))],
             next_step="Correct the file at that line; `agentic-os diff` checks a folder without applying it.",
         ) from problem
     applied = await backend.governing.apply(bundle, caller.principal.name, wanted.reason)

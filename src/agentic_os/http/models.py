@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from starlette.requests import ClientDisconnect
 
 from agentic_os.contracts.output import schema_fault
-from agentic_os.contracts.strict_json import parse_json
+from agentic_os.contracts.strict_json import parse_json, pointer_to
 from agentic_os.domain.documents import Mode, Priority, Rank, Risk
 from agentic_os.http.problems import Refused
 
@@ -16,12 +16,21 @@ Model = TypeVar("Model", bound=BaseModel)
 
 MAX_BODY: int = 1024 * 1024
 MAX_INTEGER: int = 2**53 - 1
+MOST_FILES: int = 64
+"""How many files a policy may be in; the loader has the same limit."""
+
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 Role = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,59}$")]
 Line = Annotated[str, StringConstraints(min_length=1, max_length=300, pattern=r"^[^\r\n]*\S[^\r\n]*$")]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=4000)]
 Markdown = Annotated[str, StringConstraints(min_length=1, max_length=200_000)]
+GovernanceFile = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^(policy\.yaml|organisation\.yaml|policy/[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.yaml)$"
+    ),
+]
 Count = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
 Assignee = Annotated[str, StringConstraints(pattern=r"^(role:)?[a-z0-9][a-z0-9._-]{0,62}$")]
 
@@ -144,12 +153,20 @@ class FileIn(Strict):
 
 
 class SimulationIn(Strict):
-    """A policy to be tried on the decisions that were made: the last so many, those since a time, or all."""
+    """A policy to be tried on the decisions that were made: the last so many, those since a time, or all.
 
-    policy: FileIn
+    policy: its files, which are joined in the order of their names; a single one may stand without the list.
+    """
+
+    policy: Annotated[list[FileIn], Field(min_length=1, max_length=MOST_FILES)]
     organisation: FileIn | None = None
     last: Annotated[int, Field(ge=1, le=MAX_INTEGER)] | None = None
     since: datetime | None = None
+
+    @field_validator("policy", mode="before")
+    @classmethod
+    def _alone(cls, value: Any) -> Any:
+        return [FileIn.model_validate(value)] if isinstance(value, dict) else value
 
     @field_validator("since")
     @classmethod
@@ -174,9 +191,9 @@ class AttestationIn(Strict):
 
 
 class GovernanceIn(Strict):
-    """A bundle to put in force: the texts of its files, by name."""
+    """A bundle to put in force: the texts of its files, by their names within the governance folder."""
 
-    documents: Annotated[dict[Literal["policy.yaml", "organisation.yaml"], str], Field(min_length=1)]
+    documents: Annotated[dict[GovernanceFile, str], Field(min_length=1, max_length=MOST_FILES + 1)]
     reason: Line
 
 
@@ -213,7 +230,7 @@ def read_from(raw: bytes, model: type[Model]) -> Model:
         return model.model_validate_json(raw)
     except ValidationError as faults:
         errors = faults.errors(include_url=False, include_context=False)
-        pointers = ["/" + "/".join(str(part) for part in e["loc"]) if e["loc"] else "" for e in errors]
+        pointers = [pointer_to(*e["loc"]) for e in errors]
         words = "; ".join(f"{p or 'the body'}: {e['msg']}" for p, e in zip(pointers, errors, strict=True))
         raise Refused(
             "schema_invalid",
