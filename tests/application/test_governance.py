@@ -331,7 +331,11 @@ rules:
         ("defaults: { on_due: cancel }\n", 1, "'cancel' is none of: notify, escalate"),
         # no YAML
         # budgets
-        ("budgets:\n  week: {}\n", 2, "unknown field 'week'; expected one of: project, day, attempt"),
+        (
+            "budgets:\n  week: {}\n",
+            2,
+            "unknown field 'week'; expected one of: project, executor, day, attempt",
+        ),
         (
             "budgets:\n  day:\n    cost: 5\n",
             3,
@@ -469,16 +473,22 @@ def test_a_deadline_without_an_outcome_does_what_the_defaults_say(tmp_path: Path
 
 
 def test_budgets_are_read_and_part_of_the_bundle(tmp_path: Path):
-    """Projects by name, the day and an attempt arrive as they were written, and name the accounts of an attempt."""
-    text = "budgets: {project: {lab: {tokens: 7}, '*': {cost_microusd: 1_000}}, day: {tokens: 9}, attempt: {tokens: 2}}"
+    """Projects and executors by name, the day and an attempt arrive as they were written, and name the accounts of an attempt."""
+    text = (
+        "budgets: {project: {lab: {tokens: 7}, '*': {cost_microusd: 1_000}}, executor: {coder: {tokens: 8}}, "
+        "day: {tokens: 9}, attempt: {tokens: 2}}"
+    )
     policy = load(tmp_path, text).policy
     at = datetime(2030, 1, 1, 1, tzinfo=timezone(timedelta(hours=2)))
     day = Ceiling(account="tokens:day:2029-12-31", limit=9)
-    assert (Ceiling(account="tokens:project:lab", limit=7), day) == policy.budgets.ceilings("lab", at)
-    assert (Ceiling(account="cost:project:x", limit=1000), day) == policy.budgets.ceilings("x", at)
+    lab, coder = (
+        Ceiling(account=a, limit=n) for a, n in (("tokens:project:lab", 7), ("tokens:executor:coder", 8))
+    )
+    assert (lab, coder, day) == policy.budgets.ceilings("lab", "coder", at)
+    assert (Ceiling(account="cost:project:x", limit=1000), day) == policy.budgets.ceilings("x", "bob", at)
     assert Amounts(tokens=2) == policy.budgets.attempt
-    assert policy.bundle != load(tmp_path, text.replace("7", "8")).policy.bundle
-    assert () == load(tmp_path, "rules: []").policy.budgets.ceilings("lab", at)
+    assert policy.bundle != load(tmp_path, text.replace("7", "6")).policy.bundle
+    assert () == load(tmp_path, "rules: []").policy.budgets.ceilings("lab", "coder", at)
 
 
 def test_without_a_folder_the_blank_policy_is_in_force():

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from agentic_os.application import brief
-from agentic_os.application.accounts import opened, wait_of
+from agentic_os.application.accounts import is_executors, opened, wait_of
 from agentic_os.application.children import Children
 from agentic_os.application.handle import Handled, handle
 from agentic_os.application.ports import (
@@ -181,17 +181,25 @@ class Dispatcher:
             try:
                 return await self._offer(task, candidate), ()
             except AccountExhausted as full:
-                if (budget := wait_of(full.account)) is not None:
+                budget = wait_of(full.account)
+                if budget is not None and not is_executors(budget):
                     await self._await(task, budget)
                     return None, [budget]
-                busy.append(f"capacity:{candidate.name}")
+                busy.append(budget or f"capacity:{candidate.name}")
             except Rejected as refusal:
                 if refusal.code == "policy_denied":
                     continue
                 if refusal.code not in ("wrong_phase", "not_permitted"):
                     raise
                 return (await self._log.load(task.id)).task, ()  # somebody moved it meanwhile
+        await self._await_any(task, sorted(filter(is_executors, busy)))
         return None, [*busy, *otherwise]
+
+    async def _await_any(self, task: Task, budgets: Sequence[str]) -> None:
+        """Put on record one of the executors' budgets that have no room, unless one of them is already."""
+        awaited = f"budget:{task.awaited.scope}" if task.awaited else ""
+        if budgets and awaited not in budgets:
+            await self._await(task, budgets[0])
 
     async def _await(self, task: Task, budget: str) -> None:
         """Put on record which budget the task waits for: none of its attempts is spent on it."""
@@ -250,7 +258,7 @@ class Dispatcher:
             facts_digest=digest_of(facts),
             ack_deadline=at + self._terms.ack_within,
             lease_seconds=lease,
-            ceilings=policy.budgets.ceilings(task.project, at),
+            ceilings=policy.budgets.ceilings(task.project, executor.name, at),
             allowance=policy.budgets.attempt,
         )
         offered = False

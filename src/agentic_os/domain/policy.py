@@ -216,7 +216,7 @@ class DecisionPoint(Protocol):
 
     @property
     def budgets(self) -> Budgets:
-        """Give what projects, days and attempts may spend."""
+        """Give what projects, executors, days and attempts may spend."""
         ...
 
     def decide(self, hook: Hook, facts: JsonObject) -> Verdict:

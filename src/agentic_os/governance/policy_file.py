@@ -90,13 +90,17 @@ class PolicyFile(Nodes):
         )
 
     def _budgets(self, node: yaml.Node) -> Budgets:
-        parts = self.mapping(node, ("project", "day", "attempt"))
-        projects = self.mapping(parts["project"], None) if "project" in parts else {}
+        parts = self.mapping(node, ("project", "executor", "day", "attempt"))
         return Budgets(
-            project={name: self._amounts(amounts) for name, amounts in sorted(projects.items())},
+            project=self._amounts_by_name(parts, "project"),
+            executor=self._amounts_by_name(parts, "executor"),
             day=self._amounts(parts["day"]) if "day" in parts else Amounts(),
             attempt=self._amounts(parts["attempt"]) if "attempt" in parts else Amounts(),
         )
+
+    def _amounts_by_name(self, parts: Mapping[str, yaml.Node], scope: str) -> dict[str, Amounts]:
+        named = self.mapping(parts[scope], None) if scope in parts else {}
+        return {name: self._amounts(amounts) for name, amounts in sorted(named.items())}
 
     def _amounts(self, node: yaml.Node) -> Amounts:
         parts = self.mapping(node, ("cost_microusd", "tokens"))
