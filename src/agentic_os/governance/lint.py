@@ -12,7 +12,16 @@ import yaml
 from agentic_os.domain.conditions import Condition, Term, fields_of
 from agentic_os.domain.documents import JsonObject
 from agentic_os.domain.organisation import Organisation
-from agentic_os.domain.policy import ASKABLE, THENS, FreezeWindow, Obligations, Rule, RuleSet, combine
+from agentic_os.domain.policy import (
+    ASKABLE,
+    THENS,
+    FreezeWindow,
+    Obligations,
+    RecurringFreeze,
+    Rule,
+    RuleSet,
+    combine,
+)
 from agentic_os.governance.conjunctions import implies, impossible, witnesses
 from agentic_os.governance.nodes import GovernanceInvalid, read_file
 from agentic_os.governance.organisation_file import OrganisationFile
@@ -65,7 +74,7 @@ class _Policy:
 
     defaults: Obligations
     rules: list[_Written] = field(default_factory=list)
-    freezes: list[tuple[int, FreezeWindow]] = field(default_factory=list)
+    freezes: list[tuple[int, FreezeWindow | RecurringFreeze]] = field(default_factory=list)
 
 
 def lint(folder: Path, at: datetime) -> list[Remark]:
@@ -195,7 +204,7 @@ class _PolicyLint:
             self._contradicting(written, policy)
             self._self_review(written)
         for line, freeze in policy.freezes:
-            if freeze.until <= self._at:
+            if isinstance(freeze, FreezeWindow) and freeze.until <= self._at:
                 words = f"the freeze {freeze.id!r} ended at {freeze.until.isoformat()}; it can go"
                 self._note(line, "freeze_past", words, "hint")
 

@@ -24,6 +24,7 @@ from agentic_os.domain.policy import (
     Obligations,
     OnDue,
     OnTimeout,
+    RecurringFreeze,
     Reviewers,
     Rule,
     RuleSet,
@@ -31,6 +32,13 @@ from agentic_os.domain.policy import (
 )
 from agentic_os.governance.expressions import ExpressionInvalid, expression
 from agentic_os.governance.nodes import ROLE, Nodes
+from agentic_os.governance.recurrence import (
+    RecurrenceInvalid,
+    occurrences,
+    require_cron,
+    shortest_gap,
+    time_zone,
+)
 
 _OPERATORS: Final = get_args(Operator)
 _KINDS: Final[Mapping[str, Literal["all", "any", "not"]]] = {"all": "all", "any": "any", "not": "not"}
@@ -112,8 +120,8 @@ class PolicyFile(Nodes):
                 self.fail(parts[name], f"{name} is between 0 and {_MOST}")
         return Amounts(**amounts)
 
-    def _freezes(self, node: yaml.Node) -> tuple[FreezeWindow, ...]:
-        found: list[FreezeWindow] = []
+    def _freezes(self, node: yaml.Node) -> tuple[FreezeWindow | RecurringFreeze, ...]:
+        found: list[FreezeWindow | RecurringFreeze] = []
         for item in self.sequence(node):
             freeze = self._freeze(item)
             if freeze.id in {f.id for f in found}:
@@ -121,23 +129,53 @@ class PolicyFile(Nodes):
             found.append(freeze)
         return tuple(found)
 
-    def _freeze(self, node: yaml.Node) -> FreezeWindow:
+    def _freeze(self, node: yaml.Node) -> FreezeWindow | RecurringFreeze:
+        if "cron" in self.mapping(node, None):
+            return self._recurring(node)
         parts = self.mapping(
             node, ("id", "from", "until", "projects", "reason"), needed=("id", "from", "until", "projects")
         )
         start, until = self.instant(parts["from"]), self.instant(parts["until"])
         if until <= start:
             self.fail(parts["until"], "a freeze ends after it begins")
-        patterns = tuple(self.scalar(item, str) for item in self.sequence(parts["projects"]))
-        if not patterns:
-            self.fail(parts["projects"], 'no project is named; ["*"] is every one')
         return FreezeWindow(
             id=self.scalar(parts["id"], str),
             start=start,
             until=until,
-            projects=patterns,
+            projects=self._patterns(parts["projects"]),
             reason=self.scalar(parts["reason"], str) if "reason" in parts else "",
         )
+
+    def _recurring(self, node: yaml.Node) -> RecurringFreeze:
+        needed = ("id", "cron", "time_zone", "for", "projects")
+        parts = self.mapping(node, (*needed, "reason"), needed=needed)
+        cron: str = self.scalar(parts["cron"], str)
+        name: str = self.scalar(parts["time_zone"], str)
+        lasts = timedelta(seconds=self.duration(parts["for"]))
+        asked = "cron"
+        try:
+            require_cron(cron)
+            asked = "time_zone"
+            zone = time_zone(name)
+        except RecurrenceInvalid as problem:
+            self.fail(parts[asked], str(problem))
+        if (gap := shortest_gap(cron)) <= lasts:
+            self.fail(parts["for"], f"it would begin again before it ends: the next may come {gap} after one")
+        return RecurringFreeze(
+            id=self.scalar(parts["id"], str),
+            cron=cron,
+            time_zone=name,
+            lasts=lasts,
+            projects=self._patterns(parts["projects"]),
+            occurrences=occurrences(cron, zone, lasts),
+            reason=self.scalar(parts["reason"], str) if "reason" in parts else "",
+        )
+
+    def _patterns(self, node: yaml.Node) -> tuple[str, ...]:
+        patterns = tuple(self.scalar(item, str) for item in self.sequence(node))
+        if not patterns:
+            self.fail(node, 'no project is named; ["*"] is every one')
+        return patterns
 
     def _breakers(self, node: yaml.Node) -> Breakers:
         parts = self.mapping(node, ("task", "executor"))
