@@ -198,7 +198,7 @@ async def test_a_freeze_ends_by_itself(open_desk: OpenDesk, later: Later) -> Non
 async def test_a_freeze_that_recurs_holds_again(
     open_desk: OpenDesk, later: Later, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At the end of an occurrence the task goes on, the next one freezes it again, and nothing is recorded in between."""
+    """At the end of an occurrence the task goes on, the next one freezes it again, and nothing more is recorded."""
     monkeypatch.setattr(dispatch, "now", later)
     begin = now().replace(minute=0, second=0, microsecond=0)
     span = 2 * HOUR
