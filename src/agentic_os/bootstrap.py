@@ -13,6 +13,7 @@ import structlog
 from agentic_os.application.attempt_tokens import AttemptTokens
 from agentic_os.application.attestations import Attestations
 from agentic_os.application.backend import AuditOutcome, Backend
+from agentic_os.application.breakers import RateBreakers
 from agentic_os.application.callbacks import Callbacks
 from agentic_os.application.credentials import Credentials, SourceSecrets
 from agentic_os.application.directives import Directives
@@ -119,6 +120,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
     task_list = PostgresTaskList(pool)
     book, source_secrets = PostgresCredentials(pool), SourceSecrets(parts.server_key)
 
+    breakers = RateBreakers(registry=registry, work=work, policy=policy)
     decisions = PostgresDecisions(pool)
     directives = Directives(
         log=event_log, registry=registry, issues=issues, committed=signals.committed, policy=policy
@@ -130,6 +132,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
         policy=policy,
         terms=parts.terms or Terms(callback_url=parts.public_url + CALLBACK_PATH),
         committed=signals.committed,
+        breakers=breakers,
         organisation=organisation,
     )
     skill_sets = _skill_sets(parts.skills)
@@ -150,6 +153,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
             skill_sets=skill_sets,
             holdings=Holdings(PostgresUploads(pool), artifacts),
             rates=parts.rates,
+            breakers=breakers,
             committed=signals.committed,
             policy=policy,
             organisation=organisation,
@@ -194,6 +198,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
             policy=policy,
             committed=signals.committed,
             adoption=parts.adoption,
+            breakers=breakers,
         ),
         control_plane=plane,
         signals=signals,

@@ -22,6 +22,7 @@ from agentic_os.domain.policy import (
     Breakers,
     FreezeWindow,
     Obligations,
+    RateBreaker,
     Reviewers,
     Rule,
 )
@@ -350,7 +351,14 @@ rules:
             3,
             "the freeze id 'a' is used twice",
         ),
-        ("breakers: { project: {} }\n", 1, "unknown field 'project'; expected one of: task, executor"),
+        (
+            "breakers: { project: {} }\n",
+            1,
+            "unknown field 'project'; expected one of: task, executor, adoption",
+        ),
+        ("breakers:\n  adoption: { attempts: 3, within: 1h }\n", 2, "unknown field 'attempts'"),
+        ("breakers:\n  routine: { count: 3 }\n", 2, "the field 'within' is missing"),
+        ("breakers:\n  task_request: { count: 0, within: 1h }\n", 2, "count is between 1 and 100000"),
         ("breakers:\n  task: { attempts: 3 }\n", 2, "the field 'within' is missing"),
         ("breakers:\n  task: { attempts: 0, within: 10m }\n", 2, "attempts is between 1 and 100000"),
         ("breakers:\n  task: { attempts: 3, within: soon }\n", 2, "is not a duration"),
@@ -394,7 +402,12 @@ def test_freezes_and_breakers_are_read(tmp_path: Path):
         """
 freezes:
   - { id: year-end, from: 2030-12-24T12:00:00Z, until: "2031-01-02T08:00:00+01:00", projects: [pay*], reason: Closed. }
-breakers: { task: { attempts: 3, within: 10m }, executor: { attempts: 50, within: 1h } }
+breakers:
+  task: { attempts: 3, within: 10m }
+  executor: { attempts: 50, within: 1h }
+  adoption: { count: 5, within: 1h }
+  task_request: { count: 20, within: 10m }
+  routine: { count: 9, within: 1d }
 """,
     )
     (freeze,) = governance.policy.freezes
@@ -409,6 +422,9 @@ breakers: { task: { attempts: 3, within: 10m }, executor: { attempts: 50, within
     assert governance.policy.breakers == Breakers(
         task=Breaker(attempts=3, within=timedelta(minutes=10)),
         executor=Breaker(attempts=50, within=timedelta(hours=1)),
+        adoption=RateBreaker(count=5, within=timedelta(hours=1)),
+        task_request=RateBreaker(count=20, within=timedelta(minutes=10)),
+        routine=RateBreaker(count=9, within=timedelta(days=1)),
     )
     assert "2030-12-24T12:00:00Z" == governance.document["freezes"][0]["from"]
     assert digest_of(governance.document) == governance.policy.bundle

@@ -1,6 +1,7 @@
 """The stored form of events and tasks: what is written is read again, and nothing else is."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 from uuid import UUID
@@ -14,7 +15,7 @@ from tests.domain.kit import START
 from agentic_os.application.ports import Envelope
 from agentic_os.contracts.canonical import canonical_json
 from agentic_os.domain.events import SCHEMA_VERSION, Event
-from agentic_os.domain.governance import RegistryEvent
+from agentic_os.domain.governance import BreakerTripped, RegistryEvent
 from agentic_os.domain.task import Task
 from agentic_os.postgres.codec import (
     EVENT_TYPES,
@@ -108,6 +109,17 @@ def test_a_missing_key_is_refused(file: Path):
         data = {key: value for key, value in payload["data"].items() if key != name}
         with pytest.raises(UnreadableEvent, match=name):
             decode_event(payload["type"], payload["schema"], data)
+
+
+def test_a_breaker_that_tripped_before_there_were_others_is_written_as_it_was():
+    """What names no breaker is an executor's attempts, byte for byte; what names one says which."""
+    before = json.loads((GOLDEN / "breaker.tripped.v1.json").read_text())["data"]
+    old = decode_event("breaker.tripped", 1, before)
+    assert isinstance(old, BreakerTripped)
+    assert before | {"type": "breaker.tripped"} == event_as_json(old)
+    later = replace(old, breaker="adoption", executor=None)
+    assert before | {"type": old.type, "breaker": "adoption", "executor": None} == event_as_json(later)
+    assert later == decode_payload(stored(later))
 
 
 @given(TEXT | st.sampled_from(["task.create", "TASK.CREATED", "plan.approved ", "Task"]), JSON)

@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 from agentic_os.application import brief
 from agentic_os.application.accounts import is_executors, opened, wait_of
+from agentic_os.application.breakers import RateBreakers
 from agentic_os.application.children import Children
 from agentic_os.application.handle import Handled, handle
 from agentic_os.application.ports import (
@@ -59,6 +60,7 @@ class Dispatcher:
         policy: Callable[[], DecisionPoint],
         terms: Terms,
         committed: Callable[[Task], None],
+        breakers: RateBreakers,
         organisation: Callable[[], Organisation] = Organisation,
     ) -> None:
         self._log = log
@@ -68,6 +70,7 @@ class Dispatcher:
         self._terms = terms
         self._committed = committed
         self._organisation = organisation
+        self._breakers = breakers
         self._children = Children(log=log, policy=policy, committed=committed)
 
     async def advance(self, task_id: str) -> Task | None:
@@ -76,6 +79,8 @@ class Dispatcher:
         if task is not None and task.phase == "received":
             task = (await self._handle(task, admission(task, self._policy()))).task
         if task is not None and task.phase == "ready" and task.undecided and not task.kept_back:
+            if await self._too_many_asked(task):
+                return task
             task = await self._children.create(task)
         if task is not None and awaits_attempt(task):
             task = await self._dispatch(task)
@@ -84,6 +89,20 @@ class Dispatcher:
         if task is not None and task.ended:
             await self._children.settle(task)
         return task
+
+    async def _too_many_asked(self, task: Task) -> bool:
+        """Count the tasks of the approved plan, or note until when the breaker of its executor holds them back."""
+        plan = task.plan
+        assert plan is not None
+        refs = [f"{task.id}:v{plan.version}:{number}" for number in range(task.undecided)]
+        # Noted before the last look, so that a policy that lets them in meanwhile is not missed.
+        for _ in range(2):
+            until = await self._breakers.task_request(plan.executor, refs)
+            await self._work.forget_waits(task.id)
+            if until is None:
+                return False
+            await self._work.wait(task.id, f"{_RESTING}{plan.executor}:{until.isoformat()}")
+        return True
 
     async def _dispatch(self, task: Task) -> Task:
         """Offer an attempt, or note what the task waits for.

@@ -30,6 +30,7 @@ __all__ = [
     "Occurrences",
     "OnDue",
     "OnTimeout",
+    "RateBreaker",
     "RecurringFreeze",
     "Reviewers",
     "Rule",
@@ -208,11 +209,26 @@ class Breaker:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RateBreaker:
+    """How much of a kind may come in within a span."""
+
+    count: int
+    within: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Breakers:
-    """The breakers in force: for the attempts of each task, and for those of each executor."""
+    """The breakers in force: for the attempts of each task and of each executor, and for what comes in.
+
+    adoption: issues of people that become tasks. task_request: tasks that an executor asks for. routine: runs of
+    routines.
+    """
 
     task: Breaker | None = None
     executor: Breaker | None = None
+    adoption: RateBreaker | None = None
+    task_request: RateBreaker | None = None
+    routine: RateBreaker | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ import yaml
 from agentic_os.domain.budgets import Amounts, Budgets
 from agentic_os.domain.conditions import Condition, Group, Operator, Term
 from agentic_os.domain.documents import RANKS, RISKS, Mode
+from agentic_os.domain.governance import RateName
 from agentic_os.domain.hooks import FIELDS, HOOKS, Hook, known
 from agentic_os.domain.organisation import Organisation
 from agentic_os.domain.policy import (
@@ -24,6 +25,7 @@ from agentic_os.domain.policy import (
     Obligations,
     OnDue,
     OnTimeout,
+    RateBreaker,
     RecurringFreeze,
     Reviewers,
     Rule,
@@ -52,6 +54,7 @@ _OF_REVIEWS: Final = (
     "bar_requester",
 )
 _OF_RESULTS: Final = ("evidence", "result_review")
+_RATES: Final[tuple[RateName, ...]] = get_args(RateName)
 _OBLIGATIONS: Final = ("mode", *_OF_REVIEWS, *_OF_RESULTS, "on_due")
 REQUIRES: Final[Mapping[Hook, tuple[str, ...]]] = {
     "task.received": _OBLIGATIONS,
@@ -178,15 +181,26 @@ class PolicyFile(Nodes):
         return patterns
 
     def _breakers(self, node: yaml.Node) -> Breakers:
-        parts = self.mapping(node, ("task", "executor"))
-        return Breakers(**{name: self._breaker(item) for name, item in parts.items()})
+        parts = self.mapping(node, ("task", "executor", *_RATES))
+        read: dict[str, Any] = {
+            name: self._rate(item) if name in _RATES else self._breaker(item) for name, item in parts.items()
+        }
+        return Breakers(**read)
+
+    def _rate(self, node: yaml.Node) -> RateBreaker:
+        count, within = self._how_many(node, "count")
+        return RateBreaker(count=count, within=within)
 
     def _breaker(self, node: yaml.Node) -> Breaker:
-        parts = self.mapping(node, ("attempts", "within"), needed=("attempts", "within"))
-        attempts = self.scalar(parts["attempts"], int)
-        if not 1 <= attempts <= 100_000:  # noqa: PLR2004 - said in the message
-            self.fail(parts["attempts"], "attempts is between 1 and 100000")
-        return Breaker(attempts=attempts, within=timedelta(seconds=self.duration(parts["within"])))
+        attempts, within = self._how_many(node, "attempts")
+        return Breaker(attempts=attempts, within=within)
+
+    def _how_many(self, node: yaml.Node, name: str) -> tuple[int, timedelta]:
+        parts = self.mapping(node, (name, "within"), needed=(name, "within"))
+        number: int = self.scalar(parts[name], int)
+        if not 1 <= number <= 100_000:  # noqa: PLR2004 - said in the message
+            self.fail(parts[name], f"{name} is between 1 and 100000")
+        return number, timedelta(seconds=self.duration(parts["within"]))
 
     def _on_due(self, node: yaml.Node) -> OnDue:
         parts = self.mapping(node, _OBLIGATIONS)

@@ -27,9 +27,10 @@ LATER_FIELDS: Final[Mapping[str, Sequence[tuple[str, ...]]]] = {
     "task.allowed": (("obligations", "reviewers", "by"), ("obligations", "bar_requester")),
     "parent.declared": (("obligations", "reviewers", "by"), ("obligations", "bar_requester")),
     "child.accepted": (("obligations", "reviewers", "by"), ("obligations", "bar_requester")),
+    "breaker.tripped": (("breaker",),),
 }
-"""Fields that the values in an event got later, by the way to them: left out while None, so that what was stored
-before them is read, and written again, as it was."""
+"""Fields that an event, or the values in it, got later, by the way to them: left out while None, so that what was
+stored before them is read, and written again, as it was."""
 
 EVENT_TYPES: Final = frozenset(
     get_args(member.__dataclass_fields__["type"].type)[0] for member in get_args(AnyEvent)
