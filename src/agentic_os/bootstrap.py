@@ -13,6 +13,7 @@ import structlog
 from agentic_os.application.attempt_tokens import AttemptTokens
 from agentic_os.application.attestations import Attestations
 from agentic_os.application.backend import AuditOutcome, Backend
+from agentic_os.application.breakers import RateBreakers
 from agentic_os.application.callbacks import Callbacks
 from agentic_os.application.credentials import Credentials, SourceSecrets
 from agentic_os.application.directives import Directives
@@ -120,6 +121,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
     task_list = PostgresTaskList(pool)
     book, source_secrets = PostgresCredentials(pool), SourceSecrets(parts.server_key)
 
+    breakers = RateBreakers(registry=registry, work=work, policy=policy)
     decisions = PostgresDecisions(pool)
     governing = _governing(in_force, registry, work, signals)
     directives = Directives(
@@ -132,6 +134,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
         policy=policy,
         terms=parts.terms or Terms(callback_url=parts.public_url + CALLBACK_PATH),
         committed=signals.committed,
+        breakers=breakers,
         organisation=organisation,
     )
     skill_sets = _skill_sets(parts.skills)
@@ -152,6 +155,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
             skill_sets=skill_sets,
             holdings=Holdings(PostgresUploads(pool), artifacts),
             rates=parts.rates,
+            breakers=breakers,
             committed=signals.committed,
             policy=policy,
             organisation=organisation,
@@ -196,6 +200,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
             policy=policy,
             committed=signals.committed,
             adoption=parts.adoption,
+            breakers=breakers,
         ),
         control_plane=plane,
         signals=signals,

@@ -34,6 +34,8 @@ _GAP: Final = 3
 """How many looks in a row may be missing before the time since the last counts as one in which nobody served."""
 _MANY: Final = 64
 _FAULT_PAUSE: Final = 1.0
+_AT_LEAST: Final = timedelta(seconds=1)
+"""For how long at least an observation is held back; the look once a minute finds what is missed."""
 
 
 class Worker:
@@ -83,9 +85,9 @@ class Worker:
                 if retry_at is not None:
                     self._wake_at(retry_at)
 
-    def _wake_at(self, at: datetime) -> None:
+    def _wake_at(self, at: datetime, event: asyncio.Event | None = None) -> None:
         delay = max((at - now()).total_seconds(), 0.0)
-        asyncio.get_running_loop().call_later(delay, self._backend.signals.work.set)
+        asyncio.get_running_loop().call_later(delay, (event or self._backend.signals.work).set)
 
     async def drain_inbox(self) -> None:
         """Act on every observation that was stored, in order."""
@@ -97,13 +99,23 @@ class Worker:
 
     async def _act(self, inbox: Inbox, item: InboxItem) -> None:
         """Act on one observation; one that we cannot act on is set aside, so that those behind it are heard."""
+        policy = self._backend.policy()
         try:
-            await inbox.act(item)
+            until = await inbox.act(item)
         except (StoreUnavailable, VersionConflict, ControlPlaneError):
             raise
         except Exception as problem:
             log.exception("observation cannot be acted on", item=item.id)
             await self._backend.issues.finish(item, "failed", f"{type(problem).__name__}: {problem}")
+        else:
+            if until is not None:
+                await self._backend.governing.keep_up()
+                if (
+                    self._backend.policy() is not policy
+                ):  # applied before this was held back, it could not let it in
+                    until = now()
+                    await self._backend.issues.hold_back(item, until, "another policy came into force")
+                self._wake_at(until + _AT_LEAST, self._backend.signals.inbox)
 
     async def drain_deadlines(self) -> datetime | None:
         """Fire every deadline that has come, the oldest first and several at a time; return the next one.

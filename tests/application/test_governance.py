@@ -14,10 +14,23 @@ from agentic_os.contracts.canonical import digest_of
 from agentic_os.domain.budgets import Amounts, Ceiling
 from agentic_os.domain.conditions import Condition, Group
 from agentic_os.domain.hooks import CLOSED, FIELDS, HOOKS, UNASKED
-from agentic_os.domain.policy import ASKABLE, NONE, THENS, Breaker, Breakers, Obligations, Reviewers, Rule
-from agentic_os.governance import GovernanceInvalid, load_governance
+from agentic_os.domain.policy import (
+    ASKABLE,
+    NONE,
+    THENS,
+    Breaker,
+    Breakers,
+    FreezeWindow,
+    Obligations,
+    RateBreaker,
+    Reviewers,
+    Rule,
+)
+from agentic_os.governance import GovernanceInvalid, load_governance, recorded_policy
+from agentic_os.governance.difference import differences
 
 FREEZE = "freezes:\n  - id: a\n    projects: ['*']\n    from: 2030-01-01T00:00:00Z\n"
+RECURS = "freezes:\n  - id: a\n    projects: ['*']\n    time_zone: Europe/Berlin\n"
 """Four lines, so that what follows begins on line 5."""
 
 HEAD = "rules:\n  - id: a\n    on: task.received\n"
@@ -316,7 +329,21 @@ rules:
         (FREEZE + "    until: tomorrow\n", 5, "'tomorrow' is not a time"),
         (FREEZE + "    until: 7\n", 5, "expected str, got 7"),
         (FREEZE + "    until: 2030-02-30T00:00:00Z\n", 5, "is not a time"),
-        (FREEZE + "    until: 2031-01-01T00:00:00Z\n    cron: x\n", 6, "unknown field 'cron'"),
+        (FREEZE + "    until: 2031-01-01T00:00:00Z\n    cron: x\n", 4, "unknown field 'from'"),
+        (FREEZE + "    for: 1h\n", 5, "unknown field 'for'"),
+        (RECURS + "    cron: 0 18 * * 5\n", 2, "the field 'for' is missing"),
+        (RECURS + "    cron: 0 18 * *\n    for: 1h\n", 5, "is not a cron expression of five fields"),
+        (RECURS + "    cron: 0 25 * * *\n    for: 1h\n", 5, "Bad hour"),
+        (RECURS + "    cron: 0 0 30 2 *\n    for: 1h\n", 5, "a day that never comes"),
+        (RECURS + "    cron: 7\n    for: 1h\n", 5, "expected str, got 7"),
+        (RECURS + "    cron: 0 18 * * *\n    for: 24h\n", 6, "would begin again before it ends"),
+        (RECURS + "    cron: 0 0 1 * *\n    for: 28d\n", 6, "the next may come 28 days"),
+        (RECURS + "    cron: 0 0 1 * *\n    for: 0h\n", 6, "is not a duration"),
+        (
+            RECURS.replace("Europe/Berlin", "Mars/Base") + "    cron: 0 18 * * 5\n    for: 1h\n",
+            4,
+            "'Mars/Base' is no time zone",
+        ),
         (
             "freezes:\n  - {id: a, from: 2030-01-01T00:00:00Z, until: 2031-01-01T00:00:00Z, projects: []}\n",
             2,
@@ -328,14 +355,25 @@ rules:
             3,
             "the freeze id 'a' is used twice",
         ),
-        ("breakers: { project: {} }\n", 1, "unknown field 'project'; expected one of: task, executor"),
+        (
+            "breakers: { project: {} }\n",
+            1,
+            "unknown field 'project'; expected one of: task, executor, adoption",
+        ),
+        ("breakers:\n  adoption: { attempts: 3, within: 1h }\n", 2, "unknown field 'attempts'"),
+        ("breakers:\n  routine: { count: 3 }\n", 2, "the field 'within' is missing"),
+        ("breakers:\n  task_request: { count: 0, within: 1h }\n", 2, "count is between 1 and 100000"),
         ("breakers:\n  task: { attempts: 3 }\n", 2, "the field 'within' is missing"),
         ("breakers:\n  task: { attempts: 0, within: 10m }\n", 2, "attempts is between 1 and 100000"),
         ("breakers:\n  task: { attempts: 3, within: soon }\n", 2, "is not a duration"),
         ("defaults: { on_due: cancel }\n", 1, "'cancel' is none of: notify, escalate"),
         # no YAML
         # budgets
-        ("budgets:\n  week: {}\n", 2, "unknown field 'week'; expected one of: project, day, attempt"),
+        (
+            "budgets:\n  week: {}\n",
+            2,
+            "unknown field 'week'; expected one of: project, executor, day, attempt",
+        ),
         (
             "budgets:\n  day:\n    cost: 5\n",
             3,
@@ -375,7 +413,12 @@ def test_freezes_and_breakers_are_read(tmp_path: Path):
         """
 freezes:
   - { id: year-end, from: 2030-12-24T12:00:00Z, until: "2031-01-02T08:00:00+01:00", projects: [pay*], reason: Closed. }
-breakers: { task: { attempts: 3, within: 10m }, executor: { attempts: 50, within: 1h } }
+breakers:
+  task: { attempts: 3, within: 10m }
+  executor: { attempts: 50, within: 1h }
+  adoption: { count: 5, within: 1h }
+  task_request: { count: 20, within: 10m }
+  routine: { count: 9, within: 1d }
 """,
     )
     (freeze,) = governance.policy.freezes
@@ -390,9 +433,42 @@ breakers: { task: { attempts: 3, within: 10m }, executor: { attempts: 50, within
     assert governance.policy.breakers == Breakers(
         task=Breaker(attempts=3, within=timedelta(minutes=10)),
         executor=Breaker(attempts=50, within=timedelta(hours=1)),
+        adoption=RateBreaker(count=5, within=timedelta(hours=1)),
+        task_request=RateBreaker(count=20, within=timedelta(minutes=10)),
+        routine=RateBreaker(count=9, within=timedelta(days=1)),
     )
     assert "2030-12-24T12:00:00Z" == governance.document["freezes"][0]["from"]
     assert digest_of(governance.document) == governance.policy.bundle
+
+
+def test_recurring_freezes_are_read(tmp_path: Path):
+    """Each occurrence is a window of its own, beside those that come once, and the bundle is read again as it was."""
+    text = """
+freezes:
+  - { id: weekend, cron: "0 18 * * 5", time_zone: Europe/Berlin, for: 62h, projects: [pay*], reason: Quiet. }
+  - { id: once, from: 2030-01-05T00:00:00Z, until: 2030-01-06T00:00:00Z, projects: ["*"] }
+"""
+    governance = load(tmp_path, text)
+    policy, friday = governance.policy, datetime(2030, 1, 4, 17, tzinfo=UTC)
+    for week in range(2):
+        start = friday + timedelta(weeks=week)
+        window = policy.frozen("payments", start + timedelta(hours=20))
+        assert window == FreezeWindow(
+            id="weekend", start=start, until=start + timedelta(hours=62), projects=("pay*",), reason="Quiet."
+        )
+        assert None is policy.frozen("payments", start + timedelta(hours=62))
+    assert "once" == getattr(policy.frozen("shop", friday + timedelta(hours=20)), "id", None)
+    assert None is policy.frozen("shop", friday)
+    document = json.loads(json.dumps(governance.document))
+    assert policy == recorded_policy(policy.bundle, document)
+    later = load(tmp_path, text.replace("62h", "60h"))
+    (change,) = differences(governance.document, later.document)
+    assert ("freeze", "weekend", "changed", "for") == (
+        change.kind,
+        change.name,
+        change.change,
+        change.parts[0].path,
+    )
 
 
 @pytest.mark.parametrize(
@@ -480,16 +556,22 @@ def test_a_deadline_without_an_outcome_does_what_the_defaults_say(tmp_path: Path
 
 
 def test_budgets_are_read_and_part_of_the_bundle(tmp_path: Path):
-    """Projects by name, the day and an attempt arrive as they were written, and name the accounts of an attempt."""
-    text = "budgets: {project: {lab: {tokens: 7}, '*': {cost_microusd: 1_000}}, day: {tokens: 9}, attempt: {tokens: 2}}"
+    """Projects and executors by name, the day and an attempt arrive as written, and name the accounts of an attempt."""
+    text = (
+        "budgets: {project: {lab: {tokens: 7}, '*': {cost_microusd: 1_000}}, executor: {coder: {tokens: 8}}, "
+        "day: {tokens: 9}, attempt: {tokens: 2}}"
+    )
     policy = load(tmp_path, text).policy
     at = datetime(2030, 1, 1, 1, tzinfo=timezone(timedelta(hours=2)))
     day = Ceiling(account="tokens:day:2029-12-31", limit=9)
-    assert (Ceiling(account="tokens:project:lab", limit=7), day) == policy.budgets.ceilings("lab", at)
-    assert (Ceiling(account="cost:project:x", limit=1000), day) == policy.budgets.ceilings("x", at)
+    lab, coder = (
+        Ceiling(account=a, limit=n) for a, n in (("tokens:project:lab", 7), ("tokens:executor:coder", 8))
+    )
+    assert (lab, coder, day) == policy.budgets.ceilings("lab", "coder", at)
+    assert (Ceiling(account="cost:project:x", limit=1000), day) == policy.budgets.ceilings("x", "bob", at)
     assert Amounts(tokens=2) == policy.budgets.attempt
-    assert policy.bundle != load(tmp_path, text.replace("7", "8")).policy.bundle
-    assert () == load(tmp_path, "rules: []").policy.budgets.ceilings("lab", at)
+    assert policy.bundle != load(tmp_path, text.replace("7", "6")).policy.bundle
+    assert () == load(tmp_path, "rules: []").policy.budgets.ceilings("lab", "coder", at)
 
 
 def test_without_a_folder_the_blank_policy_is_in_force():

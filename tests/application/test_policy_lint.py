@@ -82,6 +82,8 @@ rules:
 freezes:
   - {id: old, from: 2029-01-01T00:00:00Z, until: 2029-01-02T00:00:00Z, projects: ["*"]}
   - {id: wrong, from: 2029-01-03T00:00:00Z, until: 2029-01-02T00:00:00Z, projects: ["*"]}
+  - {id: again, cron: 0 18 1 1 *, time_zone: UTC, for: 1h, projects: ["*"]}
+  - {id: never, cron: 0 18 31 2 *, time_zone: UTC, for: 1h, projects: ["*"]}
 unless: {}
 """
     (tmp_path / "organisation.yaml").write_text("roles:\n  qa: {charta: x}\n", encoding="utf-8")
@@ -96,7 +98,8 @@ unless: {}
         ("policy.yaml", 14, "duplicate_id", "fault"),
         ("policy.yaml", 18, "freeze_past", "hint"),
         ("policy.yaml", 19, "invalid", "fault"),
-        ("policy.yaml", 20, "unknown_field", "fault"),
+        ("policy.yaml", 21, "invalid", "fault"),
+        ("policy.yaml", 22, "unknown_field", "fault"),
         ("policy_tests.yaml", 1, "invalid", "fault"),
     ] == found
 

@@ -13,9 +13,9 @@ from tests.desk import PEOPLE, Desk, callback, open_client
 from tests.tracked_desk import CountingTracker, RememberingPlane, TrackedDesk
 
 from agentic_os import worker
-from agentic_os.application import callbacks, outage
+from agentic_os.application import callbacks, dispatch, outage
 from agentic_os.clock import now
-from agentic_os.domain.policy import Breaker, Breakers, FreezeWindow, Rule, RuleSet
+from agentic_os.domain.policy import Breaker, Breakers, FreezeWindow, RecurringFreeze, Rule, RuleSet
 from agentic_os.worker import Worker
 
 BLANK = RuleSet(bundle="sha256:blank", rules=())
@@ -193,6 +193,61 @@ async def test_a_freeze_ends_by_itself(open_desk: OpenDesk, later: Later) -> Non
         assert "dispatched" == await desk.phase(task_id)
         assert 1 == (await desk.events(task_id)).count("task.thawed")
         assert None is (await desk.show(f"/api/tasks/{task_id}"))["frozen"]
+
+
+async def test_a_freeze_that_recurs_holds_again(
+    open_desk: OpenDesk, later: Later, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the end of an occurrence the task goes on, the next one freezes it again, and nothing more is recorded."""
+    monkeypatch.setattr(dispatch, "now", later)
+    begin = now().replace(minute=0, second=0, microsecond=0)
+    span = 2 * HOUR
+
+    def weekly(at: datetime) -> tuple[datetime, datetime] | None:
+        start = begin + (at - begin) // timedelta(weeks=1) * timedelta(weeks=1)
+        return (start, start + span) if at < start + span else None
+
+    freeze = RecurringFreeze(
+        id="weekly",
+        cron="",
+        time_zone="UTC",
+        lasts=span,
+        projects=("*",),
+        occurrences=weekly,
+        reason="Quiet.",
+    )
+    async with open_desk(replace(BLANK, freezes=(freeze,))) as desk:
+        task_id = await desk.task()
+
+        async def frozen_until() -> datetime | None:
+            found = (await desk.show(f"/api/tasks/{task_id}"))["frozen"]
+            return found and datetime.fromisoformat(found["until"])
+
+        async def pass_by() -> None:
+            await desk.worker.drain_deadlines()
+            for _ in range(2):
+                await desk.work()
+                await desk.backend.dispatcher.advance(task_id)
+
+        await pass_by()
+        assert begin + span == await frozen_until()
+        assert [("freeze", begin + span)] == await desk.rows("select kind, at from es.deadline")
+        later.wait(seconds=(begin + span - now()).total_seconds() + 1)
+        await pass_by()
+        assert ("dispatched", None) == (await desk.phase(task_id), await frozen_until())
+        token = await desk.ack(task_id)
+        later.wait(days=7, hours=-1)
+        await desk.send(callback("failure", task_id, 1, 2), token)
+        await pass_by()
+        later.wait(minutes=10)
+        await pass_by()
+        assert begin + timedelta(weeks=1) + span == await frozen_until()
+        kinds = [name for name in await desk.events(task_id) if name in ("task.frozen", "task.thawed")]
+        assert ["task.frozen", "task.thawed", "task.frozen"] == kinds
+        later.wait(hours=1)
+        await pass_by()
+        assert None is await frozen_until()
+        assert 2 == (await desk.events(task_id)).count("task.thawed")
 
 
 async def test_other_projects_are_not_frozen(open_desk: OpenDesk) -> None:

@@ -21,7 +21,7 @@ from tests.domain.kit import (
 from agentic_os.domain import commands as c
 from agentic_os.domain import events as e
 from agentic_os.domain.attempts import over_budget
-from agentic_os.domain.budgets import Amounts, Ceiling, renewal, scope_of
+from agentic_os.domain.budgets import Amounts, Budgets, Ceiling, renewal, scope_of
 from agentic_os.domain.documents import Budget, Reservation, Usage
 from agentic_os.domain.spending import remaining
 from agentic_os.domain.task import REMEMBERED_REFUSALS
@@ -121,6 +121,14 @@ def test_each_wait_is_noted_once_and_ends_with_the_day_or_an_offer():
     )
     assert () == deadlines(waits.and_then(c.AwaitBudget(scope="project:p", until=None)).task)
     assert None is waits.and_then(offer()).task.awaited
+
+
+def test_an_attempt_falls_under_the_budget_of_its_executor():
+    """The executor's own budget goes before that of every other, and each counts by itself."""
+    budgets = Budgets(executor={"ada": Amounts(tokens=5), "*": Amounts(cost_microusd=7)})
+    assert (Ceiling(account="tokens:executor:ada", limit=5),) == budgets.ceilings("p", "ada", at(0))
+    assert (Ceiling(account="cost:executor:bob", limit=7),) == budgets.ceilings("p", "bob", at(0))
+    assert (None, "executor:bob") == (renewal("executor:bob"), scope_of("cost:executor:bob"))
 
 
 def test_scopes_and_their_renewal():

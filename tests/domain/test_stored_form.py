@@ -15,7 +15,7 @@ from tests.domain.kit import START
 from agentic_os.application.ports import Envelope
 from agentic_os.contracts.canonical import canonical_json
 from agentic_os.domain.events import SCHEMA_VERSION, Event
-from agentic_os.domain.governance import RegistryEvent
+from agentic_os.domain.governance import BreakerTripped, RegistryEvent
 from agentic_os.domain.task import Task
 from agentic_os.postgres.codec import (
     EVENT_TYPES,
@@ -123,6 +123,17 @@ def test_what_an_event_got_later_is_left_out_where_it_says_nothing():
     offered = decode_payload((GOLDEN / "attempt.offered.v1.json").read_text())
     assert "tier" not in json.loads(stored(offered))["data"]
     assert 2 == json.loads(stored(replace(offered, tier=2)))["data"]["tier"]
+
+
+def test_a_breaker_that_tripped_before_there_were_others_is_written_as_it_was():
+    """What names no breaker is an executor's attempts, byte for byte; what names one says which."""
+    before = json.loads((GOLDEN / "breaker.tripped.v1.json").read_text())["data"]
+    old = decode_event("breaker.tripped", 1, before)
+    assert isinstance(old, BreakerTripped)
+    assert before | {"type": "breaker.tripped"} == event_as_json(old)
+    later = replace(old, breaker="adoption", executor=None)
+    assert before | {"type": old.type, "breaker": "adoption", "executor": None} == event_as_json(later)
+    assert later == decode_payload(stored(later))
 
 
 @given(TEXT | st.sampled_from(["task.create", "TASK.CREATED", "plan.approved ", "Task"]), JSON)

@@ -284,6 +284,91 @@ async def test_an_account_that_is_used_up_lets_nobody_begin(
         assert "dispatched" == await raised.phase(second)
 
 
+@pytest.fixture
+async def pair(open_test_backend: OpenBackend, database: Database) -> AsyncIterator[Desk]:
+    """Open a desk with two executors that have twenty cents each, ten of them for an attempt."""
+    limited = policy(
+        executor={"*": Amounts(cost_microusd=20 * CENT)}, attempt=Amounts(cost_microusd=10 * CENT)
+    )
+    async with open_test_backend(policy=limited) as backend, open_client(backend) as client:
+        found = Desk(backend, client, database.owner)
+        await found.staff()
+        for name in ("coder", "other"):
+            await found.executor(name)
+        yield found
+
+
+async def executor_of(desk: Desk, task_id: str) -> str | None:
+    """Say who has the attempt of a task."""
+    attempt = (await desk.show(f"/api/tasks/{task_id}"))["attempt"]
+    return attempt and str(attempt["executor"])
+
+
+async def test_an_executor_without_room_is_passed_over(pair: Desk) -> None:
+    """Of six tasks at once each executor gets what its budget pays for, and the others wait for either by name."""
+    wanted = {"title": "T", "goal": "G"}
+    made = [(await pair.post("/api/tasks", wanted, "olga")).json()["id"] for _ in range(6)]
+    await asyncio.gather(*(pair.backend.dispatcher.advance(task_id) for task_id in made))
+    await pair.work()
+
+    executors = [await executor_of(pair, task_id) for task_id in made]
+    assert (2, 2, 2) == tuple(executors.count(name) for name in ("coder", "other", None))
+    full = {f"cost:executor:{name}": (0, 20 * CENT) for name in ("coder", "other")}
+    assert full == await accounts(pair)
+    idle = [task_id for task_id, executor in zip(made, executors, strict=True) if executor is None]
+    names = ["budget:executor:coder", "budget:executor:other", "executor"]
+    for task_id in idle:
+        assert names == list(await pair.backend.work.waits_of(task_id))
+        what = (await waiting(pair, task_id))["what"]
+        assert "budget of the executor coder" in what
+        assert "budget of the executor other" in what
+        assert ["task.created", "task.allowed", "budget.awaited"] == await pair.events(task_id)
+        await pair.backend.dispatcher.advance(task_id)
+        assert 1 == (await pair.events(task_id)).count("budget.awaited")
+
+    mine = made[executors.index("other")]
+    await pair.direct(mine, "/cancel")
+    phases = {await pair.phase(task_id) for task_id in idle}
+    assert {"dispatched", "ready"} == phases
+    assert full == await accounts(pair)
+
+
+async def test_what_an_executor_spent_counts_for_ever(pair: Desk) -> None:
+    """What was spent stays with the executor, for the accepted and the refused alike, and a higher limit frees it."""
+    task_id = await pair.task(assignee="coder")
+    attempt_token = await pair.ack(task_id)
+    await pair.send(callback("heartbeat", task_id, 1, 2, usage=spent(3 * CENT)), attempt_token)
+    await pair.send(callback("heartbeat", task_id, 1, 2, usage=spent(9 * CENT)), attempt_token)
+    await pair.direct(task_id, "/cancel")
+    assert (12 * CENT, 0) == (await accounts(pair))["cost:executor:coder"]
+    bound = await pair.task(assignee="coder")
+    assert "ready" == await pair.phase(bound)
+    assert "budget of the executor coder" in (await waiting(pair, bound))["what"]
+    assert "dispatched" == await pair.phase(await pair.task())
+    assert (12 * CENT, 0) == (await accounts(pair))["cost:executor:coder"]
+
+
+async def test_a_full_project_is_waited_for_whoever_is_passed_over(
+    open_test_backend: OpenBackend, database: Database
+) -> None:
+    """Where the next candidate finds the project's budget used up, that is what the task waits for."""
+    limited = policy(
+        project={"*": Amounts(cost_microusd=15)},
+        executor={"coder": Amounts(cost_microusd=5)},
+        attempt=Amounts(cost_microusd=10),
+    )
+    async with open_test_backend(policy=limited) as backend, open_client(backend) as client:
+        desk = Desk(backend, client, database.owner)
+        await desk.staff()
+        for name in ("coder", "other"):
+            await desk.executor(name)
+        assert "other" == await executor_of(desk, await desk.task())
+        second = await desk.task()
+        assert ["budget:project:default"] == list(await backend.work.waits_of(second))
+        third = await desk.task(assignee="coder", project="else")
+        assert ["budget:executor:coder", "executor"] == list(await backend.work.waits_of(third))
+
+
 async def test_a_new_day_has_a_new_budget(open_test_backend: OpenBackend, database: Database) -> None:
     """A task that waits for the day's budget has a deadline at midnight, and goes on when it comes."""
     limited = policy(day=Amounts(cost_microusd=5), attempt=Amounts(cost_microusd=5))

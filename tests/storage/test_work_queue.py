@@ -10,6 +10,7 @@ import pytest
 
 from agentic_os.application.ports import StaleMark
 from agentic_os.clock import now
+from agentic_os.domain.policy import RateBreaker
 from agentic_os.postgres.pool import Pool
 from agentic_os.postgres.work_queue import PostgresWorkQueue
 
@@ -192,3 +193,44 @@ async def test_the_outlook_names_what_comes_next(work: PostgresWorkQueue, owner:
 
     await work.postpone(mark, later, "broken")
     assert later == (await work.outlook()).mark
+
+
+async def test_servers_count_together(open_pool: Callable[..., Any]):
+    """Of forty at once over two pools as many are counted as the breaker allows, and the others are told until when."""
+    queues = [PostgresWorkQueue(await open_pool(4)) for _ in range(2)]
+    noon = datetime(2027, 1, 5, 12, tzinfo=UTC)
+    breaker = RateBreaker(count=7, within=timedelta(hours=1))
+
+    answers = await asyncio.gather(
+        *(queues[n % 2].count("adoption", [f"i{n}"], noon + timedelta(seconds=n), breaker) for n in range(40))
+    )
+
+    assert 7 == answers.count(None)
+    assert {noon} < {noon, *(a for a in answers if a is not None)}
+
+
+async def test_what_is_counted_leaves_after_its_span(work: PostgresWorkQueue, owner: psycopg.Connection):
+    """All of a batch or nothing is counted, each account by itself, the same once, and only what is within the span."""
+    noon = datetime(2027, 1, 5, 12, tzinfo=UTC)
+    breaker = RateBreaker(count=3, within=timedelta(minutes=10))
+
+    async def ask(minute: int, *refs: str, account: str = "a") -> int | None:
+        until = await work.count(account, refs, noon + timedelta(minutes=minute), breaker)
+        return until and int((until - noon).total_seconds() // 60)
+
+    assert None is await ask(0, "1", "2")
+    assert 10 == await ask(1, "3", "4")
+    assert None is await ask(2, "3")
+    assert None is await ask(3, "1", "2", "3")
+    assert 13 == await ask(4, "4")
+    assert None is await ask(4, "4", account="b")
+    await work.uncount("a", ["1", "4"])
+    assert None is await ask(5, "5")
+    assert [("a", "2"), ("a", "3"), ("a", "5"), ("b", "4")] == owner.execute(
+        "select breaker, ref from es.counted order by 1, 2"
+    ).fetchall()
+    assert 15 == await ask(6, "6", "7", "8", "9", "10")
+    assert None is await ask(15, "6", "7", "8", "9", "10")
+    assert 5 == len(owner.execute("select 1 from es.counted where breaker = 'a'").fetchall())
+    assert 25 == await ask(24, "11")
+    assert None is await ask(25, "11")

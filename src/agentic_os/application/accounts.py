@@ -64,6 +64,11 @@ def wait_of(account: str) -> str | None:
     return None if scope is None else f"budget:{scope}"
 
 
+def is_executors(wait: str) -> bool:
+    """Tell whether what is waited for is the budget of one executor, beside which there may be others."""
+    return wait.startswith("budget:executor:")
+
+
 def totals(task: Task) -> dict[str, tuple[int, int]]:
     """Say what a task has spent and still has reserved, by account; of capacity it holds one for an open attempt."""
     attempt = task.attempt

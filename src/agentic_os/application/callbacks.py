@@ -12,6 +12,7 @@ import orjson
 from agentic_os.application import translate
 from agentic_os.application.acceptance import acceptance
 from agentic_os.application.attempt_tokens import AttemptClaim, AttemptTokens
+from agentic_os.application.breakers import RateBreakers
 from agentic_os.application.callers import (
     Caller,
     CredentialInvalid,
@@ -61,7 +62,7 @@ NO_SKILLS: Final = "sha256:" + hashlib.sha256(b"").hexdigest()
 
 
 class _AcceptedMeanwhile(Exception):
-    """The callback that was refused here was accepted there."""
+    """The callback that is decided here was accepted there."""
 
     def __init__(self, found: Loaded) -> None:
         super().__init__()
@@ -88,6 +89,7 @@ class Callbacks:
         skill_sets: SkillSets,
         holdings: Holdings,
         rates: Rates,
+        breakers: RateBreakers,
         committed: Committed,
         policy: Callable[[], DecisionPoint],
         organisation: Callable[[], Organisation] = Organisation,
@@ -99,6 +101,7 @@ class Callbacks:
         self._holdings = holdings
         self._buckets = Buckets(rates.callbacks)
         self._clock = rates.clock
+        self._breakers = breakers
         self._committed = committed
         self._policy = policy
         self._organisation = organisation
@@ -129,9 +132,10 @@ class Callbacks:
         require_valid(caller)
         try:
             return await self._decide(callback, caller, receipt, loaded, meta)
-        except (Rejected, ContractViolation) as refusal:
+        except (Rejected, ContractViolation, RateLimited) as refusal:
             executor = executor_of(caller, loaded.task) or caller.principal
-            earlier = await self._charge(refusal.code, callback, executor, receipt, meta)
+            code = "rate_limited" if isinstance(refusal, RateLimited) else refusal.code
+            earlier = await self._charge(code, callback, executor, receipt, meta)
             if earlier is not None:
                 return earlier
             if isinstance(refusal, Rejected):
@@ -156,10 +160,10 @@ class Callbacks:
         counts; a refusal may come of what was not seen, and is decided again on what is stored.
         """
         remembered = self._log.recall(callback.task_id) if caller.claim is not None else None
-        if remembered is None or _gap(callback, caller, remembered):
-            return (
-                None  # coalesced progress leaves no event: whether something is missing, only the store knows
-            )
+        if remembered is None or callback.kind == "task_request" or _gap(callback, caller, remembered):
+            # Coalesced progress leaves no event: whether something is missing, only the store knows. And only what
+            # is no replay may count for a breaker.
+            return None
         try:
             return await self._decide(callback, caller, receipt, remembered, meta)
         except (Rejected, ContractViolation):
@@ -255,6 +259,8 @@ class Callbacks:
         judged = await self._registry.executor(executor) if callback.kind in _JUDGED else None
 
         def command_for(found: Loaded) -> c.Command:
+            if found.fingerprint is not None:
+                raise _AcceptedMeanwhile(found)
             sent = translate.command_for(
                 callback,
                 body,
@@ -274,23 +280,60 @@ class Callbacks:
                 return governed(sent, found.task, policy, self._organisation())
             return ruled(sent, found.task, judged, policy) if type(sent) in RULED else sent
 
+        async def before_append() -> None:
+            await self._count_tasks(callback, executor, policy)
+            await self._holdings.keep(callback.task_id, callback.attempt, artifacts)
+
         meta = {**meta, **_gap(callback, caller, loaded)}
         envelope = Envelope(actor=executor or caller.principal, at=at, cause=callback.callback_id, meta=meta)
-        handled = await handle(
-            self._log,
-            callback.task_id,
-            command_for,
-            envelope,
-            receipt=receipt,
-            answer=lambda task, ids: acceptance(task, ids, callback.kind),
-            progress=_progress(callback, caller, at),
-            seq_guard=_seq_guard(callback, caller),
-            credential=caller.credential,
-            loaded=loaded,
-            before_append=lambda: self._holdings.keep(callback.task_id, callback.attempt, artifacts),
-            followers=lambda change: births(change, policy, at),
-        )
+        try:
+            handled = await handle(
+                self._log,
+                callback.task_id,
+                command_for,
+                envelope,
+                receipt=receipt,
+                answer=lambda task, ids: acceptance(task, ids, callback.kind),
+                progress=_progress(callback, caller, at),
+                seq_guard=_seq_guard(callback, caller),
+                credential=caller.credential,
+                loaded=loaded,
+                before_append=before_append,
+                followers=lambda change: births(change, policy, at),
+            )
+        except _AcceptedMeanwhile as accepted:
+            return self._replay(accepted.found, receipt, callback)
+        except Rejected:
+            if refs := _requests(callback):
+                await self._breakers.give_back("task_request", refs, executor=executor)
+            raise
         return self._accepted(handled, callback)
+
+    async def _count_tasks(self, callback: Callback, executor: str, policy: DecisionPoint) -> None:
+        """Let the executor ask for these tasks, if its breaker does. Raises Rejected, or RateLimited.
+
+        Those of a plan are counted when they are created: people may have approved them by then.
+        """
+        breaker = policy.breakers.task_request
+        if breaker is None:
+            return
+        asked = callback.body.get("tasks", ()) if callback.kind in ("plan", "task_request") else ()
+        if len(asked) > breaker.count:
+            raise Rejected(
+                "policy_denied",
+                f"An executor may ask for {breaker.count} tasks within {int(breaker.within.total_seconds())} seconds; "
+                f"these are {len(asked)}.",
+                next_step="Ask for fewer tasks at once.",
+                pointers=("/body/tasks",),
+                rule="breaker",
+            )
+        until = await self._breakers.task_request(executor, _requests(callback))
+        if until is not None:
+            raise RateLimited(
+                max((until - now()).total_seconds(), 1.0),
+                f"{executor} asked for as many tasks lately as policy allows ({breaker.count} within "
+                f"{int(breaker.within.total_seconds())} seconds).",
+            )
 
     def _accepted(self, handled: Handled, callback: Callback) -> Answer:
         assert handled.appended is not None
@@ -366,6 +409,15 @@ def _require_same_key(callback: Callback, idempotency_key: str | None) -> None:
         raise ContractViolation(
             "idempotency_mismatch", "The Idempotency-Key header must equal callback_id.", ("/callback_id",)
         )
+
+
+def _requests(callback: Callback) -> list[str]:
+    """Name the tasks of a request, each once, so that the same callback counts once."""
+    if callback.kind != "task_request":
+        return []
+    return [
+        f"{callback.task_id}:{callback.callback_id}:{number}" for number in range(len(callback.body["tasks"]))
+    ]
 
 
 def _last_seq(found: Loaded, caller: Caller) -> int:

@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from agentic_os.application import brief
-from agentic_os.application.accounts import opened, wait_of
+from agentic_os.application.accounts import is_executors, opened, wait_of
+from agentic_os.application.breakers import RateBreakers
 from agentic_os.application.children import Children
 from agentic_os.application.handle import Handled, handle
 from agentic_os.application.ports import (
@@ -61,6 +62,7 @@ class Dispatcher:
         policy: Callable[[], DecisionPoint],
         terms: Terms,
         committed: Callable[[Task], None],
+        breakers: RateBreakers,
         organisation: Callable[[], Organisation] = Organisation,
     ) -> None:
         self._log = log
@@ -70,6 +72,7 @@ class Dispatcher:
         self._terms = terms
         self._committed = committed
         self._organisation = organisation
+        self._breakers = breakers
         self._children = Children(log=log, policy=policy, committed=committed)
 
     async def advance(self, task_id: str) -> Task | None:
@@ -78,6 +81,8 @@ class Dispatcher:
         if task is not None and task.phase == "received":
             task = (await self._handle(task, admission(task, self._policy()))).task
         if task is not None and task.phase == "ready" and task.undecided and not task.kept_back:
+            if await self._too_many_asked(task):
+                return task
             task = await self._children.create(task)
         if task is not None and awaits_attempt(task):
             task = await self._dispatch(task)
@@ -86,6 +91,20 @@ class Dispatcher:
         if task is not None and task.ended:
             await self._children.settle(task)
         return task
+
+    async def _too_many_asked(self, task: Task) -> bool:
+        """Count the tasks of the approved plan, or note until when the breaker of its executor holds them back."""
+        plan = task.plan
+        assert plan is not None
+        refs = [f"{task.id}:v{plan.version}:{number}" for number in range(task.undecided)]
+        # Noted before the last look, so that a policy that lets them in meanwhile is not missed.
+        for _ in range(2):
+            until = await self._breakers.task_request(plan.executor, refs)
+            await self._work.forget_waits(task.id)
+            if until is None:
+                return False
+            await self._work.wait(task.id, f"{_RESTING}{plan.executor}:{until.isoformat()}")
+        return True
 
     async def _dispatch(self, task: Task) -> Task:
         """Offer an attempt, or note what the task waits for.
@@ -183,10 +202,11 @@ class Dispatcher:
             try:
                 return await self._offer(task, candidate), ()
             except AccountExhausted as full:
-                if (budget := wait_of(full.account)) is not None:
+                budget = wait_of(full.account)
+                if budget is not None and not is_executors(budget):
                     await self._await(task, budget)
                     return None, [budget]
-                busy.append(f"capacity:{candidate.name}")
+                busy.append(budget or f"capacity:{candidate.name}")
             except Rejected as refusal:
                 if refusal.denial is not None:
                     await put_on_record(self._log, task.id, refusal.denial, Envelope(actor=SYSTEM, at=now()))
@@ -194,7 +214,14 @@ class Dispatcher:
                 if refusal.code not in ("wrong_phase", "not_permitted"):
                     raise
                 return (await self._log.load(task.id)).task, ()  # somebody moved it meanwhile
+        await self._await_any(task, sorted(filter(is_executors, busy)))
         return None, [*busy, *otherwise]
+
+    async def _await_any(self, task: Task, budgets: Sequence[str]) -> None:
+        """Put on record one of the executors' budgets that have no room, unless one of them is already."""
+        awaited = f"budget:{task.awaited.scope}" if task.awaited else ""
+        if budgets and awaited not in budgets:
+            await self._await(task, budgets[0])
 
     async def _await(self, task: Task, budget: str) -> None:
         """Put on record which budget the task waits for: none of its attempts is spent on it."""
@@ -253,7 +280,7 @@ class Dispatcher:
             facts_digest=digest_of(facts),
             ack_deadline=at + self._terms.ack_within,
             lease_seconds=lease,
-            ceilings=policy.budgets.ceilings(task.project, at),
+            ceilings=policy.budgets.ceilings(task.project, executor.name, at),
             allowance=policy.budgets.attempt,
             capabilities=executor.capabilities,
             tier=executor.tier,

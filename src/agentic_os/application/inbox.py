@@ -1,8 +1,10 @@
 """What others did on the tracker: stored once, then acted on; every observation ends with an outcome and a reason."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
+from agentic_os.application.breakers import RateBreakers
 from agentic_os.application.directives import Directives, Source
 from agentic_os.application.handle import handle
 from agentic_os.application.ports import (
@@ -23,8 +25,10 @@ from agentic_os.control_plane import (
     ControlPlane,
     ControlPlaneError,
     FieldChanged,
+    Issue,
     IssueDeleted,
     IssueOpened,
+    NotFound,
     Observation,
     ReviewDecided,
     RunSeen,
@@ -42,6 +46,15 @@ class Adoption:
     label: str = "agentic-os"
 
 
+class _HeldBack(Exception):
+    """A breaker lets no further issue become a task before `until`."""
+
+    def __init__(self, key: str, until: datetime) -> None:
+        super().__init__(key)
+        self.key = key
+        self.until = until
+
+
 class Inbox:
     """Acts on observations, each once."""
 
@@ -57,6 +70,7 @@ class Inbox:
         policy: Callable[[], DecisionPoint],
         committed: Callable[[Task], None],
         adoption: Adoption,
+        breakers: RateBreakers,
     ) -> None:
         self._log = log
         self._registry = registry
@@ -67,6 +81,7 @@ class Inbox:
         self._policy = policy
         self._committed = committed
         self._adoption = adoption
+        self._breakers = breakers
         self._cursor: str | None = None
 
     async def pull(self) -> int:
@@ -85,19 +100,34 @@ class Inbox:
         """Store what a webhook brought."""
         return await self._issues.take_in(self._plane.name, observations, None)
 
-    async def act(self, item: InboxItem) -> None:
-        """Act on one stored observation, and say what became of it."""
-        outcome, reason = await self._judge(item.observation)
-        await self._issues.finish(item, outcome, reason)
+    async def act(self, item: InboxItem) -> datetime | None:
+        """Act on one stored observation, and say what became of it, or until when it is held back."""
+        try:
+            outcome, reason = await self._judge(item.observation, held=item.held)
+            await self._issues.finish(item, outcome, reason)
+        except _HeldBack as held:
+            return await self._hold_back(item, held)
+        return None
 
-    async def _judge(self, seen: Observation) -> tuple[str, str]:
+    async def _hold_back(self, item: InboxItem, held: _HeldBack) -> datetime | None:
+        """Put the adoption of an issue off, and tell so on it, once."""
+        if not item.held:
+            try:
+                await self._plane.post(held.key, "adoption:held", _not_yet(held.until))
+            except NotFound:
+                await self._issues.finish(item, "ignored", "the issue is gone")
+                return None
+        await self._issues.hold_back(item, held.until, "the breaker of adoptions")
+        return held.until
+
+    async def _judge(self, seen: Observation, *, held: bool = False) -> tuple[str, str]:
         match seen:
             case CommentSeen():
                 return await self._comment(seen)
             case ReviewDecided():
                 return await self._decision(seen)
             case IssueOpened():
-                return await self._opened(seen)
+                return await self._opened(seen, held=held)
             case FieldChanged() | IssueDeleted():
                 return await self._drifted(seen)
             case RunSeen():
@@ -174,7 +204,7 @@ class Inbox:
         except ControlPlaneError:
             return
 
-    async def _opened(self, opened: IssueOpened) -> tuple[str, str]:
+    async def _opened(self, opened: IssueOpened, *, held: bool) -> tuple[str, str]:
         """Adopt an issue that a known person opened for us; policy decides the rest."""
         if self._adoption.label not in opened.labels:
             return "ignored", f"it has no label {self._adoption.label}"
@@ -185,15 +215,22 @@ class Inbox:
             or not {"operator", "admin"} & set(principal.roles)
         ):
             return "refused", "its author may not create tasks"
-        return await self._adopt(opened, principal.name)
+        return await self._adopt(opened, principal.name, held=held)
 
-    async def _adopt(self, opened: IssueOpened, requester: str) -> tuple[str, str]:
+    async def _adopt(self, opened: IssueOpened, requester: str, *, held: bool) -> tuple[str, str]:
         # The link goes first: a reconciler that met the task before its link would make a second issue for it.
         task_id = await self._issues.task_of(self._plane.name, opened.key)
         if task_id is None:
+            counted = f"{self._plane.name}:{opened.key}"
+            until = await self._breakers.adoption(counted)
+            if until is not None:
+                raise _HeldBack(opened.key, until)
             issue = (await self._plane.observe([opened.key])).get(opened.key)
-            if issue is None:
-                return "ignored", "the issue is gone"
+            if issue is None or (held and self._withdrawn(issue)):
+                await self._breakers.give_back("adoption", [counted])
+                return "ignored", "the issue is gone" if issue is None else "it was withdrawn meanwhile"
+            if held:
+                opened = replace(opened, title=issue.title, body=issue.body, labels=issue.labels)
             task_id = str(new_id())
             link = IssueLink(task_id=task_id, control_plane=self._plane.name, key=opened.key, url=issue.url)
             await self._issues.remember(link)
@@ -220,6 +257,10 @@ class Inbox:
             return "done", f"task {task_id} exists already"
         return "done", f"adopted as task {task_id}"
 
+    def _withdrawn(self, issue: Issue) -> bool:
+        """Tell whether somebody took back what had to wait: the issue is closed, or has our label no more."""
+        return issue.closed is not None or self._adoption.label not in issue.labels
+
     async def _run(self, seen: RunSeen) -> tuple[str, str]:
         """Let a run that was seen move the lease of the attempt that it is for; it authorises nothing else."""
         if await self._issues.task_of(self._plane.name, seen.key) != seen.task_id:
@@ -240,6 +281,14 @@ class Inbox:
             return "ignored", "the issue shows no task"
         await self._work.mark([task_id])
         return "done", "the issue is compared again"
+
+
+def _not_yet(until: datetime) -> str:
+    return (
+        "**This issue is no task yet.** As many issues became tasks lately as policy allows. This one becomes a task "
+        f"by itself, not before {until.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC, unless it is closed or loses its label. "
+        "Directives on it count only from then on."
+    )
 
 
 def _outcome(receipts: Sequence[DirectiveReceipt]) -> tuple[str, str]:

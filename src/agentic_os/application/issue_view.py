@@ -131,10 +131,12 @@ def describe_waits(waits: Sequence[str]) -> str:
     if tasks:
         return f"{'task' if len(tasks) == 1 else 'tasks'} {', '.join(tasks)} to be completed"
     budgets = [w.removeprefix("budget:") for w in waits if w.startswith("budget:")]
-    if budgets:
-        return " and ".join(describe_budget(scope) for scope in budgets)
+    shared = [scope for scope in budgets if not scope.startswith("executor:")]
+    if shared:
+        return " and ".join(describe_budget(scope) for scope in shared)
     busy = [w.removeprefix("capacity:") for w in waits if w.startswith("capacity:")]
     ways = [f"{' or '.join(busy)} to have a free hand"] if busy else []
+    ways += [describe_budget(scope) for scope in budgets]
     ways += [
         f"{name} to be let on by its breaker at {until.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
         for name, until in resting(waits).items()

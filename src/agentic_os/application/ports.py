@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 from agentic_os.domain.documents import JsonObject, Participant
 from agentic_os.domain.events import Event
 from agentic_os.domain.governance import BreakerTripped, RegistryEvent
-from agentic_os.domain.policy import Breaker
+from agentic_os.domain.policy import Breaker, RateBreaker
 from agentic_os.domain.task import Task
 from agentic_os.domain.waiting import Deadline
 
@@ -287,7 +287,7 @@ class Registry(Protocol):
         ...
 
     async def record_trip(self, trip: BreakerTripped) -> bool:
-        """Record that an executor's breaker tripped, unless exactly that is the last that is known of it."""
+        """Record that a breaker tripped, unless it is known already that it holds so long."""
         ...
 
     async def by_name(self, name: str) -> Principal | None:
@@ -412,6 +412,16 @@ class WorkQueue(Protocol):
         """Count the attempt no longer, since it was not opened."""
         ...
 
+    async def count(
+        self, account: str, refs: Sequence[str], at: datetime, breaker: RateBreaker
+    ) -> datetime | None:
+        """Count all of these, or none and say when they may be; more than the breaker allows may be alone."""
+        ...
+
+    async def uncount(self, account: str, refs: Sequence[str]) -> None:
+        """Count these no longer."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outlook:
@@ -453,11 +463,12 @@ class DirectiveReceipt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InboxItem:
-    """An observation that was stored and not yet acted on."""
+    """An observation that was stored and not yet acted on. held: whether it was held back before."""
 
     id: int
     control_plane: str
     observation: Any
+    held: bool = False
 
 
 class IssueBook(Protocol):
@@ -488,7 +499,11 @@ class IssueBook(Protocol):
         ...
 
     async def open_items(self, limit: int) -> Sequence[InboxItem]:
-        """List what was not acted on, in the order of arrival."""
+        """List what was not acted on and is not held back, in the order of arrival."""
+        ...
+
+    async def hold_back(self, item: InboxItem, until: datetime, reason: str) -> None:
+        """Put an observation off until then."""
         ...
 
     async def finish(self, item: InboxItem, outcome: str, reason: str) -> None:

@@ -11,11 +11,12 @@ _KEPT: Final = 10_000
 
 
 class RateLimited(Exception):
-    """Too much came in too short a time; `wait` in seconds."""
+    """Too much came in too short a time; `wait` in seconds. message: of what, where that is known."""
 
-    def __init__(self, wait: float) -> None:
+    def __init__(self, wait: float, message: str = "Too much was sent in too short a time.") -> None:
         super().__init__(f"wait {wait:.1f} s")
         self.wait = wait
+        self.message = message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,6 +56,7 @@ class Signals:
     def governed(self) -> None:
         """Hear that another bundle is in force: whatever waited for one may go on, here and in other processes."""
         self.work.set()
+        self.inbox.set()
         self.announce()
 
     def received(self) -> None:

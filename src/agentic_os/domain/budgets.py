@@ -1,4 +1,4 @@
-"""Budgets of policy: what projects, days and attempts may spend, and the accounts that keep count of it.
+"""Budgets of policy: what projects, executors, days and attempts may spend, and the accounts that keep count of it.
 
 An account is named UNIT:SCOPE, such as "cost:project:payments" or "tokens:day:2026-11-20".
 """
@@ -12,7 +12,7 @@ from agentic_os.domain.documents import Usage
 
 UNITS: Final = ("cost", "tokens")
 EVERY: Final = "*"
-"""The name under which policy gives a budget to each project that it does not name."""
+"""The name under which policy gives a budget to each project, or executor, that it does not name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,13 +40,15 @@ class Budgets:
     """The budgets of a policy. attempt: what an attempt is thought to need where its task has no budget."""
 
     project: Mapping[str, Amounts] = field(default_factory=dict)
+    executor: Mapping[str, Amounts] = field(default_factory=dict)
     day: Amounts = field(default_factory=Amounts)
     attempt: Amounts = field(default_factory=Amounts)
 
-    def ceilings(self, project: str, at: datetime) -> tuple[Ceiling, ...]:
-        """List the accounts under which an attempt falls that is opened at this instant."""
+    def ceilings(self, project: str, executor: str, at: datetime) -> tuple[Ceiling, ...]:
+        """List the accounts under which an attempt falls that is opened for an executor at this instant."""
         scopes = (
-            (f"project:{project}", self.project.get(project) or self.project.get(EVERY) or Amounts()),
+            (f"project:{project}", _named(self.project, project)),
+            (f"executor:{executor}", _named(self.executor, executor)),
             (f"day:{at.astimezone(UTC).date().isoformat()}", self.day),
         )
         return tuple(
@@ -55,6 +57,10 @@ class Budgets:
             for unit in UNITS
             if (limit := amounts.of(unit)) is not None
         )
+
+
+def _named(budgets: Mapping[str, Amounts], name: str) -> Amounts:
+    return budgets.get(name) or budgets.get(EVERY) or Amounts()
 
 
 def counted(account: str, usage: Usage) -> int:
@@ -69,6 +75,6 @@ def scope_of(account: str) -> str | None:
 
 
 def renewal(scope: str) -> datetime | None:
-    """Say when there is a new budget in place of this one: a day's at midnight UTC, a project's never by itself."""
+    """Say when there is a new budget in place of this one: a day's at midnight UTC, others never by themselves."""
     kind, _, name = scope.partition(":")
     return datetime.fromisoformat(name).replace(tzinfo=UTC) + timedelta(days=1) if kind == "day" else None

@@ -67,14 +67,22 @@ class BundleApplied:
     type: Literal["bundle.applied"] = "bundle.applied"
 
 
+RateName: TypeAlias = Literal["adoption", "task_request", "routine"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerTripped:
-    """An executor had as many attempts within a span as policy allows; it gets no other before `until`."""
+    """As much came within a span as policy allows; there is no more before `until`.
 
-    executor: str
+    executor: whose breaker it is, None for one of all. attempts: how much. breaker: of what, None for an executor's
+    attempts.
+    """
+
+    executor: str | None
     attempts: int
     within_seconds: int
     until: datetime
+    breaker: RateName | None = None
     type: Literal["breaker.tripped"] = "breaker.tripped"
 
 

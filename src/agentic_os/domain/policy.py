@@ -1,6 +1,6 @@
 """Policy as data: rules over a declared input, and the most restrictive obligation wins."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
@@ -26,8 +26,12 @@ __all__ = [
     "FreezeWindow",
     "Hook",
     "Obligations",
+    "Occurrence",
+    "Occurrences",
     "OnDue",
     "OnTimeout",
+    "RateBreaker",
+    "RecurringFreeze",
     "Reviewers",
     "Rule",
     "RuleSet",
@@ -166,6 +170,43 @@ class FreezeWindow:
         """Tell whether it holds for the project at the instant: from its start on, and no longer at its end."""
         return self.start <= at < self.until and any(fnmatchcase(project, p) for p in self.projects)
 
+    def window(self, project: str, at: datetime) -> "FreezeWindow | None":
+        """Give itself where it holds."""
+        return self if self.covers(project, at) else None
+
+
+Occurrence: TypeAlias = tuple[datetime, datetime]
+"""From when a recurring freeze holds, and from when on it no longer does; in UTC."""
+
+Occurrences: TypeAlias = Callable[[datetime], Occurrence | None]
+"""Gives the occurrence in which an instant lies."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecurringFreeze:
+    """A freeze that begins at each time of a cron expression in a time zone, and lasts as long each time.
+
+    occurrences: what knows when, made of the rest by whoever read it.
+    """
+
+    id: str
+    cron: str
+    time_zone: str
+    lasts: timedelta
+    projects: tuple[str, ...]
+    occurrences: Occurrences = field(compare=False, repr=False)
+    reason: str = ""
+
+    def window(self, project: str, at: datetime) -> FreezeWindow | None:
+        """Give the present occurrence as a window, where there is one and the project is named."""
+        if not any(fnmatchcase(project, p) for p in self.projects):
+            return None
+        occurrence = self.occurrences(at)
+        if occurrence is None:
+            return None
+        start, until = occurrence
+        return FreezeWindow(id=self.id, start=start, until=until, projects=self.projects, reason=self.reason)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Breaker:
@@ -176,11 +217,26 @@ class Breaker:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RateBreaker:
+    """How much of a kind may come in within a span."""
+
+    count: int
+    within: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Breakers:
-    """The breakers in force: for the attempts of each task, and for those of each executor."""
+    """The breakers in force: for the attempts of each task and of each executor, and for what comes in.
+
+    adoption: issues of people that become tasks. task_request: tasks that an executor asks for. routine: runs of
+    routines.
+    """
 
     task: Breaker | None = None
     executor: Breaker | None = None
+    adoption: RateBreaker | None = None
+    task_request: RateBreaker | None = None
+    routine: RateBreaker | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +280,7 @@ class DecisionPoint(Protocol):
 
     @property
     def budgets(self) -> Budgets:
-        """Give what projects, days and attempts may spend."""
+        """Give what projects, executors, days and attempts may spend."""
         ...
 
     def decide(self, hook: Hook, facts: JsonObject) -> Verdict:
@@ -253,7 +309,7 @@ class RuleSet:
     defaults: Obligations = Obligations(bare_approve=False)
     budgets: Budgets = field(default_factory=Budgets)
     on_due: OnDue = "notify"
-    freezes: tuple[FreezeWindow, ...] = ()
+    freezes: tuple[FreezeWindow | RecurringFreeze, ...] = ()
     breakers: Breakers = Breakers()
     closed: frozenset[Hook] = frozenset()
     _by_hook: Mapping[Hook, tuple[Rule, ...]] = field(init=False, repr=False, compare=False)
@@ -265,7 +321,7 @@ class RuleSet:
 
     def frozen(self, project: str, at: datetime) -> FreezeWindow | None:
         """Find the freeze that holds, the last to end of several."""
-        holding = [f for f in self.freezes if f.covers(project, at)]
+        holding = (window for f in self.freezes if (window := f.window(project, at)) is not None)
         return max(holding, key=lambda f: (f.until, f.id), default=None)
 
     def decide(self, hook: Hook, facts: JsonObject) -> Verdict:

@@ -8,6 +8,7 @@ from agentic_os.domain.documents import JsonObject
 
 _LISTS: Final = {"rules": "rule", "freezes": "freeze"}
 _PARTS: Final = {"defaults": "default", "breakers": "breaker"}
+_BUDGETS_BY_NAME: Final = ("project", "executor")
 _NAMED: Final = {"roles": "role", "members": "member", "teams": "team", "projects": "project"}
 _ABSENT: Final = object()
 
@@ -63,9 +64,9 @@ def _things(document: JsonObject) -> Iterator[tuple[tuple[str, str], Any]]:
         for name, part in (document.get(section) or {}).items():
             yield (kind, name), part
     for scope, amounts in (document.get("budgets") or {}).items():
-        of_projects = scope == "project"
-        for name, part in (amounts or {}).items() if of_projects else ((scope, amounts),):
-            yield ("budget", f"project {name}" if of_projects else name), part
+        by_name = scope in _BUDGETS_BY_NAME
+        for name, part in (amounts or {}).items() if by_name else ((scope, amounts),):
+            yield ("budget", f"{scope} {name}" if by_name else name), part
     for section in document.keys() - {*_LISTS, *_PARTS, "budgets", "organisation"}:
         yield ("section", section), document[section]
     organisation = document.get("organisation") or {}

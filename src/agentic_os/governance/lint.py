@@ -13,7 +13,16 @@ from agentic_os.domain.conditions import Condition, Term, fields_of
 from agentic_os.domain.documents import JsonObject
 from agentic_os.domain.hooks import CLOSED, Hook
 from agentic_os.domain.organisation import Organisation
-from agentic_os.domain.policy import ASKABLE, THENS, FreezeWindow, Obligations, Rule, RuleSet, combine
+from agentic_os.domain.policy import (
+    ASKABLE,
+    THENS,
+    FreezeWindow,
+    Obligations,
+    RecurringFreeze,
+    Rule,
+    RuleSet,
+    combine,
+)
 from agentic_os.governance.conjunctions import implies, impossible, witnesses
 from agentic_os.governance.nodes import GovernanceInvalid, place_of, read_file
 from agentic_os.governance.organisation_file import OrganisationFile
@@ -73,7 +82,7 @@ class _Policy:
     defaults: Obligations
     closed: frozenset[Hook] = CLOSED
     rules: list[_Written] = field(default_factory=list)
-    freezes: list[tuple[yaml.Node, FreezeWindow]] = field(default_factory=list)
+    freezes: list[tuple[yaml.Node, FreezeWindow | RecurringFreeze]] = field(default_factory=list)
 
 
 def lint(folder: Path, at: datetime) -> list[Remark]:
@@ -229,7 +238,7 @@ class _PolicyLint:
                 closing = f"`defaults: {{deny: [{written.rule.on}]}}` denies what no rule lets in"
                 self._note(written.node, "pointless_allow", f"{words}; {closing}", "hint")
         for node, freeze in policy.freezes:
-            if freeze.until <= self._at:
+            if isinstance(freeze, FreezeWindow) and freeze.until <= self._at:
                 words = f"the freeze {freeze.id!r} ended at {freeze.until.isoformat()}; it can go"
                 self._note(node, "freeze_past", words, "hint")
 

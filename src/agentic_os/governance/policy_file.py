@@ -11,6 +11,7 @@ import yaml
 from agentic_os.domain.budgets import Amounts, Budgets
 from agentic_os.domain.conditions import Condition, Group, Operator, Term
 from agentic_os.domain.documents import RANKS, RISKS, Mode
+from agentic_os.domain.governance import RateName
 from agentic_os.domain.hooks import FIELDS, HOOKS, Hook, known
 from agentic_os.domain.organisation import Organisation
 from agentic_os.domain.policy import (
@@ -24,6 +25,8 @@ from agentic_os.domain.policy import (
     Obligations,
     OnDue,
     OnTimeout,
+    RateBreaker,
+    RecurringFreeze,
     Reviewers,
     Rule,
     RuleSet,
@@ -33,6 +36,13 @@ from agentic_os.domain.routing import Needs
 from agentic_os.governance.expressions import ExpressionInvalid, expression
 from agentic_os.governance.nodes import ROLE, Nodes
 from agentic_os.governance.organisation_file import HIGHEST_TIER
+from agentic_os.governance.recurrence import (
+    RecurrenceInvalid,
+    occurrences,
+    require_cron,
+    shortest_gap,
+    time_zone,
+)
 
 SECTIONS: Final = ("defaults", "rules", "budgets", "freezes", "breakers")
 """What stands at the top of a policy."""
@@ -53,6 +63,7 @@ _OF_RESULTS: Final = ("evidence", "result_review")
 _OF_ROUTING: Final = ("capabilities", "tier")
 _OBLIGATIONS: Final = ("mode", *_OF_REVIEWS, *_OF_RESULTS, *_OF_ROUTING, "on_due")
 _EFFECTS: Final[tuple[Literal["require", "allow", "deny"], ...]] = ("require", "allow", "deny")
+_RATES: Final[tuple[RateName, ...]] = get_args(RateName)
 REQUIRES: Final[Mapping[Hook, tuple[str, ...]]] = {
     "task.received": _OBLIGATIONS,
     "task.proposed": _OBLIGATIONS,
@@ -108,13 +119,17 @@ class PolicyFile(Nodes):
         return frozenset(self.one_of(item, hooks) for item in self.sequence(node))
 
     def _budgets(self, node: yaml.Node) -> Budgets:
-        parts = self.mapping(node, ("project", "day", "attempt"))
-        projects = self.mapping(parts["project"], None) if "project" in parts else {}
+        parts = self.mapping(node, ("project", "executor", "day", "attempt"))
         return Budgets(
-            project={name: self._amounts(amounts) for name, amounts in sorted(projects.items())},
+            project=self._amounts_by_name(parts, "project"),
+            executor=self._amounts_by_name(parts, "executor"),
             day=self._amounts(parts["day"]) if "day" in parts else Amounts(),
             attempt=self._amounts(parts["attempt"]) if "attempt" in parts else Amounts(),
         )
+
+    def _amounts_by_name(self, parts: Mapping[str, yaml.Node], scope: str) -> dict[str, Amounts]:
+        named = self.mapping(parts[scope], None) if scope in parts else {}
+        return {name: self._amounts(amounts) for name, amounts in sorted(named.items())}
 
     def _amounts(self, node: yaml.Node) -> Amounts:
         parts = self.mapping(node, ("cost_microusd", "tokens"))
@@ -126,8 +141,8 @@ class PolicyFile(Nodes):
                 self.fail(parts[name], f"{name} is between 0 and {_MOST}")
         return Amounts(**amounts)
 
-    def _freezes(self, node: yaml.Node) -> tuple[FreezeWindow, ...]:
-        found: list[FreezeWindow] = []
+    def _freezes(self, node: yaml.Node) -> tuple[FreezeWindow | RecurringFreeze, ...]:
+        found: list[FreezeWindow | RecurringFreeze] = []
         items = self.sequence(node)
         for item in items:
             freeze = self._freeze(item)
@@ -137,34 +152,75 @@ class PolicyFile(Nodes):
             found.append(freeze)
         return tuple(found)
 
-    def _freeze(self, node: yaml.Node) -> FreezeWindow:
+    def _freeze(self, node: yaml.Node) -> FreezeWindow | RecurringFreeze:
+        if "cron" in self.mapping(node, None):
+            return self._recurring(node)
         parts = self.mapping(
             node, ("id", "from", "until", "projects", "reason"), needed=("id", "from", "until", "projects")
         )
         start, until = self.instant(parts["from"]), self.instant(parts["until"])
         if until <= start:
             self.fail(parts["until"], "a freeze ends after it begins")
-        patterns = tuple(self.scalar(item, str) for item in self.sequence(parts["projects"]))
-        if not patterns:
-            self.fail(parts["projects"], 'no project is named; ["*"] is every one')
         return FreezeWindow(
             id=self.scalar(parts["id"], str),
             start=start,
             until=until,
-            projects=patterns,
+            projects=self._patterns(parts["projects"]),
             reason=self.scalar(parts["reason"], str) if "reason" in parts else "",
         )
 
+    def _recurring(self, node: yaml.Node) -> RecurringFreeze:
+        needed = ("id", "cron", "time_zone", "for", "projects")
+        parts = self.mapping(node, (*needed, "reason"), needed=needed)
+        cron: str = self.scalar(parts["cron"], str)
+        name: str = self.scalar(parts["time_zone"], str)
+        lasts = timedelta(seconds=self.duration(parts["for"]))
+        asked = "cron"
+        try:
+            require_cron(cron)
+            asked = "time_zone"
+            zone = time_zone(name)
+        except RecurrenceInvalid as problem:
+            self.fail(parts[asked], str(problem))
+        if (gap := shortest_gap(cron)) <= lasts:
+            self.fail(parts["for"], f"it would begin again before it ends: the next may come {gap} after one")
+        return RecurringFreeze(
+            id=self.scalar(parts["id"], str),
+            cron=cron,
+            time_zone=name,
+            lasts=lasts,
+            projects=self._patterns(parts["projects"]),
+            occurrences=occurrences(cron, zone, lasts),
+            reason=self.scalar(parts["reason"], str) if "reason" in parts else "",
+        )
+
+    def _patterns(self, node: yaml.Node) -> tuple[str, ...]:
+        patterns = tuple(self.scalar(item, str) for item in self.sequence(node))
+        if not patterns:
+            self.fail(node, 'no project is named; ["*"] is every one')
+        return patterns
+
     def _breakers(self, node: yaml.Node) -> Breakers:
-        parts = self.mapping(node, ("task", "executor"))
-        return Breakers(**{name: self._breaker(item) for name, item in parts.items()})
+        parts = self.mapping(node, ("task", "executor", *_RATES))
+        read: dict[str, Any] = {
+            name: self._rate(item) if name in _RATES else self._breaker(item) for name, item in parts.items()
+        }
+        return Breakers(**read)
+
+    def _rate(self, node: yaml.Node) -> RateBreaker:
+        count, within = self._how_many(node, "count")
+        return RateBreaker(count=count, within=within)
 
     def _breaker(self, node: yaml.Node) -> Breaker:
-        parts = self.mapping(node, ("attempts", "within"), needed=("attempts", "within"))
-        attempts = self.scalar(parts["attempts"], int)
-        if not 1 <= attempts <= 100_000:  # noqa: PLR2004 - said in the message
-            self.fail(parts["attempts"], "attempts is between 1 and 100000")
-        return Breaker(attempts=attempts, within=timedelta(seconds=self.duration(parts["within"])))
+        attempts, within = self._how_many(node, "attempts")
+        return Breaker(attempts=attempts, within=within)
+
+    def _how_many(self, node: yaml.Node, name: str) -> tuple[int, timedelta]:
+        parts = self.mapping(node, (name, "within"), needed=(name, "within"))
+        number: int = self.scalar(parts[name], int)
+        if not 1 <= number <= 100_000:  # noqa: PLR2004 - said in the message
+            self.fail(parts[name], f"{name} is between 1 and 100000")
+        return number, timedelta(seconds=self.duration(parts["within"]))
 
     def _on_due(self, parts: Mapping[str, yaml.Node]) -> OnDue:
         found: OnDue = self.one_of(parts["on_due"], get_args(OnDue)) if "on_due" in parts else "notify"

@@ -159,17 +159,17 @@ async def _noted(request: Request, refusal: Response, code: str) -> Response:
     return refusal
 
 
-def too_fast(wait: float) -> Response:
+def too_fast(wait: float, message: str = "Too much was sent in too short a time.") -> Response:
     """Build the refusal of what came too fast; `wait` in seconds."""
     return problem(
         "rate_limited",
-        "Too much was sent in too short a time.",
+        message,
         headers={"Retry-After": str(math.ceil(wait))},
     )
 
 
 async def _on_limited(_: Request, e: RateLimited) -> Response:
-    return too_fast(e.wait)
+    return too_fast(e.wait, e.message)
 
 
 async def _on_rejected(request: Request, e: Rejected) -> Response:

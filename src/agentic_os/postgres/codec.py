@@ -31,6 +31,7 @@ LATER_FIELDS: Final[Mapping[str, Sequence[tuple[str, ...]]]] = {
     "child.accepted": (("obligations", "reviewers", "by"), ("obligations", "bar_requester"), *_OF_ROUTING),
     "review.required": _OF_ROUTING,
     "attempt.offered": (("tier",),),
+    "breaker.tripped": (("breaker",),),
 }
 """Fields that an event or the values in it got later, by the way to them: left out while None or empty, so that what
 was stored before them is read, and written again, as it was."""

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from psycopg.types.json import Jsonb
@@ -11,6 +12,7 @@ from pydantic import TypeAdapter
 from agentic_os.application.ports import DirectiveReceipt, InboxItem, IssueLink
 from agentic_os.control_plane import CommentSeen, Observation
 from agentic_os.postgres.pool import Pool
+from agentic_os.postgres.registry import BUNDLE_STREAM, LOCK
 
 _observation: Final[TypeAdapter[Any]] = TypeAdapter(Observation)
 _KINDS: Final = {kind.__name__: kind for kind in Observation.__args__}
@@ -104,15 +106,32 @@ class PostgresIssueBook:
         return row[0] if row else ""
 
     async def open_items(self, limit: int) -> Sequence[InboxItem]:
-        """List what was not acted on, in the order of arrival."""
+        """List what was not acted on and is not held back, in the order of arrival."""
         async with self._pool.connection() as connection:
             cursor = await connection.execute(
-                "select i.id, i.control_plane, i.observation from es.inbox i where i.done_at is null "
+                "select i.id, i.control_plane, i.observation, i.outcome is not null from es.inbox i "
+                "where i.done_at is null and (i.not_before is null or i.not_before <= now()) "
                 "order by i.id limit %s",
                 (limit,),
             )
             rows = await cursor.fetchall()
-        return [InboxItem(id=i, control_plane=plane, observation=_seen(stored)) for i, plane, stored in rows]
+        return [
+            InboxItem(id=i, control_plane=plane, observation=_seen(stored), held=held)
+            for i, plane, stored, held in rows
+        ]
+
+    async def hold_back(self, item: InboxItem, until: datetime, reason: str) -> None:
+        """Put an observation off; for a second at least, where the clock of the store is ahead.
+
+        A bundle that is recorded at the same time lets in what was put off before, or is there to be seen after.
+        """
+        async with self._pool.connection() as connection, connection.transaction():
+            await connection.execute(LOCK, (BUNDLE_STREAM,))
+            await connection.execute(
+                "update es.inbox set not_before = greatest(%s, now() + interval '1 second'), outcome = 'held', "
+                "reason = %s where id = %s and done_at is null",
+                (until, reason[:1000], item.id),
+            )
 
     async def finish(self, item: InboxItem, outcome: str, reason: str) -> None:
         """Say what became of an observation."""

@@ -34,10 +34,10 @@ from agentic_os.postgres.codec import decode_payload, recorded
 from agentic_os.postgres.parts import parts_of
 from agentic_os.postgres.pool import Connection, Pool
 
-_BUNDLE_STREAM: Final = "governance:policy"
+BUNDLE_STREAM: Final = "governance:policy"
 _PRINCIPAL: Final = "p.id, p.name, p.kind, p.roles, p.owner, p.skills, p.capacity, p.revoked_at is not null"
 # The same lock as es.append takes, and earlier: what is read under it still holds when it is appended to.
-_LOCK: Final = "select pg_advisory_xact_lock(hashtextextended(%s, 0))"
+LOCK: Final = "select pg_advisory_xact_lock(hashtextextended(%s, 0))"
 _SCOPES: Final = {
     "admin": ("viewer", "operator", "reviewer"),
     "operator": ("viewer",),
@@ -208,7 +208,7 @@ class PostgresRegistry:
         """Say that this account is that principal's, and record it; saying it again changes nothing."""
         async with self._pool.connection() as connection, connection.transaction():
             stream = f"principal:{principal_id}"
-            await connection.execute(_LOCK, (stream,))
+            await connection.execute(LOCK, (stream,))
             cursor = await connection.execute(
                 "select s.version, (select a.principal from es.external_account a where a.control_plane = %s "
                 "and a.account = %s) from es.stream s where s.stream_id = %s",
@@ -236,16 +236,16 @@ class PostgresRegistry:
     ) -> bool:
         """Record that a policy came into force, unless it is the one in force already."""
         async with self._pool.connection() as connection, connection.transaction():
-            await connection.execute(_LOCK, (_BUNDLE_STREAM,))
+            await connection.execute(LOCK, (BUNDLE_STREAM,))
             cursor = await connection.execute(
                 "select e.version, e.payload from es.event e where e.stream_id = %s order by e.version desc limit 1",
-                (_BUNDLE_STREAM,),
+                (BUNDLE_STREAM,),
             )
             last = await cursor.fetchone()
             if last is not None and decode_payload(last[1]).bundle == bundle:  # type: ignore[union-attr]
                 return False
             change = RegistryChange(
-                stream=_BUNDLE_STREAM,
+                stream=BUNDLE_STREAM,
                 expected=last[0] if last else 0,
                 events=[BundleApplied(bundle=bundle, document=document)],
             )
@@ -258,6 +258,9 @@ class PostgresRegistry:
             outcome = await append_together(connection, parts_of(batch)[2])
             if outcome.name != "appended":
                 raise VersionConflict
+            await connection.execute(  # and may let in what a breaker holds back
+                "update es.inbox set not_before = null where done_at is null and not_before is not null"
+            )
         return True
 
     async def applied_bundle(self, after: int = 0) -> AppliedBundle | None:
@@ -266,12 +269,12 @@ class PostgresRegistry:
             cursor = await connection.execute(
                 "select e.version, e.payload, e.hash from es.event e where e.stream_id = %s and e.version > %s "
                 "order by e.version desc limit 1",
-                (_BUNDLE_STREAM, after),
+                (BUNDLE_STREAM, after),
             )
             row = await cursor.fetchone()
         if row is None:
             return None
-        event = recorded(_BUNDLE_STREAM, *row)
+        event = recorded(BUNDLE_STREAM, *row)
         return _applied(event)
 
     async def bundle_named(self, digest: str) -> AppliedBundle | None:
@@ -280,24 +283,28 @@ class PostgresRegistry:
             cursor = await connection.execute(
                 "select e.version, e.payload, e.hash from es.event e where e.stream_id = %s "
                 "and e.payload::json -> 'data' ->> 'bundle' = %s order by e.version desc limit 1",
-                (_BUNDLE_STREAM, digest),
+                (BUNDLE_STREAM, digest),
             )
             row = await cursor.fetchone()
-        return None if row is None else _applied(recorded(_BUNDLE_STREAM, *row))
+        return None if row is None else _applied(recorded(BUNDLE_STREAM, *row))
 
     async def record_trip(self, trip: BreakerTripped) -> bool:
-        """Record that an executor's breaker tripped, in its stream, unless exactly that stands there last."""
-        stream = f"principal:{trip.executor}"
+        """Record that a breaker tripped, in the executor's stream or its own, unless it is known to hold so long."""
+        stream = f"breaker:{trip.breaker}" if trip.executor is None else f"principal:{trip.executor}"
         async with self._pool.connection() as connection, connection.transaction():
-            await connection.execute(_LOCK, (stream,))
+            await connection.execute(LOCK, (stream,))
             cursor = await connection.execute(
-                "select e.version, e.payload from es.event e where e.stream_id = %s order by e.version desc limit 1",
-                (stream,),
+                "select s.version, (select e.payload from es.event e where e.stream_id = s.stream_id "
+                "and e.type = %s and e.payload::json -> 'data' ->> 'breaker' is not distinct from %s "
+                "order by e.version desc limit 1) from es.stream s where s.stream_id = %s",
+                (trip.type, trip.breaker, stream),
             )
-            last = await cursor.fetchone()
-            if last is None or decode_payload(last[1]) == trip:
+            version, last = await cursor.fetchone() or (0, None)
+            if last is not None and _covers(decode_payload(last), trip):
                 return False
-            change = RegistryChange(stream=stream, expected=last[0], events=[trip])
+            if version == 0 and trip.executor is not None:
+                return False  # nobody of that name was ever registered
+            change = RegistryChange(stream=stream, expected=version, events=[trip])
             batch = Batch(envelope=Envelope(actor="system", at=now()), registry=[change])
             outcome = await append_together(connection, parts_of(batch)[2])
             if outcome.name != "appended":
@@ -317,7 +324,7 @@ class PostgresRegistry:
 async def locked(connection: Connection, name: str) -> int:
     """Keep others from a principal's stream until the transaction ends; return its version. Raises LookupError."""
     stream = f"principal:{name}"
-    await connection.execute(_LOCK, (stream,))
+    await connection.execute(LOCK, (stream,))
     cursor = await connection.execute("select version from es.stream where stream_id = %s", (stream,))
     row = await cursor.fetchone()
     if row is None:
@@ -347,6 +354,18 @@ async def _insert(connection: Connection, principal: Principal) -> None:
             principal.skills,
             principal.capacity,
         ),
+    )
+
+
+def _covers(known: object, trip: BreakerTripped) -> bool:
+    """Tell whether a trip says no more than what is known: as the same breaker, until then or earlier.
+
+    More at once must wait longer, so whoever asks for much and for little in turns would have each recorded.
+    """
+    return (
+        isinstance(known, BreakerTripped)
+        and replace(known, until=trip.until) == trip
+        and trip.until <= known.until
     )
 
 

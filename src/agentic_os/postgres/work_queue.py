@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from agentic_os.application.ports import DueDeadline, Outlook, StaleMark
 from agentic_os.clock import now
-from agentic_os.domain.policy import Breaker
+from agentic_os.domain.policy import Breaker, RateBreaker
 from agentic_os.domain.waiting import Deadline
 from agentic_os.postgres.pool import Pool
 
@@ -47,7 +47,7 @@ on conflict (task_id) do update set generation = s.generation + 1, not_before = 
 _OUTLOOK: Final = """
 select (select min(at) from es.deadline),
     (select min(greatest(claimed_until, not_before, since)) from es.stale),
-    exists (select from es.inbox where done_at is null),
+    exists (select from es.inbox where done_at is null and (not_before is null or not_before <= now())),
     coalesce((select s.version from es.stream s where s.stream_id = 'governance:policy'), 0)
 """
 # By the clock of this machine, as deadlines are; it never goes back, since another server may be ahead.
@@ -74,6 +74,13 @@ order by o.at desc offset %s limit 1
 _TURN: Final = """
 insert into es.offer as o (task_id, attempt, executor, at) values (%s, %s, %s, %s)
 on conflict (task_id, attempt) do update set executor = excluded.executor, at = excluded.at
+"""
+_COUNTED: Final = """
+select c.at from es.counted c where c.breaker = %s and c.ref <> all (%s) order by c.at desc offset %s limit 1
+"""
+_COUNT: Final = """
+insert into es.counted as c (breaker, ref, at) select %s, ref, %s from unnest(%s::text[]) ref
+on conflict (breaker, ref) do update set at = excluded.at
 """
 
 
@@ -195,6 +202,34 @@ class PostgresWorkQueue:
         async with self._pool.connection() as connection:
             await connection.execute(
                 "delete from es.offer where task_id = %s and attempt = %s", (task_id, attempt)
+            )
+
+    async def count(
+        self, account: str, refs: Sequence[str], at: datetime, breaker: RateBreaker
+    ) -> datetime | None:
+        """Count all of these, unless with them more would be counted within the span than the breaker allows."""
+        names = list(refs)
+        async with self._pool.connection() as connection, connection.transaction():
+            await connection.execute(
+                "select pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"counted:{account}",)
+            )
+            room = max(breaker.count - len(names), 0)
+            cursor = await connection.execute(_COUNTED, (account, names, room))
+            row = await cursor.fetchone()
+            if row is not None and row[0] + breaker.within > at:
+                until: datetime = row[0] + breaker.within
+                return until
+            await connection.execute(_COUNT, (account, at, names))
+            await connection.execute(
+                "delete from es.counted where breaker = %s and at <= %s", (account, at - breaker.within)
+            )
+        return None
+
+    async def uncount(self, account: str, refs: Sequence[str]) -> None:
+        """Count these no longer."""
+        async with self._pool.connection() as connection:
+            await connection.execute(
+                "delete from es.counted where breaker = %s and ref = any (%s)", (account, list(refs))
             )
 
 
