@@ -32,7 +32,6 @@ from agentic_os.artifact_directory import ArtifactDirectory
 from agentic_os.control_plane import ControlPlane
 from agentic_os.domain.organisation import Organisation
 from agentic_os.domain.policy import DecisionPoint
-from agentic_os.domain.shadow import Shadowed
 from agentic_os.governance import GovernanceInvalid, load_documents, load_stored, read_policy, recorded_policy
 from agentic_os.hydration import Definition, resolve
 from agentic_os.postgres.audit import verify
@@ -58,8 +57,7 @@ _YOUNG: Final = (20_000, 20, 50)
 class Parts:
     """What a backend is made of. server_key: 32 bytes. public_url: what links and briefs are built from.
 
-    shadow: a policy that is asked beside the one in force, and only noted where it differs.
-    policy, organisation: what is in force until a bundle is applied or followed.
+    policy, organisation, shadow: what is in force, and on trial, until a bundle is applied or followed.
     """
 
     dsn: str
@@ -103,11 +101,8 @@ def settle() -> None:
 def _join(parts: Parts, pool: Pool) -> Backend:
     signals = Signals()
     event_log = PostgresEventLog(pool)
-    in_force = InForce(policy=parts.policy, organisation=parts.organisation)
-
-    def policy() -> DecisionPoint:
-        now = in_force.policy
-        return now if parts.shadow is None else Shadowed(in_force=now, shadow=parts.shadow)
+    in_force = InForce(policy=parts.policy, organisation=parts.organisation, shadow=parts.shadow)
+    policy = in_force.asked
 
     def organisation() -> Organisation:
         return in_force.organisation
@@ -215,7 +210,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
             decisions=decisions, log=event_log, governing=governing, read=recorded_policy
         ),
         simulations=Simulations(log=decisions, read=_read_policy),
-        shadow=parts.shadow,
+        shadow=lambda: in_force.shadow,
     )
 
 

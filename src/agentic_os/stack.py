@@ -195,7 +195,6 @@ class _Stack:
                 server_key=hashlib.sha256(home.secret("server.key").encode()).digest(),
                 artifacts=home.path / "artifacts",
                 policy=(self._governance or load_governance(None)).policy,
-                shadow=self._governance.shadow if self._governance else None,
                 skills=load_definition(self._skills_file()),
                 public_url=self._choices.public_url or self._url,
                 control_plane=plane,

@@ -16,6 +16,7 @@ from agentic_os.governance import (
     load_governance,
     load_stored,
 )
+from agentic_os.governance.difference import described, shadow_differences
 from agentic_os.governance.lint import lint
 from agentic_os.governance.policy_parts import MOST_PARTS
 
@@ -215,7 +216,10 @@ def test_a_policy_on_trial_may_be_in_several_files(tmp_path: Path) -> None:
     }
     found = load_governance(written(tmp_path, files | {"shadow/policy/20.yaml": MONEY}))
     assert found.shadow is not None
-    assert (["deploys"], 1) == ([rule.id for rule in found.shadow.rules], len(found.shadow.freezes))
+    assert (["deploys"], 1) == (
+        [rule.id for rule in found.shadow.policy.rules],
+        len(found.shadow.policy.freezes),
+    )
     written(tmp_path, {"shadow/policy.yaml": ""})
     with pytest.raises(GovernanceInvalid, match=r"shadow/policy\.yaml: is beside"):
         load_governance(tmp_path)
@@ -239,3 +243,12 @@ def test_the_commands_take_such_a_folder(
     for verb in ("lint", "test"):
         assert 2 == main(["policy", verb, "empty"])
         assert "empty has no policy.yaml, nor files in empty/policy" in capsys.readouterr().err
+
+
+def test_what_changes_on_trial_is_told_apart() -> None:
+    """A trial begins and ends as one change, and within it each thing is called the shadow's."""
+    before, after = {"rules": [{"id": "a"}]}, {"rules": [{"id": "a"}, {"id": "b"}]}
+    assert [] == shadow_differences(None, None)
+    assert ["+ shadow policy"] == described(shadow_differences(None, before)).splitlines()
+    assert ["- shadow policy"] == described(shadow_differences(before, None)).splitlines()
+    assert ["+ shadow rule b"] == described(shadow_differences(before, after)).splitlines()

@@ -15,7 +15,7 @@ from tests.domain.kit import START
 from agentic_os.application.ports import Envelope
 from agentic_os.contracts.canonical import canonical_json
 from agentic_os.domain.events import SCHEMA_VERSION, Event
-from agentic_os.domain.governance import BreakerTripped, RegistryEvent
+from agentic_os.domain.governance import BreakerTripped, BundleApplied, RegistryEvent
 from agentic_os.domain.task import Task
 from agentic_os.postgres.codec import (
     EVENT_TYPES,
@@ -123,6 +123,17 @@ def test_what_an_event_got_later_is_left_out_where_it_says_nothing():
     offered = decode_payload((GOLDEN / "attempt.offered.v1.json").read_text())
     assert "tier" not in json.loads(stored(offered))["data"]
     assert 2 == json.loads(stored(replace(offered, tier=2)))["data"]["tier"]
+
+
+def test_a_bundle_without_a_trial_is_written_as_before_there_were_trials():
+    """A shadow is stored where there is one, and read again."""
+    before = json.loads((GOLDEN / "bundle.applied.v1.json").read_text())["data"]
+    old = decode_event("bundle.applied", 1, before)
+    assert isinstance(old, BundleApplied)
+    assert before | {"type": "bundle.applied"} == event_as_json(old)
+    tried = replace(old, shadow={"rules": []})
+    assert {"rules": []} == json.loads(stored(tried))["data"]["shadow"]
+    assert tried == decode_payload(stored(tried))
 
 
 def test_a_breaker_that_tripped_before_there_were_others_is_written_as_it_was():

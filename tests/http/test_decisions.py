@@ -370,7 +370,8 @@ def test_a_shadow_is_read_with_the_folder_and_its_faults_have_lines(tmp_path: Pa
     assert load_governance(tmp_path).shadow is None
     (shadow / "policy.yaml").write_text(LOOSER)
     found = load_governance(tmp_path)
-    assert found.shadow == rules(LOOSER)
+    assert found.shadow is not None
+    assert found.shadow.policy == rules(LOOSER)
     assert found.policy == rules(POLICY)
     (shadow / "policy.yaml").write_text("rules:\n  - id: a\n")
     with pytest.raises(Exception, match=re.escape(f"{shadow / 'policy.yaml'}:2: ")):

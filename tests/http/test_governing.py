@@ -106,6 +106,12 @@ async def test_an_organisation_makes_nobody_an_administrator(desk: Desk) -> None
         ({"documents": {"skills.yaml": ""}, "reason": "R"}, "/documents"),
         ({"documents": {"policy/../x.yaml": ""}, "reason": "R"}, "/documents/policy~1..~1x.yaml"),
         ({"documents": {"policy/x.yml": ""}, "reason": "R"}, "/documents/policy~1x.yml"),
+        (
+            {"documents": {"policy.yaml": "", "shadow/policy.yaml": "rules: {}"}, "reason": "R"},
+            "/documents/shadow~1policy.yaml",
+        ),
+        ({"documents": {"policy.yaml": "", "shadow/organisation.yaml": ""}, "reason": "R"}, "/documents"),
+        ({"documents": {"shadow/policy.yaml": ""}, "reason": "R"}, "/documents"),
         ({"documents": {f"policy/{n}.yaml": "" for n in range(66)}, "reason": "R"}, "/documents"),
         ({"documents": {f"policy/{n}.yaml": "" for n in range(65)}, "reason": "R"}, "/documents"),
         ({"documents": {"policy/a.yaml": "", "policy.yaml": ""}, "reason": "R"}, "/documents/policy.yaml"),
@@ -269,6 +275,43 @@ async def test_a_bundle_that_cannot_be_read_leaves_what_is_in_force(desk: Desk, 
     await applied(desk, "rules: []\n")
     await other.worker.look_around()
     assert desk.backend.policy().bundle == other.backend.policy().bundle
+
+
+async def tried(desk: Desk, policy: str, shadow: str | None = None) -> bool:
+    """Apply a policy, with another one on trial; tell whether that was a change."""
+    texts = {"policy.yaml": policy} | ({} if shadow is None else {"shadow/policy.yaml": shadow})
+    answer = await desk.post("/api/governance", {"documents": texts, "reason": "Let us see."}, "ada")
+    assert 200 == answer.status_code, answer.text
+    return bool(answer.json()["applied"])
+
+
+async def test_a_policy_goes_on_trial_without_a_restart(desk: Desk, other: Desk) -> None:
+    """It is a change of its own, every server asks it, and a bundle without one ends the trial."""
+    assert await tried(desk, "rules: []\n")
+    assert await tried(desk, "rules: []\n", PLANNING)
+    assert not await tried(desk, "rules: []\n", "# the same\n" + PLANNING)
+    await other.worker.look_around()
+    for server in (desk, other):
+        task_id = await server.task()
+        assert "direct" == (await server.show(f"/api/tasks/{task_id}"))["mode"]
+        assert "policy.differed" in await server.events(task_id)
+    shown = await desk.show("/api/governance")
+    assert {"mode": "plan_first"} == shown["shadow"]["document"]["defaults"]
+    counted = await other.show("/api/governance/shadow")
+    assert (shown["shadow"]["bundle"], 2) == (counted["bundle"], counted["transitions"][0]["count"])
+    assert await tried(desk, "rules: []\n")
+    await other.worker.look_around()
+    assert (await desk.show("/api/governance"))["shadow"] is None
+    assert "policy.differed" not in await other.events(await other.task())
+
+
+async def test_a_trial_that_cannot_be_read_keeps_no_bundle_away(desk: Desk, other: Desk) -> None:
+    """A later version's is passed over, and what it stands beside is followed."""
+    known = load_documents({"policy.yaml": PLANNING})
+    registry = desk.backend.registry
+    await registry.record_bundle(known.policy.bundle, known.document, "ada", shadow={"later": []})
+    await other.worker.look_around()
+    assert known.policy == other.backend.policy()
 
 
 async def test_what_runs_keeps_the_verdict_that_it_got(desk: Desk) -> None:

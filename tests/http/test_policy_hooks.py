@@ -313,7 +313,12 @@ async def test_a_policy_on_trial_is_asked_at_every_hook(
     (shadow / "policy.yaml").write_text("rules: []\n")
     terms = Terms(callback_url="http://desk/api/executions/callback", ack_within=timedelta(0))
     governance = load_governance(tmp_path)
-    parts: dict[str, Any] = {"policy": governance.policy, "shadow": governance.shadow, "terms": terms}
+    assert governance.shadow is not None
+    parts: dict[str, Any] = {
+        "policy": governance.policy,
+        "shadow": governance.shadow.policy,
+        "terms": terms,
+    }
     async with open_test_backend(**parts) as backend, open_client(backend) as client:
         desk = Desk(backend, client, database.owner)
         await desk.staff()

@@ -70,4 +70,4 @@ class Backend:
     decisions: DecisionLog
     explanations: Explanations
     simulations: Simulations
-    shadow: DecisionPoint | None
+    shadow: Callable[[], DecisionPoint | None]

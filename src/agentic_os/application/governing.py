@@ -11,6 +11,7 @@ from agentic_os.application.ports import AppliedBundle, Registry, WorkQueue
 from agentic_os.domain.documents import JsonObject
 from agentic_os.domain.organisation import Organisation
 from agentic_os.domain.policy import DecisionPoint
+from agentic_os.domain.shadow import Shadowed
 
 log = structlog.get_logger()
 
@@ -23,7 +24,7 @@ class BundleInvalid(Exception):
 
 
 class Bundle(Protocol):
-    """A policy and an organisation, and the document that they were read from."""
+    """A policy and an organisation, the document that they were read from, and a policy on trial beside them."""
 
     @property
     def policy(self) -> DecisionPoint:
@@ -40,14 +41,27 @@ class Bundle(Protocol):
         """Give all of it as it is stored."""
         ...
 
+    @property
+    def shadow(self) -> "Bundle | None":
+        """Give what is on trial, of which only the policy and the document count."""
+        ...
+
 
 @dataclass(slots=True)
 class InForce:
-    """What every decision of this process reads. version: that of the bundle's stream, 0 before anything is known."""
+    """What every decision of this process reads. version: that of the bundle's stream, 0 before anything is known.
+
+    shadow: a policy that is asked beside the one in force, and only noted where it differs.
+    """
 
     policy: DecisionPoint
     organisation: Organisation = field(default_factory=Organisation)
     version: int = 0
+    shadow: DecisionPoint | None = None
+
+    def asked(self) -> DecisionPoint:
+        """Give what decisions ask: the policy in force, with the one on trial in its shadow."""
+        return self.policy if self.shadow is None else Shadowed(in_force=self.policy, shadow=self.shadow)
 
 
 class Governing:
@@ -76,7 +90,13 @@ class Governing:
 
     async def apply(self, bundle: Bundle, actor: str, reason: str) -> bool:
         """Record the bundle and put it in force; False, and nothing recorded, when it is in force already."""
-        recorded = await self._registry.record_bundle(bundle.policy.bundle, bundle.document, actor, reason)
+        recorded = await self._registry.record_bundle(
+            bundle.policy.bundle,
+            bundle.document,
+            actor,
+            reason,
+            shadow=None if bundle.shadow is None else dict(bundle.shadow.document),
+        )
         await self.follow(bundle)
         if recorded:
             for what in _DEPENDS_ON_POLICY:
@@ -107,10 +127,27 @@ class Governing:
             except BundleInvalid:
                 in_force.version = max(in_force.version, applied.version)  # it is no other the next time
                 raise
+        shadow = await self._shadow(applied, known)
         if applied.version > in_force.version:  # else a later one was taken over meanwhile
-            in_force.policy, in_force.organisation = known.policy, known.organisation
+            in_force.policy, in_force.organisation, in_force.shadow = (
+                known.policy,
+                known.organisation,
+                shadow,
+            )
             in_force.version = applied.version
         return True
+
+    async def _shadow(self, applied: AppliedBundle, known: Bundle) -> DecisionPoint | None:
+        """Read the policy on trial, which, decisive for nothing, must keep no bundle from being followed."""
+        if applied.shadow is None:
+            return None
+        if known.shadow is not None and known.shadow.document == applied.shadow:
+            return known.shadow.policy
+        try:
+            return (await asyncio.to_thread(self._stored, applied.shadow)).policy
+        except BundleInvalid as problem:
+            log.error("the policy on trial cannot be read here", problem=str(problem))  # noqa: TRY400 - it says where
+            return None
 
     async def keep_up(self, seen: int | None = None) -> None:
         """Follow, and keep what is in force where what was applied cannot be read.

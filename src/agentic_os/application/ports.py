@@ -245,11 +245,15 @@ class Credential:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppliedBundle:
-    """A bundle that was put in force: by whom, why and when. version: that of the event in the bundle's stream."""
+    """A bundle that was put in force: by whom, why and when. version: that of the event in the bundle's stream.
+
+    shadow: the document of the policy that is on trial beside it.
+    """
 
     version: int
     bundle: str
     document: JsonObject
+    shadow: JsonObject | None = None
     actor: str
     reason: str
     at: datetime
@@ -273,9 +277,15 @@ class Registry(Protocol):
         ...
 
     async def record_bundle(
-        self, bundle: str, document: JsonObject, actor: str, reason: str = "started with it"
+        self,
+        bundle: str,
+        document: JsonObject,
+        actor: str,
+        reason: str = "started with it",
+        *,
+        shadow: JsonObject | None = None,
     ) -> bool:
-        """Record that a policy came into force, unless it is the one in force already."""
+        """Record that a policy came into force, unless it is the one in force already, beside the same shadow."""
         ...
 
     async def bundle_named(self, digest: str) -> AppliedBundle | None:

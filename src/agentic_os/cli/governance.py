@@ -9,7 +9,7 @@ from typing import Any
 from agentic_os.cli.client import Client, add_connection
 from agentic_os.clock import now
 from agentic_os.governance import Governance, GovernanceInvalid, documents_in, load_governance
-from agentic_os.governance.difference import Change, described, differences
+from agentic_os.governance.difference import Change, described, differences, shadow_differences
 from agentic_os.governance.lint import lint
 from agentic_os.governance.preset import MODELS, TEAMS, compose
 
@@ -121,4 +121,6 @@ def _loaded(folder: Path) -> Governance | None:
 
 def _changes(client: Client, wanted: Governance) -> list[Change]:
     in_force: Any = client.get("/api/governance")
-    return differences(in_force["document"], wanted.document)
+    tried = in_force["shadow"] and in_force["shadow"]["document"]
+    trial = None if wanted.shadow is None else wanted.shadow.document
+    return [*differences(in_force["document"], wanted.document), *shadow_differences(tried, trial)]

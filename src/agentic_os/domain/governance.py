@@ -60,10 +60,11 @@ class PrincipalRevoked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundleApplied:
-    """A policy came into force; the document is the whole of it."""
+    """A policy came into force; the document is the whole of it. shadow: that of a policy on trial beside it."""
 
     bundle: str
     document: JsonObject
+    shadow: JsonObject | None = None
     type: Literal["bundle.applied"] = "bundle.applied"
 
 

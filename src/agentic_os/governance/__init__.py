@@ -51,7 +51,7 @@ class Governance:
     policy: RuleSet
     document: Mapping[str, Any]
     organisation: Organisation = field(default_factory=Organisation)
-    shadow: RuleSet | None = None
+    shadow: "Governance | None" = None
 
 
 def load_governance(folder: Path | None) -> Governance:
@@ -63,13 +63,17 @@ def load_governance(folder: Path | None) -> Governance:
     shadow = folder / SHADOW
     if not (shadow.is_dir() and has_policy(shadow)):
         return found
-    return replace(found, shadow=_of_texts(*_texts_in(shadow)).policy)
+    return replace(found, shadow=_of_texts(*_texts_in(shadow)))
 
 
 def documents_in(folder: Path) -> dict[str, str]:
     """Read the texts that a bundle is made of, by their names within the folder. Raises GovernanceInvalid."""
-    policy, organisation = _texts_in(folder)
-    texts = [*policy, organisation] if organisation is not None else policy
+    shadow = folder / SHADOW
+    folders = [folder, shadow] if shadow.is_dir() and has_policy(shadow) else [folder]
+    texts: list[Part] = []
+    for each in folders:
+        policy, organisation = _texts_in(each)
+        texts += [*policy, organisation] if organisation is not None else policy
     return {path.relative_to(folder).as_posix(): text for path, text in texts}
 
 
@@ -91,19 +95,27 @@ def read_policy(policy: Sequence[tuple[str, str]], organisation: tuple[str, str]
 
 def load_documents(documents: Mapping[str, str]) -> Governance:
     """Read the texts of a governance folder by their file names. Raises GovernanceInvalid."""
+    inner = f"{SHADOW}/"
+    tried = {name.removeprefix(inner): text for name, text in documents.items() if name.startswith(inner)}
+    found = _of_documents({n: text for n, text in documents.items() if not n.startswith(inner)}, Path())
+    return replace(found, shadow=_of_documents(tried, Path(SHADOW))) if tried else found
+
+
+def _of_documents(documents: Mapping[str, str], folder: Path) -> Governance:
+    """Read the texts of one folder by their names in it."""
     for name in documents:
         if not (name in (WHOLE, ORGANISATION) or is_part(name)):
             raise GovernanceInvalid(
-                f"{name}: is no part of a bundle, which is read from {WHOLE}, or files like policy/10-base.yaml, and "
-                f"{ORGANISATION}"
+                f"{folder / name}: is no part of a bundle, which is read from {WHOLE}, or files like "
+                f"policy/10-base.yaml, and {ORGANISATION}, and from the same in {SHADOW}/"
             )
-    names = ordered([name for name in documents if name != ORGANISATION], Path())
+    names = ordered([name for name in documents if name != ORGANISATION], folder)
     if names[0] not in documents:
-        raise GovernanceInvalid(f"{names[0]}: is missing. {ADVICE}")
+        raise GovernanceInvalid(f"{folder / names[0]}: is missing. {ADVICE}")
     organisation = documents.get(ORGANISATION)
     return _of_texts(
-        [(Path(name), documents[name]) for name in names],
-        None if organisation is None else (Path(ORGANISATION), organisation),
+        [(folder / name, documents[name]) for name in names],
+        None if organisation is None else (folder / ORGANISATION, organisation),
     )
 
 

@@ -1,7 +1,7 @@
 """What changes from one bundle to another: rules, freezes, roles and members by name, with the parts that differ."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal
 
 from agentic_os.domain.documents import JsonObject
@@ -44,6 +44,14 @@ def differences(before: JsonObject, after: JsonObject) -> list[Change]:
         for key in dict.fromkeys((*new, *old))
         if old.get(key, _ABSENT) != new.get(key, _ABSENT)
     ]
+
+
+def shadow_differences(before: JsonObject | None, after: JsonObject | None) -> list[Change]:
+    """Compare what is on trial; None where nothing is."""
+    if before is None or after is None:
+        change: Literal["added", "removed"] = "added" if before is None else "removed"
+        return [] if before is after else [Change(kind="shadow", name="policy", change=change)]
+    return [replace(change, kind=f"shadow {change.kind}") for change in differences(before, after)]
 
 
 def described(changes: list[Change]) -> str:

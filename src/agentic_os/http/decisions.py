@@ -112,7 +112,7 @@ def _is_id(text: str) -> bool:
 async def shadow(request: Request, caller: Viewer) -> Response:
     """Count by transition what the policy on trial would have decided otherwise, what it loosens first."""
     backend: Backend = request.app.state.backend
-    tried = backend.shadow
+    tried = backend.shadow()
     if tried is None:
         return answer({"bundle": None, "transitions": []})
     transitions = [

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 from agentic_os.application.backend import Backend
 from agentic_os.application.governing import BundleInvalid
 from agentic_os.application.ports import AppliedBundle
+from agentic_os.contracts.canonical import digest_of
 from agentic_os.contracts.strict_json import pointer_to
 from agentic_os.http.administration import Admin, Viewer
 from agentic_os.http.models import GovernanceIn, documented, read_model
@@ -67,4 +68,7 @@ def _shown(applied: AppliedBundle) -> dict[str, Any]:
         "actor": applied.actor,
         "reason": applied.reason,
         "document": applied.document,
+        "shadow": None
+        if applied.shadow is None
+        else {"bundle": digest_of(applied.shadow), "document": applied.shadow},
     }

@@ -28,7 +28,7 @@ Markdown = Annotated[str, StringConstraints(min_length=1, max_length=200_000)]
 GovernanceFile = Annotated[
     str,
     StringConstraints(
-        pattern=r"^(policy\.yaml|organisation\.yaml|policy/[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.yaml)$"
+        pattern=r"^(shadow/)?(policy\.yaml|organisation\.yaml|policy/[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.yaml)$"
     ),
 ]
 Count = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
@@ -193,7 +193,7 @@ class AttestationIn(Strict):
 class GovernanceIn(Strict):
     """A bundle to put in force: the texts of its files, by their names within the governance folder."""
 
-    documents: Annotated[dict[GovernanceFile, str], Field(min_length=1, max_length=MOST_FILES + 1)]
+    documents: Annotated[dict[GovernanceFile, str], Field(min_length=1, max_length=2 * MOST_FILES + 2)]
     reason: Line
 
 

@@ -32,6 +32,7 @@ LATER_FIELDS: Final[Mapping[str, Sequence[tuple[str, ...]]]] = {
     "review.required": _OF_ROUTING,
     "attempt.offered": (("tier",),),
     "breaker.tripped": (("breaker",),),
+    "bundle.applied": (("shadow",),),
 }
 """Fields that an event or the values in it got later, by the way to them: left out while None or empty, so that what
 was stored before them is read, and written again, as it was."""

@@ -232,9 +232,16 @@ class PostgresRegistry:
             )
 
     async def record_bundle(
-        self, bundle: str, document: JsonObject, actor: str, reason: str = "started with it"
+        self,
+        bundle: str,
+        document: JsonObject,
+        actor: str,
+        reason: str = "started with it",
+        *,
+        shadow: JsonObject | None = None,
     ) -> bool:
-        """Record that a policy came into force, unless it is the one in force already."""
+        """Record that a policy came into force, unless it is the one in force already, beside the same shadow."""
+        wanted = BundleApplied(bundle=bundle, document=document, shadow=shadow)
         async with self._pool.connection() as connection, connection.transaction():
             await connection.execute(LOCK, (BUNDLE_STREAM,))
             cursor = await connection.execute(
@@ -242,12 +249,12 @@ class PostgresRegistry:
                 (BUNDLE_STREAM,),
             )
             last = await cursor.fetchone()
-            if last is not None and decode_payload(last[1]).bundle == bundle:  # type: ignore[union-attr]
+            if last is not None and _same(decode_payload(last[1]), wanted):
                 return False
             change = RegistryChange(
                 stream=BUNDLE_STREAM,
                 expected=last[0] if last else 0,
-                events=[BundleApplied(bundle=bundle, document=document)],
+                events=[wanted],
             )
             cursor = await connection.execute("select d.task_id from es.deadline d where d.kind = 'freeze'")
             batch = Batch(
@@ -369,11 +376,20 @@ def _covers(known: object, trip: BreakerTripped) -> bool:
     )
 
 
+def _same(applied: object, wanted: BundleApplied) -> bool:
+    """Compare bundles by their digests, and what is on trial beside them by what it says."""
+    return isinstance(applied, BundleApplied) and (applied.bundle, applied.shadow) == (
+        wanted.bundle,
+        wanted.shadow,
+    )
+
+
 def _applied(event: Recorded) -> AppliedBundle:
     return AppliedBundle(
         version=event.version,
         bundle=event.data["bundle"],
         document=event.data["document"],
+        shadow=event.data.get("shadow"),
         actor=event.actor,
         reason=event.reason,
         at=event.at,
