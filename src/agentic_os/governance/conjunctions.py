@@ -13,6 +13,7 @@ from agentic_os.domain.documents import RISKS, Mode, Step
 from agentic_os.domain.hooks import FIELDS, Kind
 
 _MOST: Final = 256
+_WITNESSES: Final = 4
 _READ: Final = frozenset("*?[")
 _CLOSED: Final[dict[str, Sequence[Any]]] = {
     **{name: RISKS for name, field in FIELDS.items() if field.kind == "risk"},
@@ -177,22 +178,21 @@ def _forbidden(name: str, unwanted: Sequence[Condition]) -> bool:
 
 
 def witnesses(terms: Sequence[Term]) -> list[dict[str, Any]]:
-    """Find simple facts that meet all terms, with other facts beside them and with none; there may be more."""
+    """Find simple facts that meet all terms, a few ways to do so, with other facts beside them and with none."""
     try:
         ways = _ways(Group(kind="all", of=tuple(terms)), wanted=True)
     except _TooMany:
         return []
     found = []
-    named = fields_of(terms)
     for beside in (_BESIDE, {}):
-        for way in ways:
+        for way in ways[:_WITNESSES]:
+            named = fields_of([p.condition if isinstance(p, Literal) else p.expression for p in way])
             facts: dict[str, Any] = {name: value for name, value in beside.items() if name not in named}
             for part in way:
                 if part.wanted and isinstance(part, Literal):
                     _meet(part.condition, facts)
             if _hold(terms, facts):
                 found.append(facts)
-                break
     return found
 
 

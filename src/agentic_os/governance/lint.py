@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import yaml
 
@@ -44,6 +44,7 @@ _CODES: Final = {
     "bad_expression": re.compile("no expression of CEL|an expression|unknown function"),
 }
 """What the reader says, by the code that it gets here; what is none of these is `invalid`."""
+_NAMING: Final = frozenset({"eq", "in", "any"})
 _MAP: Final = "tag:yaml.org,2002:map"
 _SEQUENCE: Final = "tag:yaml.org,2002:seq"
 _BELOW_CEILING: Final = Condition(field="task.risk", operator="in", value=["low", "medium"])
@@ -245,9 +246,11 @@ class _PolicyLint:
     def _shadowed(self, rules: list[_Written]) -> None:
         """Find rules that another one makes pointless; of two that are alike, the later."""
         hidden: set[int] = set()
+        narrowed = _Narrowed([written.rule.when for written in rules])
         for index, written in enumerate(rules):
             facts = witnesses(written.rule.when)
-            for place, other in enumerate(rules):
+            for place in narrowed.places(facts):
+                other = rules[place]
                 if place == index or place in hidden or not _covers(other.rule, written.rule, facts):
                     continue
                 if place > index and _covers(written.rule, other.rule, []):
@@ -325,6 +328,32 @@ def _reviewed(written: _Written, policy: _Policy) -> bool:
             for other in policy.rules
         )
     )
+
+
+class _Narrowed:
+    """Which of many rules may match, by one comparison of each with texts that it names: most need not be asked."""
+
+    def __init__(self, rules: Sequence[Sequence[Term]]) -> None:
+        self._all = range(len(rules))
+        self._unnamed: list[int] = []
+        self._named: dict[tuple[str, Any], list[int]] = {}
+        for place, terms in enumerate(rules):
+            named = next((c for c in terms if isinstance(c, Condition) and c.operator in _NAMING), None)
+            if named is None:
+                self._unnamed.append(place)
+                continue
+            for value in [named.value] if named.operator == "eq" else set(named.value):
+                self._named.setdefault((named.field, value), []).append(place)
+
+    def places(self, examples: Sequence[JsonObject]) -> Sequence[int]:
+        """List, in their order, at least the rules that match the first of these facts; all where there are none."""
+        if not examples:
+            return self._all
+        found = set(self._unnamed)
+        for name, fact in examples[0].items():
+            for value in fact if isinstance(fact, (list, tuple)) else (fact,):
+                found.update(self._named.get((name, value), ()))
+        return sorted(found)
 
 
 def _may_hold(term: Term, facts: JsonObject) -> bool:

@@ -1,5 +1,6 @@
 """YAML with its lines: what every file of the governance folder is read through, each fault with its file and line."""
 
+import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -8,6 +9,9 @@ from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 
 import yaml
+from yaml._yaml import CParser
+from yaml.composer import Composer
+from yaml.resolver import Resolver
 
 from agentic_os.application.governing import BundleInvalid
 from agentic_os.domain.documents import JsonObject
@@ -44,6 +48,22 @@ class _DocumentLoader(_Loader):
 
 
 _DocumentLoader.add_constructor(_TIMESTAMP, lambda _, node: node.value)
+
+
+class _Composer(Composer, CParser, Resolver):
+    """Composes nodes in Python from what libyaml parses: five times as fast, and what nests too deeply still raises.
+
+    libyaml's own composer ends the process there.
+    """
+
+    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+    def __init__(self, text: str, name: str) -> None:
+        stream = io.StringIO(text)
+        stream.name = name
+        CParser.__init__(self, stream)
+        Composer.__init__(self)
+        Resolver.__init__(self)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -93,9 +113,7 @@ def read_text(
 def composed(text: str, path: Path) -> yaml.Node | None:
     """Give the node tree of a text; its marks name the file. None where it says nothing. Raises GovernanceInvalid."""
     with _told(path):
-        loader = _DocumentLoader(text)
-        loader.name = str(path)
-        node: yaml.Node | None = loader.get_single_node()
+        node: yaml.Node | None = _Composer(text, str(path)).get_single_node()
     return None if node is None or node.tag == "tag:yaml.org,2002:null" else node
 
 
@@ -118,7 +136,7 @@ def _told(path: Path) -> Iterator[None]:
         mark = problem.problem_mark or problem.context_mark
         place = place_of(mark) if mark else str(path)
         raise GovernanceInvalid(f"{place}: not YAML as it is read here: {problem.problem}") from problem
-    except (yaml.YAMLError, RecursionError) as problem:
+    except (yaml.YAMLError, RecursionError, UnicodeEncodeError) as problem:
         raise GovernanceInvalid(f"{path}: not YAML as it is read here: {problem}") from problem
 
 
