@@ -159,7 +159,7 @@ class Dispatcher:
 
     async def _try_reviewers(self, task: Task, submission: Submission) -> tuple[Task | None, Sequence[str]]:
         """Ask an executor for a review; with nobody left to ask, a person must look."""
-        role = task.required.reviewers.role
+        role = task.deciding.role
         candidates = [e for e in await self._registry.executors() if role in e.roles]
         candidates = [e for e in candidates if may_review(task, submission, e.name)]
         fresh_first = sorted(candidates, key=lambda e: (submission.passed.count(e.name), e.load, e.name))

@@ -23,13 +23,13 @@ _task: Final[TypeAdapter[Task]] = TypeAdapter(Task)
 UPCASTERS: Final[Mapping[tuple[str, int], Callable[[JsonObject], JsonObject]]] = {}
 """How to read an older schema of a type: (type, schema) -> the data as the next schema has it."""
 
-_OF_ROUTING: Final = (("obligations", "capabilities"), ("obligations", "tier"))
+_OF_OBLIGATIONS: Final = (("obligations", "capabilities"), ("obligations", "tier"), ("obligations", "stages"))
 
 LATER_FIELDS: Final[Mapping[str, Sequence[tuple[str, ...]]]] = {
-    "task.allowed": (("obligations", "reviewers", "by"), ("obligations", "bar_requester"), *_OF_ROUTING),
-    "parent.declared": (("obligations", "reviewers", "by"), ("obligations", "bar_requester"), *_OF_ROUTING),
-    "child.accepted": (("obligations", "reviewers", "by"), ("obligations", "bar_requester"), *_OF_ROUTING),
-    "review.required": _OF_ROUTING,
+    "task.allowed": (("obligations", "reviewers", "by"), ("obligations", "bar_requester"), *_OF_OBLIGATIONS),
+    "parent.declared": (("obligations", "reviewers", "by"), ("obligations", "bar_requester"), *_OF_OBLIGATIONS),
+    "child.accepted": (("obligations", "reviewers", "by"), ("obligations", "bar_requester"), *_OF_OBLIGATIONS),
+    "review.required": _OF_OBLIGATIONS,
     "attempt.offered": (("tier",),),
 }
 """Fields that an event or the values in it got later, by the way to them: left out while None or empty, so that what
