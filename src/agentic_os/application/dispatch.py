@@ -36,6 +36,9 @@ from agentic_os.domain.task import Submission, Task
 
 SYSTEM = "system"
 
+NOTES_CARRIED: Final = 10
+"""How many remarks of people a brief has, the latest."""
+
 _RESTING: Final = "breaker:"
 _LACKING: Final = "lacking:"
 
@@ -278,7 +281,9 @@ class Dispatcher:
             checkpoint = (await self._data(task, task.checkpoint_in))["body"]
         mine = [h.recorded_in for h in task.handoffs if h.to_role in executor.roles]
         handoffs = [(await self._data(task, version))["body"] for version in mine]
+        latest = task.notes[-NOTES_CARRIED:]
         return brief.Carried(
+            notes=[await self._data(task, note.taken_in) for note in latest],
             plan=plan,
             checkpoint=checkpoint,
             handoffs=handoffs,

@@ -263,6 +263,10 @@ def default_outcome(task: Task, subject: str) -> OnTimeout:
     return "block" if outcome == "proceed" and (subject != "plan" or risky) else outcome
 
 
+def _subject(task: Task) -> str:
+    return "plan" if task.phase == "plan_review" else "result"
+
+
 def stage_of(task: Task) -> str:
     """Say which stage of the review decides, where there are several: " (stage 1 of 2)"."""
     stages, submission = task.required.in_order, task.under_review
@@ -353,7 +357,7 @@ def _require_right(voter: Participant, task: Task, submission: Submission) -> No
     if role not in voter.roles:
         raise Rejected(
             "not_permitted",
-            f"Deciding on this {'plan' if submission is task.plan else 'result'}{stage_of(task)} needs the role {role}.",
+            f"Deciding on this {_subject(task)}{stage_of(task)} needs the role {role}.",
             next_step=f"Ask somebody with the role {role}.",
         )
 

@@ -388,7 +388,7 @@ class Task:
 
     @property
     def deciding(self) -> Reviewers:
-        """Say whose approvals the stage of the review asks for that is open now; the first, where nothing is reviewed."""
+        """Say whose approvals the open stage of the review asks for; the first, where nothing is reviewed."""
         stages = self.required.in_order
         submission = self.under_review
         return stages[0 if submission is None else min(submission.stage, len(stages) - 1)]

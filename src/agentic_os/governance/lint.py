@@ -13,7 +13,16 @@ from agentic_os.domain.conditions import Condition, Term, fields_of
 from agentic_os.domain.documents import JsonObject
 from agentic_os.domain.hooks import CLOSED, Hook
 from agentic_os.domain.organisation import Organisation
-from agentic_os.domain.policy import ASKABLE, THENS, FreezeWindow, Obligations, Rule, RuleSet, combine
+from agentic_os.domain.policy import (
+    ASKABLE,
+    THENS,
+    FreezeWindow,
+    Obligations,
+    Reviewers,
+    Rule,
+    RuleSet,
+    combine,
+)
 from agentic_os.governance.conjunctions import implies, impossible, witnesses
 from agentic_os.governance.nodes import GovernanceInvalid, place_of, read_file
 from agentic_os.governance.organisation_file import OrganisationFile
@@ -275,8 +284,12 @@ class _PolicyLint:
 
     def _self_review(self, written: _Written) -> None:
         """Find rules by which whoever does the work would be the only one to look at it, which nobody may."""
-        reviewers = written.rule.obligations.reviewers
-        if "reviewers" not in written.named or reviewers.by != "anyone":
+        if "reviewers" in written.named:
+            for stage in written.rule.obligations.in_order:
+                self._reviews_itself(written, stage)
+
+    def _reviews_itself(self, written: _Written, reviewers: Reviewers) -> None:
+        if reviewers.by != "anyone":
             return
         holders = self._organisation.holders(reviewers.role)
         if len(holders) != 1:

@@ -27,9 +27,18 @@ _OF_OBLIGATIONS: Final = (("obligations", "capabilities"), ("obligations", "tier
 
 LATER_FIELDS: Final[Mapping[str, Sequence[tuple[str, ...]]]] = {
     "task.allowed": (("obligations", "reviewers", "by"), ("obligations", "bar_requester"), *_OF_OBLIGATIONS),
-    "parent.declared": (("obligations", "reviewers", "by"), ("obligations", "bar_requester"), *_OF_OBLIGATIONS),
-    "child.accepted": (("obligations", "reviewers", "by"), ("obligations", "bar_requester"), *_OF_OBLIGATIONS),
+    "parent.declared": (
+        ("obligations", "reviewers", "by"),
+        ("obligations", "bar_requester"),
+        *_OF_OBLIGATIONS,
+    ),
+    "child.accepted": (
+        ("obligations", "reviewers", "by"),
+        ("obligations", "bar_requester"),
+        *_OF_OBLIGATIONS,
+    ),
     "review.required": _OF_OBLIGATIONS,
+    "policy.decided": (("obligations", "stages"),),
     "attempt.offered": (("tier",),),
 }
 """Fields that an event or the values in it got later, by the way to them: left out while None or empty, so that what
@@ -132,10 +141,10 @@ def event_as_json(event: AnyEvent) -> dict[str, Any]:
     """Give an event's fields as JSON values."""
     dumped: dict[str, Any] = _adapter(type(event)).dump_python(event, mode="json")
     for *path, name in LATER_FIELDS.get(event.type, ()):
-        place = dumped
+        place: Any = dumped
         for part in path:
             place = place[part]
-        if place[name] is None or place[name] == []:
+        if place is not None and (place[name] is None or place[name] == []):
             del place[name]
     return dumped
 

@@ -176,7 +176,9 @@ def _told(task: Task, event: e.TaskReprioritised | e.ModeTightened | e.NoteTaken
             return changed(task, priority=priority)
         case e.ModeTightened():
             # Whoever was offered the work under the looser mode was superseded before.
-            return changed(task, mode="plan_first", phase="ready" if task.phase == "dispatched" else task.phase)
+            return changed(
+                task, mode="plan_first", phase="ready" if task.phase == "dispatched" else task.phase
+            )
         case e.NoteTaken(note_id=note_id):
             remark = Remark(id=note_id, taken_in=task.version + 1)
             return changed(task, notes=(*task.notes, remark)[-REMEMBERED_NOTES:])
