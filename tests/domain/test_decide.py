@@ -48,6 +48,7 @@ from tests.domain.kit import (
     quarantine,
     request_tasks,
     review,
+    reviewed_by,
     ruling,
     sender,
     submit_plan,
@@ -806,13 +807,15 @@ CASES = (
         ),
         "ready",
     ),
-    Case("take a note", EXECUTING, NOTE, (e.NoteTaken(note_id="n1", by="rita", text="Mind it."),), "executing"),
+    Case(
+        "take a note", EXECUTING, NOTE, (e.NoteTaken(note_id="n1", by="rita", text="Mind it."),), "executing"
+    ),
     Case(
         "open the next stage of a review",
         IN_STAGES,
-        cast(voter=OMAR),
+        cast(),
         (
-            e.PlanVoted(version=1, digest=digest("a"), voter="omar", vote="approve", words="/approve"),
+            e.PlanVoted(version=1, digest=digest("a"), voter="rita", vote="approve", words="/approve"),
             e.ReviewStageOpened(
                 subject="plan", version=1, digest=digest("a"), stage=2, reviewers=Reviewers(role="admin")
             ),
@@ -1189,7 +1192,10 @@ ACTS_IN: dict[str, tuple[Callable[[Task], c.Command], frozenset[str]]] = {
     "answer": (lambda _: c.Answer(by="rita", question_id="q1", text="This."), frozenset()),
     "hold": (lambda _: c.PutOnHold(by="rita", reason=""), LIVE),
     "change the priority": (lambda _: c.Reprioritise(by="rita", priority="low", reason=""), LIVE),
-    "tighten the mode": (lambda _: TIGHTEN, frozenset()),
+    "tighten the mode": (
+        lambda _: TIGHTEN,
+        frozenset({"ready", "dispatched", "retry_wait", "dead_letter", "input_required"}),
+    ),
     "take a note": (lambda _: NOTE, LIVE),
     "release": (lambda _: c.ReleaseHold(by="rita", reason=""), frozenset()),
     "attest": (lambda _: attest(), frozenset()),

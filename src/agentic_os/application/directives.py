@@ -158,7 +158,8 @@ class Directives:
             before_append=still_allowed,
         )
         self._committed(handled.task)
-        return status_line(handled.task)
+        unchanged = "" if handled.events else "That changed nothing: it was so already. "
+        return unchanged + status_line(handled.task)
 
     async def _asked(self, verb: str, task: Task, participant: Participant) -> str:
         if verb == "help":
