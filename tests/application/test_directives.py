@@ -171,24 +171,37 @@ async def test_a_bare_approval_of_what_was_not_shown_yet_is_refused(lenient: Tra
 
 async def test_help_is_what_would_be_carried_out(desk: TrackedDesk):
     """Each line that /help offers is done when its author writes it, and nobody is offered what is refused."""
-    for name in ("rita", "olga", "vera"):
-        task_id = await desk.planned()
-        offered = (await desk.direct(task_id, "/help", "ada" if name == "vera" else name))["message"]
-        lines = [part.split("`")[1] for part in offered.splitlines()]
-        assert lines
-        for offer in lines:
-            fresh = await desk.planned()
-            mine = await line(desk, fresh)
-            text = offer.replace("@NAME", "@coder") + "\n- Something"
-            if parse(offer)[0].version is not None:
-                text = text.replace(offer.partition(" ")[2], mine.partition(" ")[2])
-            receipt = await desk.direct(fresh, text, "ada" if name == "vera" else name)
-            assert "done" == receipt["outcome"], (name, text, receipt)
+    task_id = await desk.planned()
+    offered = {
+        name: [
+            part.split("`")[1] for part in (await desk.direct(task_id, "/help", name))["message"].splitlines()
+        ]
+        for name in ("rita", "olga", "ada")
+    }
+    assert ["approve", "reassign"] == [
+        next(verb for verb in ("approve", "reassign") if any(o.startswith(f"/{verb}") for o in offered[name]))
+        for name in ("rita", "olga")
+    ]
+    for offer in offered["ada"]:
+        fresh = await desk.task(mode="plan_first")
+        await desk.submit("plan", fresh, await desk.ack(fresh))
+        text = offer.replace("@NAME", "@coder") + "\n- Something"
+        if parse(offer)[0].version is not None:
+            text = text.replace(offer.partition(" ")[2], (await line(desk, fresh)).partition(" ")[2])
+        receipt = await desk.direct(fresh, text)
+        assert "done" == receipt["outcome"], (text, receipt)
+    for name in ("rita", "olga"):
+        for kept in set(offered["ada"]) - set(offered[name]):
+            receipt = await desk.direct(task_id, kept + "\n- Something", name)
+            assert "refused" == receipt["outcome"], (name, kept, receipt)
 
 
 async def test_help_leaves_out_what_policy_denies(desk: TrackedDesk):
     """A rule that keeps people from a directive keeps it from their list too."""
-    policy = "rules:\n  - {id: no-retreat, on: directive, when: {all: [{field: directive.verb, eq: reject}]}, deny: true}\n"
+    policy = (
+        "rules:\n  - id: no-retreat\n    on: directive\n"
+        "    when: {all: [{field: directive.verb, eq: reject}]}\n    deny: true\n"
+    )
     task_id = await desk.planned()
     assert "/reject" in (await desk.direct(task_id, "/help", "rita"))["message"]
     await desk.post("/api/governance", {"documents": {"policy.yaml": policy}, "reason": "So."}, "ada")
@@ -199,6 +212,12 @@ async def test_help_leaves_out_what_policy_denies(desk: TrackedDesk):
 
 async def test_why_says_who_decided_and_what_would_change_it(desk: TrackedDesk):
     """`/why` is answered in words: the phase, the last fact, the votes, what was refused, and the rules."""
+    policy = (
+        "rules:\n"
+        "  - {id: plans, on: task.received, when: {all: [{field: task.project, eq: default}]},\n"
+        "     require: {mode: plan_first}, reason: Look first.}\n"
+    )
+    await desk.post("/api/governance", {"documents": {"policy.yaml": policy}, "reason": "So."}, "ada")
     task_id = await desk.planned()
     await desk.comment(task_id, "coder", await line(desk, task_id))
     await desk.comment(task_id, "vera", "/why")
@@ -207,6 +226,8 @@ async def test_why_says_who_decided_and_what_would_change_it(desk: TrackedDesk):
         "The task is plan_review.",
         "`plan.submitted`, coder",
         "self_review",
+        "by rule plans",
+        "because: Look first.",
         "What would change it",
     ):
         assert words in told, told

@@ -55,7 +55,7 @@ class Reasons:
         event = await self._decision(task)
         if event is None:
             return ["Policy has decided nothing about it yet."]
-        by = ", ".join(event.data["rules"]) or "no rule"
+        by = "; ".join([", ".join(event.data["rules"]) or "no rule", *event.data["reasons"]])
         try:
             found = await self._explanations.of(event.event_id)
         except BundleInvalid as problem:

@@ -85,7 +85,8 @@ def _title(content: Mapping[str, Any]) -> str:
 
 def _scope(content: Mapping[str, Any]) -> str:
     """Say what an added member would touch, which is what an approval is about."""
-    lists = [f"{n}: {_shown(', '.join(content[n]))}" for n in ("paths", "tools") if content.get(n)]
+    found = {n: content[n] for n in ("paths", "tools") if content.get(n) and _is_words(content[n])}
+    lists = [f"{n}: {_shown(', '.join(names))}" for n, names in found.items()]
     words = [f"{n}: {_shown(content[n])}" for n in ("risk", "level", "role", "mode") if content.get(n)]
     return f" ({'; '.join([*lists, *words])})" if lists or words else ""
 
