@@ -24,6 +24,7 @@ from agentic_os.application.inbox import Adoption, Inbox
 from agentic_os.application.outage import extend_lapsed
 from agentic_os.application.ports import SkillSetView, StoreUnavailable
 from agentic_os.application.rates import Rates
+from agentic_os.application.reasons import Reasons
 from agentic_os.application.reconciler import Reconciler
 from agentic_os.application.recorded_verdicts import Explanations
 from agentic_os.application.signals import Signals
@@ -119,8 +120,14 @@ def _join(parts: Parts, pool: Pool) -> Backend:
     breakers = RateBreakers(registry=registry, work=work, policy=policy)
     decisions = PostgresDecisions(pool)
     governing = _governing(in_force, registry, work, signals)
+    explanations = Explanations(decisions=decisions, log=event_log, governing=governing, read=recorded_policy)
     directives = Directives(
-        log=event_log, registry=registry, issues=issues, committed=signals.committed, policy=policy
+        log=event_log,
+        registry=registry,
+        issues=issues,
+        committed=signals.committed,
+        policy=policy,
+        reasons=Reasons(log=event_log, issues=issues, decisions=decisions, explanations=explanations),
     )
     dispatcher = Dispatcher(
         log=event_log,
@@ -206,9 +213,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
         fingerprint=tokens.fingerprint,
         note_refusal=PostgresSecurityLog(pool).note,
         decisions=decisions,
-        explanations=Explanations(
-            decisions=decisions, log=event_log, governing=governing, read=recorded_policy
-        ),
+        explanations=explanations,
         simulations=Simulations(log=decisions, read=_read_policy),
         shadow=lambda: in_force.shadow,
     )

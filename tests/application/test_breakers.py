@@ -165,7 +165,7 @@ async def test_an_issue_that_is_held_back_wakes_the_worker(
     open_test_backend: OpenBackend, desk: TrackedDesk
 ) -> None:
     """At its time the inbox is looked at again, without anybody asking."""
-    rate = RateBreaker(count=1, within=timedelta(milliseconds=100))
+    rate = RateBreaker(count=1, within=timedelta(seconds=2))
     policy = RuleSet(bundle="sha256:quick", rules=(), breakers=Breakers(adoption=rate))
     await desk.executor()
     for _ in range(2):
@@ -174,7 +174,7 @@ async def test_an_issue_that_is_held_back_wakes_the_worker(
         running = asyncio.create_task(Worker(backend).run())
         try:
             for _ in range(2):
-                await asyncio.wait_for(desk.tracker.woken.get(), 30)
+                await asyncio.wait_for(desk.tracker.woken.get(), 60)
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)

@@ -95,6 +95,7 @@ def test_a_brief_says_all_that_an_executor_needs():
         "review": None,
         "answers": [],
         "handoffs": [],
+        "notes": [],
         "input": None,
         "children": [],
         "resume": None,

@@ -128,7 +128,7 @@ async def test_an_edited_comment_is_answered_and_not_carried_out(
 
 
 async def test_an_edit_after_the_fact_undoes_nothing(desk: TrackedDesk, tracker: MemoryTracker) -> None:
-    """A carried-out comment that is edited or deleted stays carried out."""
+    """A carried-out comment that is edited or deleted stays carried out, and both are answered."""
     task_id = await desk.planned()
     comment_id = await desk.comment(task_id, "rita", await line(desk, task_id))
     key = (await desk.issue(task_id)).key
@@ -137,7 +137,14 @@ async def test_an_edit_after_the_fact_undoes_nothing(desk: TrackedDesk, tracker:
     tracker.delete_comment(key, comment_id, tracker.account("rita"))
     await desk.listen()
     assert "dispatched" == await desk.phase(task_id)
-    assert [("approve", "done", None), ("reject", "refused", "created_only")] == await desk.receipts(task_id)
+    assert [
+        ("approve", "done", None),
+        ("reject", "refused", "created_only"),
+        ("approve", "refused", "created_only"),
+    ] == await desk.receipts(task_id)
+    answers = [t for marker, t in (await desk.notes(task_id)).items() if marker.startswith("refused:")]
+    assert 2 == len(answers)
+    assert all("What it did stays: /approve." in answer for answer in answers)
 
 
 async def test_help_is_answered_on_the_issue(desk: TrackedDesk) -> None:

@@ -21,7 +21,7 @@ from tests.domain.kit import (
     submit_result,
 )
 
-from agentic_os.application.directives import available, status_line
+from agentic_os.application.directives import status_line
 from agentic_os.application.issue_view import (
     Documents,
     IssueView,
@@ -29,12 +29,13 @@ from agentic_os.application.issue_view import (
     issue_view,
     outcome_of,
 )
+from agentic_os.application.permitted import available
 from agentic_os.application.ports import DirectiveReceipt
 from agentic_os.application.readable import plan_markdown, result_markdown
 from agentic_os.domain.directive import parse
 from agentic_os.domain.documents import Criterion, Participant
 from agentic_os.domain.family import Parentage
-from agentic_os.domain.policy import Obligations
+from agentic_os.domain.policy import Obligations, RuleSet
 from agentic_os.domain.task import Task
 
 PLAN = {
@@ -48,12 +49,15 @@ RESULT = {"outcome": "success", "summary": "Added.", "changes": ["a.py"], "follo
 RESULT_WITH_BYTES = RESULT | {"artifacts": [{"name": "log", "digest": "sha256:" + "e" * 64, "size": 3}]}
 ALL_ROLES = frozenset({"viewer", "operator", "reviewer", "admin"})
 WANTED = {
-    "plan_review": {"approve", "revise", "reject", "cancel", "reassign"},
-    "result_review": {"accept", "rework", "reject", "cancel", "reassign"},
-    "retry_wait": {"retry", "cancel", "reassign"},
-    "dead_letter": {"retry", "cancel", "reassign"},
-    "input_required": {"retry", "cancel", "reassign"},
+    "ready": {"mode"},
+    "dispatched": {"mode"},
+    "plan_review": {"approve", "revise", "reject"},
+    "result_review": {"accept", "rework", "reject"},
+    "retry_wait": {"retry", "mode"},
+    "dead_letter": {"retry", "mode"},
+    "input_required": {"retry", "mode"},
 }
+BLANK = RuleSet(bundle="sha256:b", rules=())
 
 
 def view_of(task: Task, **documents: Any) -> IssueView:
@@ -204,14 +208,14 @@ def test_nothing_that_we_write_is_read_as_a_directive(phase: str):
 def test_help_lists_what_may_be_done_now_and_no_more(phase: str):
     """Each directive that the phase takes is listed, and an approval with the very line that approves."""
     task = given(*PHASES[phase]).task
-    everything = available(task, Participant(id="root", kind="person", roles=ALL_ROLES))
+    everything = available(task, Participant(id="root", kind="person", roles=ALL_ROLES), BLANK)
     lines = [line.split("`")[1] for line in everything.splitlines()]
-    wanted = WANTED.get(phase, {"cancel", "reassign"} if phase in LIVE else set()) | {"help", "status"}
-    wanted |= {"hold"} if phase in LIVE else set()
+    wanted = WANTED.get(phase, set()) | {"help", "status", "why"}
+    wanted |= {"cancel", "reassign", "hold", "priority", "note"} if phase in LIVE else set()
     assert wanted == {parse(line)[0].verb for line in lines}
     accepting = [parse(line)[0] for line in lines if line.startswith(("/approve", "/accept"))]
     assert all(directive.digest for directive in accepting)
-    assert "" == available(task, Participant(id="nobody", kind="person"))
+    assert "" == available(task, Participant(id="nobody", kind="person"), BLANK)
 
 
 @pytest.mark.parametrize("phase", PHASES)

@@ -48,6 +48,7 @@ from tests.domain.kit import (
     quarantine,
     request_tasks,
     review,
+    reviewed_by,
     ruling,
     sender,
     submit_plan,
@@ -102,6 +103,9 @@ TESTS = Criterion(id="tests", text="They pass.", rank="independent")
 RECORD = c.Record(**sender(), kind="checkpoint", body={"state": {}})
 ADMIT = admit()
 SWITCH_OFF = c.SwitchOffDefault(by="rita", reason="/default off")
+TIGHTEN = c.TightenMode(by="rita", reason="/mode plan_first")
+NOTE = c.TakeNote(note_id="n1", by="rita", text="Mind it.")
+IN_STAGES = reviewed_by(stages=(Reviewers(role="admin"),))
 FREEZE = c.FreezeTask(until=at(60), rule="year-end", reason="The books are closed.")
 FROZEN = e.TaskFrozen(until=at(60), rule="year-end", reason="The books are closed.")
 SUPERSEDED = e.AttemptSuperseded(attempt=1, reason="the task was reassigned")
@@ -780,6 +784,45 @@ CASES = (
         "ready",
     ),
     Case(
+        "change the priority",
+        EXECUTING,
+        c.Reprioritise(by="rita", priority="critical", reason="/priority critical"),
+        (e.TaskReprioritised(priority="critical", by="rita", reason="/priority critical"),),
+        "executing",
+    ),
+    Case(
+        "tighten the mode",
+        DIRECT,
+        TIGHTEN,
+        (e.ModeTightened(by="rita", reason="/mode plan_first"),),
+        "ready",
+    ),
+    Case(
+        "tighten the mode of what nobody took yet",
+        (*DIRECT, offer()),
+        TIGHTEN,
+        (
+            e.AttemptSuperseded(attempt=1, reason="a plan is wanted first"),
+            e.ModeTightened(by="rita", reason="/mode plan_first"),
+        ),
+        "ready",
+    ),
+    Case(
+        "take a note", EXECUTING, NOTE, (e.NoteTaken(note_id="n1", by="rita", text="Mind it."),), "executing"
+    ),
+    Case(
+        "open the next stage of a review",
+        IN_STAGES,
+        cast(),
+        (
+            e.PlanVoted(version=1, digest=digest("a"), voter="rita", vote="approve", words="/approve"),
+            e.ReviewStageOpened(
+                subject="plan", version=1, digest=digest("a"), stage=2, reviewers=Reviewers(role="admin")
+            ),
+        ),
+        "plan_review",
+    ),
+    Case(
         "adopt",
         (*EXECUTING, fire("lease", "1", 910), quarantine()),
         c.Adopt(quarantine_id="q", by="rita", reason="Good.", late=submit_result()),
@@ -1148,6 +1191,12 @@ ACTS_IN: dict[str, tuple[Callable[[Task], c.Command], frozenset[str]]] = {
     ),
     "answer": (lambda _: c.Answer(by="rita", question_id="q1", text="This."), frozenset()),
     "hold": (lambda _: c.PutOnHold(by="rita", reason=""), LIVE),
+    "change the priority": (lambda _: c.Reprioritise(by="rita", priority="low", reason=""), LIVE),
+    "tighten the mode": (
+        lambda _: TIGHTEN,
+        frozenset({"ready", "dispatched", "retry_wait", "dead_letter", "input_required"}),
+    ),
+    "take a note": (lambda _: NOTE, LIVE),
     "release": (lambda _: c.ReleaseHold(by="rita", reason=""), frozenset()),
     "attest": (lambda _: attest(), frozenset()),
     "switch the default off": (lambda _: SWITCH_OFF, frozenset()),

@@ -1,14 +1,15 @@
 """The grammar of directives: which lines of a comment are commands, and what each says."""
 
+import re
 from dataclasses import replace
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.domain.kit import IN_PLAN_REVIEW, PHASES, cast
 from tests.domain.kit import given as history
 
-from agentic_os.domain.directive import VERBS, Directive, parse
+from agentic_os.domain.directive import VERBS, Directive, line_of, parse
 from agentic_os.domain.reviews import approval_line
 from agentic_os.domain.task import Submission
 
@@ -211,6 +212,11 @@ def test_no_comment_makes_the_grammar_fail(comment: str):
         " " * 50_000 + "```",
         "- " * 30_000,
         "/approve " * 9_000,
+        "/note " + "x" * 2_000_000,
+        "> ```\n" * 30_000,
+        "<div>\n" * 30_000 + "```\n" * 30_000,
+        "- ```\n" * 30_000,
+        "/revise\n" + "- item <!--\n" * 30_000,
     ],
 )
 def test_no_comment_takes_long(comment: str):
@@ -295,6 +301,85 @@ def test_every_approval_line_is_read_again(version: int, digest: str):
     submission = replace(task.plan, version=version, digest=f"sha256:{digest}")
     assert ("plan", version, digest[:8]) == target(approval_line("plan", submission))
     assert ("result", version, digest[:8]) == target(approval_line("result", submission))
+
+
+@given(
+    verb=st.sampled_from(sorted(VERBS)),
+    subject=st.sampled_from(["plan", "result"]),
+    version=st.integers(1, 999_999),
+    digest=st.text("0123456789abcdef", min_size=8, max_size=64),
+    prefix=st.sampled_from(["", "sha256:"]),
+    before=BEFORE,
+)
+def test_a_line_that_is_written_is_read_as_the_same_directive(  # noqa: PLR0917 - drawn by hypothesis
+    verb: str, subject: str, version: int, digest: str, prefix: str, before: list[str]
+):
+    """Whatever a line names, and whatever text stands before it, it parses back to exactly that."""
+    line = line_of(verb, subject, version, prefix + digest)
+    directive = parse("\n".join([*before, line]))[-1]
+    assert (
+        Directive(verb=verb, text="", line=line, subject=subject, version=version, digest=digest) == directive
+    )
+
+
+PIECES = st.lists(
+    st.sampled_from(
+        [
+            *(
+                "/approve v1@deadbeef",
+                "/revise",
+                "/note x",
+                "/aos hold",
+                "/cancel",
+                "- a",
+                "1. b",
+                "> q",
+                ">",
+            ),
+            *("```", "~~~", "<!--", "-->", "<pre>", "</pre>", "    code", "", " ", "text", "\u2028/cancel"),
+            *(
+                "/approve\u00a0v1",
+                "\u202e/approve",
+                "\ufeff/approve",
+                "/approve v1@deadbeef\x0b/cancel",
+                "<?",
+            ),
+        ]
+    )
+    | st.text(max_size=12),
+    max_size=14,
+)
+
+
+@given(PIECES)
+@settings(max_examples=400)
+def test_what_was_written_is_read_again_as_it_was(lines: list[str]):
+    """The line that a receipt keeps begins with the same command on the same thing."""
+    for directive in parse("\n".join(lines)):
+        again = parse(directive.line)[0]
+        assert (directive.verb, directive.subject, directive.version, directive.digest) == (
+            again.verb,
+            again.subject,
+            again.version,
+            again.digest,
+        )
+
+
+@given(PIECES)
+@settings(max_examples=400)
+def test_the_ends_of_lines_do_not_matter(lines: list[str]):
+    """A comment of a system that ends its lines otherwise holds the same directives."""
+    lines = [line.replace("\r", "").replace("\n", "") for line in lines]
+    seen = [(d.verb, d.subject, d.version, d.digest, d.items) for d in parse("\n".join(lines))]
+    for newline in ("\r\n", "\r"):
+        assert seen == [(d.verb, d.subject, d.version, d.digest, d.items) for d in parse(newline.join(lines))]
+
+
+@given(lines=PIECES, quote=st.sampled_from(["> ", ">", ">> "]))
+def test_a_quoted_comment_says_nothing(lines: list[str], quote: str):
+    """Whoever answers a comment by quoting it gives none of its commands."""
+    quoted = [quote + part for line in lines for part in re.split(r"\r\n|\n|\r", line)]
+    assert [] == parse("\n".join(quoted))
 
 
 # What it says

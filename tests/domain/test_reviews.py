@@ -270,11 +270,14 @@ def test_a_revision_must_say_what_to_change():
 def test_the_next_plan_must_answer_every_item():
     """A plan that leaves an item of the review unanswered is refused, and told which."""
     history = (*IN_PLAN_REVIEW, cast("revise", items=("one", "two")), offer(2), ack(attempt=2))
-    for answers, missing in ((frozenset(), "i1, i2"), (frozenset({"i2", "zz"}), "i1")):
+    for answers, missing in (
+        (frozenset(), "2 have no answer: i1 (one); i2 (two)"),
+        (frozenset({"i2", "zz"}), "1 have no answer: i1 (one)"),
+    ):
         refusal = (
             given(*history).when(submit_plan("d", answers, attempt=2)).refused("review_items_unanswered")
         )
-        assert (f"These review items have no answer: {missing}.", ("/body/responds_to",)) == (
+        assert (f"Of 2 review items, {missing}.", ("/body/responds_to",)) == (
             refusal.message,
             refusal.pointers,
         )

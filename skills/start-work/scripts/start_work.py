@@ -209,6 +209,7 @@ def describe(brief: dict[str, Any]) -> Iterator[str]:
         ("plan", "The approved plan"),
         ("review", "Under review"),
         ("answers", "Answers to questions"),
+        ("notes", "Notes of people"),
         ("handoffs", "Handed over by others"),
         ("resume", "Where the last attempt stopped"),
         ("output_schema", "Your output must keep to this JSON Schema"),

@@ -30,7 +30,8 @@ _NEXT: Final = {
 class Carried:
     """What an attempt is given beyond its task: the approved plan, the last checkpoint, hand-offs to its role.
 
-    charter: of the executor's roles. children: what became of the tasks that came of this one.
+    charter: of the executor's roles. children: what became of the tasks that came of this one. notes: remarks of
+    people, the oldest first, as the events hold them.
     """
 
     plan: Mapping[str, Any] | None = None
@@ -39,6 +40,7 @@ class Carried:
     charter: str = ""
     children: Sequence[Mapping[str, Any]] = ()
     review: "Reviewed | None" = None
+    notes: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +87,7 @@ def compose(
             {"to_role": h["to_role"], "reason": h["reason"], "payload": h["payload"]}
             for h in carried.handoffs
         ],
+        "notes": [{"by": note["by"], "text": note["text"]} for note in carried.notes],
         "input": None if task.input is None else dict(task.input),
         "children": [dict(child) for child in carried.children],
         "resume": _resume(task, carried),
@@ -168,6 +171,9 @@ def _readable(brief: Mapping[str, Any]) -> str:
     lines += _list("Review items to answer", [f"`{i['id']}` {i['text']}" for i in brief["review_items"]])
     lines += _list(
         "Answers", [f"`{a['id']}` {a['question']} → {a['option'] or a['text']}" for a in brief["answers"]]
+    )
+    lines += _list(
+        "Notes of people, which decide nothing", [f"{n['by']}: {n['text']}" for n in brief["notes"]]
     )
     if brief["review"]:
         what = f"{brief['review']['subject']}, version {brief['review']['version']}"

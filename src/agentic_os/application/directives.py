@@ -2,18 +2,27 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
+from uuid import UUID, uuid5
 
 from agentic_os.application import translate
 from agentic_os.application.handle import handle
+from agentic_os.application.permitted import (
+    PRIORITIES,
+    VOTES,
+    available,
+    require_allowed,
+    require_role,
+)
 from agentic_os.application.ports import DirectiveReceipt, Envelope, EventLog, IssueBook, Principal, Registry
+from agentic_os.application.readable import gate_marker
+from agentic_os.application.reasons import Reasons
 from agentic_os.application.verdicts import of_directive, put_on_record, ruled
 from agentic_os.clock import new_id, now
 from agentic_os.domain import commands as c
-from agentic_os.domain.directive import DECIDING, VERBS, Directive, parse
+from agentic_os.domain.directive import ASKING, DECIDING, VERBS, Directive, parse
 from agentic_os.domain.documents import Participant
-from agentic_os.domain.escalations import answer_line
 from agentic_os.domain.policy import DecisionPoint, Verdict
 from agentic_os.domain.quarantine import found
 from agentic_os.domain.rejection import Rejected
@@ -21,50 +30,26 @@ from agentic_os.domain.reviews import approval_line
 from agentic_os.domain.task import Task
 from agentic_os.domain.waiting import waiting_for
 
-_ROLE: Final = {
-    "approve": "reviewer",
-    "revise": "reviewer",
-    "reject": "reviewer",
-    "accept": "reviewer",
-    "rework": "reviewer",
-    "cancel": "operator",
-    "retry": "operator",
-    "reassign": "operator",
-    "answer": "operator",
-    "hold": "operator",
-    "unhold": "operator",
-    "adopt": "operator",
-    "default": "operator",
-    "status": "viewer",
-    "help": "viewer",
-}
-_MEANING: Final = {
-    "approve": "approve exactly this version of the plan",
-    "revise": "send the plan back; each list item must be answered",
-    "reject": "refuse the plan or result, and end the task",
-    "accept": "accept exactly this version of the result",
-    "rework": "send the result back; each list item must be answered",
-    "cancel": "call the task off",
-    "retry": "send a stuck task on; `/retry fresh` forgets its counts",
-    "reassign": "give the task to another executor (@name) or role (role:name)",
-    "answer": "answer an executor's question, with one of its options or in words",
-    "hold": "let no further attempt be opened",
-    "unhold": "release every hold",
-    "default": "`/default off`: let no deadline decide this review",
-    "adopt": "take in a late plan or result that is kept aside",
-    "status": "say what the task waits for",
-    "help": "list what you may do now",
-}
+ANSWERED: Final = 10
+"""How many notes an hour answer one author's directives on one issue: a robot that answers ours must come to rest."""
+
+NOTE_LENGTH: Final = 2000
+_RECEIPTS: Final = UUID("5b3d0d6e-6c2f-5c55-9a57-0d2f3c1b7a10")
+"""The name space of the receipts of what was written on trackers: read again, it is the same receipt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where a directive was written. seen_at: when its author wrote it, by the tracker's clock."""
+    """Where a directive was written. seen_at: when its author wrote it, by the tracker's clock.
+
+    credential: the hash of the token that it came with, which must still be valid when it is written down.
+    """
 
     seen_at: datetime
     cause: str
     control_plane: str | None = None
     comment_id: str | None = None
+    credential: bytes | None = None
 
 
 class Directives:
@@ -78,8 +63,10 @@ class Directives:
         issues: IssueBook,
         committed: Callable[[Task], None],
         policy: Callable[[], DecisionPoint],
+        reasons: Reasons,
     ) -> None:
         self._policy = policy
+        self._reasons = reasons
         self._log = log
         self._registry = registry
         self._issues = issues
@@ -88,31 +75,45 @@ class Directives:
     async def execute(
         self, task_id: str, text: str, principal: Principal | None, source: Source
     ) -> Sequence[DirectiveReceipt]:
-        """Carry out the directives of a text, and store a receipt for each; none found, none given."""
+        """Carry out the directives of a text, each with a receipt; none found, none given.
+
+        What was written on a tracker and has its receipt already is not carried out again.
+        """
         directives = parse(text)
         deciding = [d for d in directives if d.verb in DECIDING]
         receipts = []
-        for directive in directives:
+        for place, directive in enumerate(directives):
+            receipt = _receipt(task_id, directive, principal, source, place)
+            earlier = await self._issues.receipt_of(receipt.id) if source.control_plane else None
+            if earlier is not None and earlier.outcome != "received":
+                receipts.append(earlier)
+                continue
+            await self._issues.receipt(receipt)
             try:
-                if len(deciding) > 1:
-                    raise _refused(
-                        "one_directive",
-                        f"This text holds {len(deciding)} deciding directives, so none was carried out.",
-                        "Write one directive in a comment.",
-                    )
-                message = await self._carry_out(task_id, directive, principal, source)
-                receipt = replace(_receipt(task_id, directive, principal, source), message=message)
+                _require_one(deciding)
+                message = await self._carry_out(receipt, directive, principal, source)
+                receipt = replace(receipt, outcome="done", message=message)
             except Rejected as refusal:
                 if refusal.denial is not None:
                     await self._record_denial(task_id, directive, principal, refusal.denial)
-                receipt = _refusal(_receipt(task_id, directive, principal, source), refusal)
-            await self._issues.receipt(receipt)
-            receipts.append(receipt)
+                receipt = _refusal(receipt, refusal)
+            receipts.append(await self.put_down(receipt))
         return receipts
 
+    async def put_down(self, receipt: DirectiveReceipt) -> DirectiveReceipt:
+        """Store what became of a directive; from a certain number an hour on, no note answers its author."""
+        answered = receipt.outcome == "refused" or receipt.verb in ASKING
+        if answered and receipt.control_plane is not None:
+            since = receipt.at - timedelta(hours=1)
+            told = await self._issues.answered(receipt.task_id, receipt.principal, since)
+            receipt = replace(receipt, quiet=told >= ANSWERED)
+        await self._issues.receipt(receipt)
+        return receipt
+
     async def _carry_out(
-        self, task_id: str, directive: Directive, principal: Principal | None, source: Source
+        self, receipt: DirectiveReceipt, directive: Directive, principal: Principal | None, source: Source
     ) -> str:
+        task_id = receipt.task_id
         if principal is None:
             raise Rejected(
                 "not_permitted",
@@ -122,17 +123,22 @@ class Directives:
         if directive.verb not in VERBS:
             raise _refused("unknown_directive", f"There is no directive /{directive.verb}.", "/help")
         participant = await self._registry.participant(principal.name)
-        if directive.verb not in ("approve", "accept", "reject", "revise", "rework"):
-            task = await self._task(task_id) if directive.verb == "answer" else None
-            _require_role(participant, directive.verb, task)
-        if directive.verb == "help":
-            return available(await self._task(task_id), participant)
-        if directive.verb == "status":
-            return status_line(await self._task(task_id))
         task = await self._task(task_id)
+        if directive.verb not in VOTES:
+            require_role(participant, directive.verb, task)
+        if directive.verb in ASKING:
+            return await self._asked(directive.verb, task, participant)
         ruling = of_directive(task, directive.verb, participant, self._policy())
-        _require_allowed(ruling, directive.verb)
-        command = await self._command(task_id, directive, participant, source)
+        require_allowed(ruling, directive.verb)
+        command = await self._command(task, directive, participant, source, receipt.id)
+
+        async def still_allowed() -> None:
+            if await self._registry.participant(principal.name) != participant:
+                raise _refused(
+                    "rights_changed", "Your rights changed while this was carried out.", directive.line
+                )
+            require_allowed(of_directive(task, directive.verb, participant, self._policy()), directive.verb)
+
         envelope = Envelope(
             actor=principal.name,
             at=now(),
@@ -142,9 +148,25 @@ class Directives:
             if source.control_plane
             else {},
         )
-        handled = await handle(self._log, task_id, lambda _: command, envelope, ruling=ruling)
+        handled = await handle(
+            self._log,
+            task_id,
+            lambda _: command,
+            envelope,
+            ruling=ruling,
+            credential=source.credential,
+            before_append=still_allowed,
+        )
         self._committed(handled.task)
-        return status_line(handled.task)
+        unchanged = "" if handled.events else "That changed nothing: it was so already. "
+        return unchanged + status_line(handled.task)
+
+    async def _asked(self, verb: str, task: Task, participant: Participant) -> str:
+        if verb == "help":
+            return available(task, participant, self._policy())
+        if verb == "why":
+            return await self._reasons.of(task, status_line(task))
+        return status_line(task)
 
     async def _record_denial(
         self, task_id: str, directive: Directive, principal: Principal | None, denial: Verdict
@@ -160,7 +182,7 @@ class Directives:
         return task
 
     async def _command(
-        self, task_id: str, directive: Directive, voter: Participant, source: Source
+        self, task: Task, directive: Directive, voter: Participant, source: Source, receipt_id: str
     ) -> c.Command:
         match directive.verb:
             case "cancel":
@@ -178,14 +200,12 @@ class Directives:
             case "answer":
                 question_id, words = _first_word(directive.text)
                 return c.Answer(by=voter.id, question_id=question_id, text=words, roles=voter.roles)
-            case "default":
-                if directive.text.split() != ["off"]:
-                    raise _refused("unknown_directive", "A default can only be switched off.", "/default off")
-                return c.SwitchOffDefault(by=voter.id, reason=directive.line)
             case "adopt":
-                return await self._adopt(await self._task(task_id), directive, voter, source)
+                return await self._adopt(task, directive, voter, source)
+            case "default" | "priority" | "mode" | "note":
+                return _word(directive, voter.id, receipt_id)
             case _:
-                return self._vote(await self._task(task_id), directive, voter, source)
+                return await self._vote(task, directive, voter, source)
 
     async def _adopt(self, task: Task, directive: Directive, voter: Participant, source: Source) -> c.Command:
         wanted, reason = _first_word(directive.text)
@@ -210,7 +230,7 @@ class Directives:
         assert isinstance(judged, c.SubmitPlan | c.SubmitResult)
         return c.Adopt(quarantine_id=kept.id, by=voter.id, reason=reason, late=judged)
 
-    def _vote(self, task: Task, directive: Directive, voter: Participant, source: Source) -> c.CastVote:
+    async def _vote(self, task: Task, directive: Directive, voter: Participant, source: Source) -> c.CastVote:
         subject = {"approve": "plan", "revise": "plan", "accept": "result", "rework": "result"}.get(
             directive.verb, directive.subject or ("result" if task.phase == "result_review" else "plan")
         )
@@ -218,12 +238,14 @@ class Directives:
             raise _refused(
                 "wrong_target", f"/{directive.verb} takes a {subject}.", _right_line(task, subject)
             )
-        vote = {"accept": "approve", "rework": "revise"}.get(directive.verb, directive.verb)
         items = directive.items
+        vote = VOTES[directive.verb]
+        if vote == "approve" and directive.digest is None:
+            await self._require_shown(task, source)
         return c.CastVote(
             subject="plan" if subject == "plan" else "result",
             voter=voter,
-            vote="approve" if vote == "approve" else "revise" if vote == "revise" else "reject",
+            vote=vote,
             words=directive.line,
             version=directive.version,
             digest=directive.digest,
@@ -232,6 +254,20 @@ class Directives:
             item_ids=tuple(str(new_id()) for _ in items),
             bundle=task.ruling.bundle if task.ruling else "",
         )
+
+    async def _require_shown(self, task: Task, source: Source) -> None:
+        """Let an approval that names no digest count only for what its author can have read before writing it."""
+        submission = task.under_review
+        if source.control_plane is None or submission is None:
+            return
+        shown = await self._issues.shown_at(task.id, gate_marker(submission))
+        if shown is None or source.seen_at <= shown:
+            subject = "plan" if task.phase == "plan_review" else "result"
+            raise Rejected(
+                "confirmation_required",
+                f"When this was written, version {submission.version} of the {subject} was not on the issue yet.",
+                next_step=approval_line(subject, submission),
+            )
 
     async def _assignee(self, text: str) -> str:
         words = text.split()
@@ -246,15 +282,60 @@ class Directives:
         return principal.name
 
 
+def _require_one(deciding: Sequence[Directive]) -> None:
+    if len(deciding) > 1:
+        verbs = ", ".join(f"/{d.verb}" for d in deciding)
+        raise _refused(
+            "one_directive",
+            f"This text holds {len(deciding)} deciding directives ({verbs}), so nothing of it was carried out.",
+            "Write each in a comment of its own.",
+        )
+
+
+def _word(directive: Directive, by: str, receipt_id: str) -> c.Command:
+    """Read a directive whose words are all that it takes. Raises Rejected for words that it does not take."""
+    first, _ = _first_word(directive.text)
+    match directive.verb:
+        case "default":
+            if directive.text.split() != ["off"]:
+                raise _refused("unknown_directive", "A default can only be switched off.", "/default off")
+            return c.SwitchOffDefault(by=by, reason=directive.line)
+        case "priority":
+            if first not in PRIORITIES:
+                known = ", ".join(PRIORITIES)
+                raise _refused(
+                    "unknown_priority", f"A priority is one of {known}.", f"/priority {PRIORITIES[-1]}"
+                )
+            (priority,) = (p for p in PRIORITIES if p == first)
+            return c.Reprioritise(by=by, priority=priority, reason=directive.line)
+        case "mode":
+            if first != "plan_first":
+                raise _refused(
+                    "only_stricter",
+                    "The mode of a task only ever gets stricter, from direct to plan_first.",
+                    "/mode plan_first",
+                )
+            return c.TightenMode(by=by, reason=directive.line)
+        case _:
+            if not 1 <= len(directive.text) <= NOTE_LENGTH:
+                raise _refused(
+                    "note_length",
+                    f"A note has 1 to {NOTE_LENGTH} characters; this one has {len(directive.text)}.",
+                    "Write it shorter, or in several notes.",
+                )
+            return c.TakeNote(note_id=receipt_id, by=by, text=directive.text)
+
+
 def _receipt(
-    task_id: str, directive: Directive, principal: Principal | None, source: Source
+    task_id: str, directive: Directive, principal: Principal | None, source: Source, place: int
 ) -> DirectiveReceipt:
+    name = f"{source.control_plane}\n{source.cause}\n{place}"
     return DirectiveReceipt(
-        id=str(new_id()),
+        id=str(uuid5(_RECEIPTS, name) if source.control_plane else new_id()),
         task_id=task_id,
         verb=directive.verb,
         text=directive.line,
-        outcome="done",
+        outcome="received",
         message="",
         at=now(),
         principal=principal.name if principal else None,
@@ -269,53 +350,10 @@ def _refusal(receipt: DirectiveReceipt, refusal: Rejected) -> DirectiveReceipt:
     return replace(receipt, outcome="refused", message=message, rule=refusal.rule, paste=paste)
 
 
-def available(task: Task, participant: Participant) -> str:
-    """List what this person may do now, one directive a line."""
-    open_verbs = {"help", "status"}
-    if not task.ended:
-        open_verbs |= {"cancel", "reassign", "unhold" if task.holds else "hold"}
-        open_verbs |= {"answer"} if task.questions else set()
-        open_verbs |= {"adopt"} if any(not q.adopted for q in task.quarantined) else set()
-    match task.phase:
-        case "plan_review":
-            open_verbs |= {"approve", "revise", "reject"} | _defaults(task)
-        case "result_review":
-            open_verbs |= {"accept", "rework", "reject"} | _defaults(task)
-        case "retry_wait" | "dead_letter" | "input_required":
-            open_verbs |= {"retry"}
-    lines = []
-    for verb in (
-        v for v in _MEANING if v in open_verbs and not _roles(v, task).isdisjoint(participant.roles)
-    ):
-        line = _whole_line(task, verb)
-        lines.append(f"- `{line or '/' + verb}`: {_MEANING[verb]}")
-    return "\n".join(lines)
-
-
-def _defaults(task: Task) -> set[str]:
-    waiting = waiting_for(task)
-    return {"default"} if waiting is not None and waiting.default in ("proceed", "escalate") else set()
-
-
 def _first_word(text: str) -> tuple[str, str]:
     """Split what is named from what is said of it, on the same line or the next."""
     first, *rest = [*text.split(maxsplit=1), ""]
     return first, rest[0].strip() if rest else ""
-
-
-def _whole_line(task: Task, verb: str) -> str:
-    """Give the line to paste where a verb alone would not do."""
-    match verb:
-        case "approve" | "accept":
-            return _right_line(task, "plan" if verb == "approve" else "result")
-        case "default":
-            return "/default off"
-        case "answer":
-            return answer_line(task.questions[0])
-        case "adopt":
-            return f"/adopt {next(q.id for q in task.quarantined if not q.adopted)} because ..."
-        case _:
-            return ""
 
 
 def status_line(task: Task) -> str:
@@ -334,34 +372,6 @@ def status_line(task: Task) -> str:
 def _right_line(task: Task, subject: str) -> str:
     submission = task.plan if subject == "plan" else task.result
     return approval_line(subject, submission) if submission is not None and submission.state == "open" else ""
-
-
-def _roles(verb: str, task: Task | None) -> set[str]:
-    """List the roles of which one is needed for a directive; who may answer is said with each question."""
-    if verb == "default":
-        return {_ROLE[verb], "reviewer"}
-    if verb == "answer" and task is not None and task.questions:
-        return {"admin", *(q.ask for q in task.questions)}
-    return {_ROLE[verb]}
-
-
-def _require_allowed(ruling: c.Ruling | None, verb: str) -> None:
-    """Refuse a directive that policy does not let somebody write. Raises Rejected."""
-    if ruling is not None and ruling.verdict.decision == "deny":
-        verdict = ruling.verdict
-        message = "; ".join(verdict.reasons) or f"Policy does not let you write /{verb} here."
-        raise Rejected("policy_denied", message, rule=verdict.rules[0], denial=verdict)
-
-
-def _require_role(participant: Participant, verb: str, task: Task | None) -> None:
-    roles = _roles(verb, task)
-    if roles.isdisjoint(participant.roles) or participant.kind == "executor":
-        needed = " or ".join(sorted(roles - {"admin"}) or ["admin"])
-        raise Rejected(
-            "not_permitted",
-            f"/{verb} needs the role {needed}.",
-            next_step=f"Ask somebody with the role {needed}.",
-        )
 
 
 def _refused(rule: str, message: str, next_step: str) -> Rejected:

@@ -37,6 +37,9 @@ from agentic_os.domain.task import Submission, Task
 
 SYSTEM = "system"
 
+NOTES_CARRIED: Final = 10
+"""How many remarks of people a brief has, the latest."""
+
 _RESTING: Final = "breaker:"
 _LACKING: Final = "lacking:"
 
@@ -178,7 +181,7 @@ class Dispatcher:
 
     async def _try_reviewers(self, task: Task, submission: Submission) -> tuple[Task | None, Sequence[str]]:
         """Ask an executor for a review; with nobody left to ask, a person must look."""
-        role = task.required.reviewers.role
+        role = task.deciding.role
         candidates = [e for e in await self._registry.executors() if role in e.roles]
         candidates = [e for e in candidates if may_review(task, submission, e.name)]
         fresh_first = sorted(candidates, key=lambda e: (submission.passed.count(e.name), e.load, e.name))
@@ -305,7 +308,9 @@ class Dispatcher:
             checkpoint = (await self._data(task, task.checkpoint_in))["body"]
         mine = [h.recorded_in for h in task.handoffs if h.to_role in executor.roles]
         handoffs = [(await self._data(task, version))["body"] for version in mine]
+        latest = task.notes[-NOTES_CARRIED:]
         return brief.Carried(
+            notes=[await self._data(task, note.taken_in) for note in latest],
             plan=plan,
             checkpoint=checkpoint,
             handoffs=handoffs,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Final, Literal
 
 from agentic_os.application.flips import OTHER, Change, Flip, Outcome, nearest, outcome_of
+from agentic_os.domain.comparison import stages_by_name
 from agentic_os.domain.conditions import Condition, Expression, Operator, Term
 from agentic_os.domain.documents import JsonObject
 from agentic_os.domain.hooks import ADMISSION, GATES
@@ -149,6 +150,8 @@ def obligations_by_name(obligations: Obligations) -> dict[str, Any]:
             named[member.name] = list(value)
         elif member.name == "reviewers":
             named |= {f"reviewers.{part.name}": getattr(value, part.name) for part in fields(value)}
+        elif member.name == "stages":
+            named |= stages_by_name(value)
         else:
             named[member.name] = value
     return named

@@ -291,11 +291,12 @@ class Reviews:
                 "submitted_at": submission.submitted_at,
                 "timed_out": False,
                 "escalated": "",
+                "stage": 1,
                 "votes": [],
             },
         )
         row["state"], row["timed_out"] = submission.state, submission.timed_out
-        row["escalated"] = submission.escalated
+        row["escalated"], row["stage"] = submission.escalated, submission.stage + 1
 
     def rows(self) -> list[dict[str, Any]]:
         """List them in the order of their submission."""

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Final
+from uuid import UUID, uuid5
 
 from agentic_os.application.breakers import RateBreakers
 from agentic_os.application.directives import Directives, Source
@@ -30,13 +32,18 @@ from agentic_os.control_plane import (
     IssueOpened,
     NotFound,
     Observation,
+    Reaction,
     ReviewDecided,
     RunSeen,
 )
 from agentic_os.domain import commands as c
-from agentic_os.domain.directive import parse
+from agentic_os.domain.directive import ASKING, parse
 from agentic_os.domain.policy import DecisionPoint
+from agentic_os.domain.reviews import review_lines
 from agentic_os.domain.task import Task
+
+_EDITS: Final = UUID("2f0a7c8e-9d3b-5f61-8a1e-4c7be9d0a352")
+"""The name space of the receipts of edits and deletions: heard again, each is the same one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,25 +144,35 @@ class Inbox:
         task_id = await self._issues.task_of(self._plane.name, seen.key)
         if task_id is None:
             return "ignored", "the issue shows no task"
-        if not parse(seen.body):
-            return "ignored", "no directive in it"
         if seen.action != "created":
             return await self._edited(task_id, seen)
+        if not parse(seen.body):
+            return "ignored", "no directive in it"
+        await self._react(seen, "seen")
         receipts = await self._execute(task_id, seen.author, seen.body, seen.comment_id, seen)
-        await self._react(seen, receipts)
+        refused = any(r.outcome == "refused" for r in receipts)
+        await self._react(seen, "refused" if refused else "done")
         return _outcome(receipts)
 
     async def _edited(self, task_id: str, seen: CommentSeen) -> tuple[str, str]:
-        """Answer an edit; only what was written at first counts."""
-        message = f"The comment was {seen.action} after it was read. Only new comments are carried out: write it again."
-        directive = parse(seen.body)[0]
+        """Answer an edit or a deletion; only what was written at first counts, and what it did stays."""
+        earlier = await self._issues.receipts_of(self._plane.name, seen.comment_id)
+        done = [r for r in earlier if r.outcome == "done" and r.verb not in ASKING]
+        written = parse(seen.body)
+        if not written and not done:
+            return "ignored", "no directive in it"
+        message = f"The comment was {seen.action} after it was read."
+        if done:
+            message += f" What it did stays: {', '.join(f'/{r.verb}' for r in done)}."
+        if written:
+            message += " Only new comments are carried out: write it again."
         principal = await self._registry.by_account(self._plane.name, seen.author)
-        await self._issues.receipt(
+        await self._directives.put_down(
             DirectiveReceipt(
-                id=str(new_id()),
+                id=str(uuid5(_EDITS, f"{self._plane.name}\n{seen.delivery}")),
                 task_id=task_id,
-                verb=directive.verb,
-                text=directive.line,
+                verb=written[0].verb if written else done[0].verb,
+                text=written[0].line if written else done[0].text,
                 outcome="refused",
                 message=message,
                 at=now(),
@@ -174,12 +191,9 @@ class Inbox:
         task = (await self._log.load(task_id)).task if task_id else None
         if task is None:
             return "ignored", "the issue shows no task"
-        short = decided.digest.removeprefix("sha256:")
-        for letter, submission in (("v", task.plan), ("r", task.result)):
+        for subject, submission in (("plan", task.plan), ("result", task.result)):
             if submission is not None and submission.digest == decided.digest:
-                words = {"v": ("approve", "revise", "reject"), "r": ("accept", "rework", "reject")}[letter]
-                verb = dict(zip(("approve", "revise", "reject"), words, strict=True))[decided.verdict]
-                text = f"/{verb} {letter}{submission.version}@{short} {decided.body}".strip()
+                text = f"{review_lines(subject, submission)[decided.verdict]} {decided.body}".strip()
                 return _outcome(await self._execute(task.id, decided.author, text, None, decided))
         return "refused", "the digest is not that of the latest plan or result"
 
@@ -194,13 +208,12 @@ class Inbox:
         await self._work.mark([task_id])
         return receipts
 
-    async def _react(self, seen: CommentSeen, receipts: Sequence[DirectiveReceipt]) -> None:
+    async def _react(self, seen: CommentSeen, reaction: Reaction) -> None:
         """Show the outcome on the comment. The receipt is what counts, so a tracker that is away is no failure."""
         if not self._plane.capabilities.reactions:
             return
-        refused = any(r.outcome == "refused" for r in receipts)
         try:
-            await self._plane.react(seen.key, seen.comment_id, "refused" if refused else "done")
+            await self._plane.react(seen.key, seen.comment_id, reaction)
         except ControlPlaneError:
             return
 

@@ -1,21 +1,25 @@
 """What the issue of a task should look like: pure, so that drift is a comparison and nothing else."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC
 from typing import Any, Final, Literal
 
 from agentic_os.application.directives import status_line
 from agentic_os.application.dispatch import lacked, resting
 from agentic_os.application.ports import DirectiveReceipt
-from agentic_os.application.readable import document_markdown, result_markdown
+from agentic_os.application.readable import document_markdown, gate_marker, result_markdown
+from agentic_os.application.revision import difference_markdown
 from agentic_os.control_plane import Review
+from agentic_os.domain.directive import ASKING
 from agentic_os.domain.escalations import answer_line
 from agentic_os.domain.evidence import effective
-from agentic_os.domain.reviews import approval_line, hexadecimal
+from agentic_os.domain.policy import Reviewers
+from agentic_os.domain.reviews import approval_line, hexadecimal, review_lines, stage_of
 from agentic_os.domain.task import ENDS, Question, Submission, Task
 
 STATUS_MARKER: Final = "status"
+RECEIPTS_SHOWN: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,11 +43,15 @@ class IssueView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Documents:
-    """What the view shows and the task's state only names: the documents, and the latest receipts."""
+    """What the view shows and the task's state only names: the documents, and the latest receipts, the newest first.
+
+    before: the version that the one under review replaces.
+    """
 
     section: str | None = None
     plan: dict[str, Any] | None = None
     result: dict[str, Any] | None = None
+    before: dict[str, Any] | None = None
     receipts: Sequence[DirectiveReceipt] = ()
     waits: Sequence[str] = ()
 
@@ -75,19 +83,24 @@ def _review(task: Task, documents: Documents) -> Review | None:
     document = documents.plan if subject == "plan" else documents.result
     if task.phase not in ("plan_review", "result_review") or submission is None or document is None:
         return None
-    letter = "v" if subject == "plan" else "r"
-    target = f"{letter}{submission.version}@{hexadecimal(submission)[:8]}"
     return Review(
         subject=subject,
         version=submission.version,
         digest=submission.digest,
-        document=document_markdown(subject, document),
-        directives={
-            "approve": approval_line(subject, submission),
-            "revise": f"/{'revise' if subject == 'plan' else 'rework'} {target}",
-            "reject": f"/reject {target}",
-        },
+        document=_reviewed(subject, submission, document, documents.before),
+        directives=review_lines(subject, submission),
     )
+
+
+def _reviewed(
+    subject: str, submission: Submission, document: dict[str, Any], before: dict[str, Any] | None
+) -> str:
+    """Write what is under review, and what changed in it since the version before."""
+    written = document_markdown(subject, document)
+    if before is None:
+        return written
+    changes = difference_markdown(submission.version - 1, before, document, submission.answers_to)
+    return f"{written}\n\n{changes}"
 
 
 def _status(task: Task, documents: Documents) -> str:
@@ -120,7 +133,8 @@ def _status(task: Task, documents: Documents) -> str:
     if documents.receipts:
         lines.append("\n| directive | by | outcome |\n|---|---|---|")
         lines += [
-            f"| `{_cell(r.text)}` | {r.principal or 'unknown'} | {_outcome(r)} |" for r in documents.receipts
+            f"| `{_cell(r.text)}` | {r.principal or 'unknown'} | {_outcome(r)} |"
+            for r in documents.receipts[:RECEIPTS_SHOWN]
         ]
     return "\n".join(lines)
 
@@ -157,7 +171,7 @@ def describe_budget(scope: str) -> str:
 
 
 def _outcome(receipt: DirectiveReceipt) -> str:
-    return "done" if receipt.outcome == "done" else f"refused: {_cell(receipt.message)}"
+    return f"refused: {_cell(receipt.message)}" if receipt.outcome == "refused" else receipt.outcome
 
 
 def _cell(text: str) -> str:
@@ -171,12 +185,7 @@ def _notes(
     """List the comments that must exist: where a gate opened or a question was asked, for a refusal, at the end."""
     notes = []
     if review is not None:
-        letter = "v" if review.subject == "plan" else "r"
-        lines = "\n".join(f"- {verb}: `{line}`" for verb, line in review.directives.items())
-        opened = f"**{review.subject.capitalize()} {letter}{review.version} awaits its review.**"
-        notes.append(
-            (f"gate:{review.digest}", f"{opened}\n\n{review.document}\n\nTo decide, write one of:\n\n{lines}")
-        )
+        notes += _gates(task, review)
     notes += [(f"question:{q.id}", _asked(q)) for q in task.questions]
     notes += [
         (f"hold:{h.placed_in}", f"**The task is on hold.** {h.reason} To let it go on, write: `/unhold`")
@@ -189,16 +198,45 @@ def _notes(
             f"`{_cell(r.text)}` was refused: {r.message}" + (f"\n\nWrite: `{r.paste}`" if r.paste else ""),
         )
         for r in reversed(documents.receipts)
-        if r.outcome == "refused" and r.control_plane is not None
+        if r.outcome == "refused" and r.control_plane is not None and not r.quiet
     ]
     notes += [
         (f"answer:{r.id}", r.message)
         for r in reversed(documents.receipts)
-        if r.verb in ("help", "status") and r.outcome == "done" and r.control_plane is not None
+        if r.verb in ASKING and r.outcome == "done" and r.control_plane is not None and not r.quiet
     ]
     if task.phase in ENDS:
         notes.append((f"end:{task.phase}", _ending(task, documents, public_url)))
     return tuple(notes)
+
+
+def _gates(task: Task, review: Review) -> list[tuple[str, str]]:
+    """Ask for the decision: once with all that it is about, and shortly when a later stage of the review opens."""
+    submission, stages = task.under_review, task.required.in_order
+    assert submission is not None
+    letter = "v" if review.subject == "plan" else "r"
+    name = f"{review.subject.capitalize()} {letter}{review.version}"
+    lines = "\n".join(f"- {verb}: `{line}`" for verb, line in review.directives.items())
+    decide = f"To decide, write one of:\n\n{lines}"
+    ordered = ""
+    if len(stages) > 1:
+        ordered = "\n\nIt is reviewed in stages, each once the one before has agreed:\n\n" + "\n".join(
+            f"1. {_stage(stage)}" for stage in stages
+        )
+    first = replace(submission, stage=0)
+    opened = f"**{name} awaits its review.**\n\n{review.document}{ordered}\n\n{decide}"
+    notes = [(gate_marker(first), opened)]
+    if submission.stage:
+        words = f"**{name} awaits the next stage of its review{stage_of(task)}:** {_stage(task.deciding)}."
+        notes.append((gate_marker(submission), f"{words}\n\n{decide}"))
+    return notes
+
+
+def _stage(reviewers: Reviewers) -> str:
+    many = f"{reviewers.quorum} approvals" if reviewers.quorum > 1 else "an approval"
+    return f"{many} of the role {reviewers.role}" + (
+        ", executors included" if reviewers.by == "anyone" else ""
+    )
 
 
 def _asked(question: Question) -> str:

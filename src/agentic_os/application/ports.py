@@ -455,13 +455,16 @@ class IssueLink:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DirectiveReceipt:
-    """What became of a directive. rule: what refused it. paste: the line that would have been right."""
+    """What became of a directive. rule: what refused it. paste: the line that would have been right.
+
+    outcome: received until it is known what became of it. quiet: no note on the issue answers it.
+    """
 
     id: str
     task_id: str
     verb: str
     text: str
-    outcome: Literal["done", "refused"]
+    outcome: Literal["received", "done", "refused"]
     message: str
     at: datetime
     rule: str | None = None
@@ -469,6 +472,7 @@ class DirectiveReceipt:
     principal: str | None = None
     control_plane: str | None = None
     comment_id: str | None = None
+    quiet: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -521,7 +525,27 @@ class IssueBook(Protocol):
         ...
 
     async def receipt(self, receipt: DirectiveReceipt) -> None:
-        """Store what became of a directive."""
+        """Store what became of a directive; one that was only received is overwritten, an outcome stays."""
+        ...
+
+    async def receipt_of(self, receipt_id: str) -> DirectiveReceipt | None:
+        """Find a receipt."""
+        ...
+
+    async def receipts_of(self, control_plane: str, comment_id: str) -> Sequence[DirectiveReceipt]:
+        """List what became of the directives of a comment, the oldest first."""
+        ...
+
+    async def answered(self, task_id: str, principal: str | None, since: datetime) -> int:
+        """Count the notes that answered somebody's directives on a task's issue; None for all unknown accounts."""
+        ...
+
+    async def note_shown(self, task_id: str, marker: str) -> None:
+        """Note that a note of ours is on the task's issue from now on."""
+        ...
+
+    async def shown_at(self, task_id: str, marker: str) -> datetime | None:
+        """Say since when it is known to be there; None where that is not known."""
         ...
 
     async def receipts(self, task_id: str, limit: int) -> Sequence[DirectiveReceipt]:

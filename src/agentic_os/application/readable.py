@@ -3,8 +3,16 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from agentic_os.domain.task import Submission
+
 GOAL_SHOWN: Final = 1000
 """How many characters of a proposed task's goal a note shows; the history has all of it."""
+
+
+def gate_marker(submission: Submission) -> str:
+    """Name the note that asks for the decision on a plan or result, in the stage of its review that is open."""
+    stage = f":{submission.stage + 1}" if submission.stage else ""
+    return f"gate:{submission.digest}{stage}"
 
 
 def document_markdown(subject: str, document: Mapping[str, Any]) -> str:

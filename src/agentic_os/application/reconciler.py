@@ -10,6 +10,7 @@ from agentic_os.application import brief
 from agentic_os.application.dispatch import Dispatcher, resting
 from agentic_os.application.issue_view import STATUS_MARKER, Documents, IssueView, issue_view, outcome_of
 from agentic_os.application.ports import EventLog, IssueBook, IssueLink, Registry, StaleMark, WorkQueue
+from agentic_os.application.readable import gate_marker
 from agentic_os.clock import now
 from agentic_os.control_plane import (
     Assignment,
@@ -25,7 +26,9 @@ from agentic_os.domain.task import Submission, Task
 
 log = structlog.get_logger()
 
-RECEIPTS_SHOWN: Final = 5
+RECEIPTS_READ: Final = 25
+"""How many of the latest directives are answered by notes, should they all come between two passes."""
+
 CLAIM_LEASE: Final = timedelta(seconds=30)
 
 
@@ -92,7 +95,7 @@ class Reconciler:
             await self._change(link.key, issue, view, plane)
         await self._review(task, link.key, issue, view, plane)
         await self._assign(task, link.key, issue, view, plane)
-        await self._note(link.key, issue, view, plane)
+        await self._note(task, link.key, issue, view, plane)
 
     async def _issue(self, task: Task, view: IssueView, plane: ControlPlane) -> tuple[IssueLink, Issue]:
         """Find the issue, or make it; one that a person deleted is made anew, since the task lives on."""
@@ -143,10 +146,12 @@ class Reconciler:
         if wanted != issue.assignment:
             await plane.assign(key, wanted)
 
-    async def _note(self, key: str, issue: Issue, view: IssueView, plane: ControlPlane) -> None:
+    async def _note(self, task: Task, key: str, issue: Issue, view: IssueView, plane: ControlPlane) -> None:
         for marker, text in view.notes:
             if marker not in issue.notes:
                 await plane.post(key, marker, text)
+                if task.under_review is not None and marker == gate_marker(task.under_review):
+                    await self._issues.note_shown(task.id, marker)
         shown = issue.notes.get(STATUS_MARKER)
         if shown is None:
             await plane.post(key, STATUS_MARKER, view.status)
@@ -164,7 +169,8 @@ class Reconciler:
             section=section,
             plan=await self._document(task, task.plan, "plan"),
             result=await self._document(task, task.result, "result"),
-            receipts=await self._issues.receipts(task.id, RECEIPTS_SHOWN),
+            before=await self._before(task),
+            receipts=await self._issues.receipts(task.id, RECEIPTS_READ),
             waits=waits,
         )
 
@@ -172,6 +178,13 @@ class Reconciler:
         if submission is None:
             return None
         return dict((await self._read(task.id, submission.submitted_in))[field])
+
+    async def _before(self, task: Task) -> dict[str, Any] | None:
+        submission = task.under_review
+        if submission is None or not submission.replaces:
+            return None
+        field = "plan" if task.phase == "plan_review" else "result"
+        return dict((await self._read(task.id, submission.replaces))[field])
 
     async def _read(self, task_id: str, version: int) -> Any:
         (event,) = await self._log.read_stream(task_id, after=version - 1, limit=1)

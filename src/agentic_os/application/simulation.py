@@ -158,8 +158,14 @@ def _reached(verdict: Verdict, proposed: Obligations | None) -> Outcome:
 
 def read_obligations(data: JsonObject) -> Obligations:
     """Read obligations as an event holds them."""
-    capabilities = tuple(data.get("capabilities", ()))
-    return Obligations(**{**data, "reviewers": Reviewers(**data["reviewers"]), "capabilities": capabilities})
+    return Obligations(
+        **{
+            **data,
+            "reviewers": Reviewers(**data["reviewers"]),
+            "capabilities": tuple(data.get("capabilities", ())),
+            "stages": tuple(Reviewers(**stage) for stage in data.get("stages", ())),
+        }
+    )
 
 
 Reader = Callable[[Sequence[tuple[str, str]], tuple[str, str] | None], DecisionPoint]

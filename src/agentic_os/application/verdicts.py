@@ -14,7 +14,7 @@ from agentic_os.domain.task import Task
 RULED: Final[frozenset[type]] = frozenset({c.SubmitPlan, c.SubmitResult, c.ReportFailure, c.Escalate})
 """Commands of executors that policy is asked about, besides the tasks that they propose."""
 
-_STOPPING: Final = frozenset({"hold", "cancel", "help", "status"})
+_STOPPING: Final = frozenset({"hold", "cancel", "help", "status", "why"})
 """Directives that stop work or only ask: nobody is kept from them by a rule."""
 
 

@@ -15,7 +15,7 @@ def wanted(task: Task) -> Submission | None:
     submission = task.under_review
     if submission is None or submission.state != "open" or submission.escalated:
         return None
-    if task.required.reviewers.by != "anyone" or (task.attempt is not None and task.attempt.is_open):
+    if task.deciding.by != "anyone" or (task.attempt is not None and task.attempt.is_open):
         return None
     return submission
 

@@ -66,6 +66,8 @@ def offer(command: c.OfferAttempt, task: Task) -> list[e.Event]:
         raise Rejected("wrong_phase", "The task is on hold.", next_step="/unhold")
     if task.kept_back:
         raise Rejected("wrong_phase", "The task is frozen, or its start is still to come.")
+    if command.brief.get("step", task.next_step) != task.next_step:
+        raise Rejected("wrong_phase", f"The task is to {task.next_step} now, which its brief does not say.")
     _require_eligible(command, task)
     if task.next_step == "execute" and (task.undecided or task.awaited_children):
         raise Rejected("wrong_phase", "The task waits for its children.")

@@ -396,6 +396,32 @@ class ReleaseHold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reprioritise:
+    """Say anew how soon the task should get what it waits for."""
+
+    by: str
+    priority: Priority
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TightenMode:
+    """Have a plan approved before anything more is executed."""
+
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakeNote:
+    """Keep a remark for whoever gets the next attempt. note_id: the same one is kept once."""
+
+    note_id: str
+    by: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reassign:
     """Give the task to another executor ("NAME") or role ("role:NAME")."""
 
@@ -498,7 +524,17 @@ ExecutorCommand: TypeAlias = (
 )
 
 SteeringCommand: TypeAlias = (
-    Cancel | Retry | Reassign | Answer | PutOnHold | ReleaseHold | FenceOff | SwitchOffDefault
+    Cancel
+    | Retry
+    | Reassign
+    | Answer
+    | PutOnHold
+    | ReleaseHold
+    | FenceOff
+    | SwitchOffDefault
+    | Reprioritise
+    | TightenMode
+    | TakeNote
 )
 
 NoticedCommand: TypeAlias = FreezeTask | ThawTask | TripBreaker | ExtendLease | SeeRun

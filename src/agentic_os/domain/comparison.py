@@ -1,12 +1,22 @@
 """What differs between two outcomes of policy, respect by respect, and which way: over the lattice of `combine`."""
 
+import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final, Literal
 
 from agentic_os.domain.documents import RANKS
 from agentic_os.domain.hooks import ADMISSION, GATES
-from agentic_os.domain.policy import ASKABLE, REVIEWER_ROLES, THENS, Obligations, Then, Verdict, combine
+from agentic_os.domain.policy import (
+    ASKABLE,
+    REVIEWER_ROLES,
+    THENS,
+    Obligations,
+    Reviewers,
+    Then,
+    Verdict,
+    combine,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,10 +81,24 @@ _NAMES: Final = (
 )
 """The respects, the weightiest first."""
 
+_STAGE: Final = re.compile(r"reviewers\.[0-9]+\.")
+
 
 def weight(name: str) -> int:
     """Give the place of a respect among all, 0 for the weightiest."""
-    return _NAMES.index("evidence" if name.startswith("evidence.") else name)
+    if name.startswith("evidence."):
+        return _NAMES.index("evidence")
+    return _NAMES.index(_STAGE.sub("reviewers.", name))
+
+
+def stages_by_name(stages: tuple[Reviewers, ...]) -> dict[str, Any]:
+    """Lay the later stages of a review out flat: `reviewers.2.role`, `reviewers.2.quorum`, and so on."""
+    return {
+        f"reviewers.{number}.{part.name}": getattr(stage, part.name)
+        for number, stage in enumerate(stages, 2)
+        for part in fields(stage)
+        if getattr(stage, part.name) is not None
+    }
 
 
 def differences(old: Outcome, new: Outcome) -> tuple[Difference, ...]:
@@ -133,13 +157,14 @@ def _obligations(old: Obligations, new: Obligations) -> Iterator[Difference]:
     before, after, joined = (_respects(o) for o in (old, new, combine(old, new)))
     names = sorted({*before, *after}, key=lambda name: (weight(name), name))
     for name in names:
-        a, b = before.get(name, RANKS[0]), after.get(name, RANKS[0])
+        least = RANKS[0] if name.startswith("evidence.") else None
+        a, b = before.get(name, least), after.get(name, least)
         if a == b:
             continue
-        both = joined.get(name, RANKS[0])
+        both = joined.get(name, least)
         if name == "on_timeout":  # each side's own holds, while the joined deadline may be of the other
             both = max(a, b, key=("proceed", "escalate", "block").index)
-        apart = name == "reviewers.role" and not {a, b}.intersection(REVIEWER_ROLES)
+        apart = name.endswith(".role") and None not in (a, b) and not {a, b}.intersection(REVIEWER_ROLES)
         yield Difference(
             name=name,
             before=_words(a),
@@ -164,6 +189,7 @@ def _respects(obligations: Obligations) -> dict[str, Any]:
         "deadline": obligations.deadline_seconds,
         "capabilities": tuple(sorted(set(obligations.capabilities))),
         "tier": obligations.tier,
+        **stages_by_name(obligations.stages),
         **{f"evidence.{criterion}": rank for criterion, rank in obligations.evidence.items()},
     }
 

@@ -59,6 +59,9 @@ def _decide(command: c.Command, task: Task | None) -> list[Event]:
             | c.PutOnHold()
             | c.ReleaseHold()
             | c.SwitchOffDefault()
+            | c.Reprioritise()
+            | c.TightenMode()
+            | c.TakeNote()
         ):
             return _steer(command, task)
         case c.RecordDenial():
@@ -136,6 +139,18 @@ def _steer(command: c.SteeringCommand, task: Task) -> list[Event]:
             return intake.unhold(command, task)
         case c.SwitchOffDefault():
             return reviews.switch_off_default(command, task)
+        case c.Reprioritise() | c.TightenMode() | c.TakeNote():
+            return _word_of(command, task)
+
+
+def _word_of(command: c.Reprioritise | c.TightenMode | c.TakeNote, task: Task) -> list[Event]:
+    match command:
+        case c.Reprioritise():
+            return intake.reprioritise(command, task)
+        case c.TightenMode():
+            return intake.tighten_mode(command, task)
+        case c.TakeNote():
+            return intake.take_note(command, task)
 
 
 def _fire(command: c.FireDeadline, task: Task) -> list[Event]:

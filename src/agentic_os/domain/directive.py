@@ -9,11 +9,15 @@ from agentic_os.domain.markdown import plain_lines
 DECIDING: Final = frozenset(
     {
         *("approve", "revise", "reject", "accept", "rework", "cancel", "retry", "reassign"),
-        *("hold", "unhold", "answer", "adopt", "default"),
+        *("hold", "unhold", "answer", "adopt", "default", "priority", "mode"),
     }
 )
-ASKING: Final = frozenset({"help", "status"})
-VERBS: Final = DECIDING | ASKING
+"""Verbs that decide something: a comment may hold one of them."""
+
+ASKING: Final = frozenset({"help", "status", "why"})
+"""Verbs that change nothing; what they ask is answered."""
+
+VERBS: Final = DECIDING | ASKING | {"note"}
 ACCEPTING: Final = frozenset({"approve", "accept"})
 
 _COMMAND: Final = re.compile(r"/(?:aos[ \t]+/?)?([a-z]+)(?:[ \t]+(.*))?[ \t]*", re.DOTALL)
@@ -51,6 +55,11 @@ class Directive:
         if found:
             return tuple(item.strip() for item in found if item)
         return (self.text.strip(),) if self.text.strip() else ()
+
+
+def line_of(verb: str, subject: str, version: int, digest: str) -> str:
+    """Write the line of a directive that names exactly this plan or result; parse() reads it again."""
+    return f"/{verb} {'v' if subject == 'plan' else 'r'}{version}@{digest.removeprefix('sha256:')}"
 
 
 def parse(comment: str) -> list[Directive]:

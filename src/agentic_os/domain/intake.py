@@ -157,6 +157,51 @@ def unhold(command: c.ReleaseHold, task: Task) -> list[e.Event]:
     return [e.HoldReleased(reason=command.reason, by=command.by)]
 
 
+def reprioritise(command: c.Reprioritise, task: Task) -> list[e.Event]:
+    """Say anew how soon the task should get what it waits for."""
+    refuse_ended(task)
+    if command.priority == task.priority:
+        return []
+    return [e.TaskReprioritised(priority=command.priority, by=command.by, reason=command.reason)]
+
+
+def tighten_mode(command: c.TightenMode, task: Task) -> list[e.Event]:
+    """Have a plan approved first; an attempt that nobody took yet is called back, and its work is planned."""
+    refuse_ended(task)
+    if task.mode == "plan_first":
+        return []
+    if task.phase == "received":
+        raise Rejected(
+            "wrong_phase",
+            "Policy has not let the task in yet.",
+            next_step="/mode plan_first",
+        )
+    if task.under_review is not None:
+        raise Rejected(
+            "wrong_phase",
+            f"Its result {task.under_review.version} is under review already, so there is nothing to plan.",
+            next_step="Use /rework or /reject.",
+        )
+    attempt = task.attempt
+    if attempt is not None and attempt.is_open and attempt.state != "offered":
+        raise Rejected(
+            "wrong_phase",
+            f"Attempt {attempt.number} by {attempt.executor} executes already.",
+            next_step=f"To stop it and have a plan first, write /hold, /reassign @{attempt.executor}, "
+            "/mode plan_first and /unhold, each in a comment.",
+        )
+    superseded = supersede(task, "a plan is wanted first")
+    return [*superseded, e.ModeTightened(by=command.by, reason=command.reason)]
+
+
+def take_note(command: c.TakeNote, task: Task) -> list[e.Event]:
+    """Keep a remark; it decides nothing."""
+    if any(note.id == command.note_id for note in task.notes):
+        return []
+    refuse_ended(task)
+    return [e.NoteTaken(note_id=command.note_id, by=command.by, text=command.text)]
+
+
 def supersede(task: Task, reason: str) -> list[e.Event]:
     """Fence off the attempt that is under way, if there is one."""
     if task.attempt is None or not task.attempt.is_open:

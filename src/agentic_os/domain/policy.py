@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from functools import reduce
+from itertools import starmap, zip_longest
 from typing import Final, Literal, Protocol, TypeAlias, get_args
 
 from agentic_os.domain.budgets import Budgets
@@ -76,6 +77,7 @@ class Reviewers:
 class Obligations:
     """What an allowed task must observe.
 
+    reviewers: who must approve. stages: who must after them, one stage after the other.
     deadline_seconds: how long a review may wait. evidence: the least rank by criterion id ("*" for all).
     bare_approve: whether `/approve` without a digest counts. independent_human: whether the owner of an
     executor is barred from approving its work. bar_requester: whether who asked for the task is; None for unsaid.
@@ -93,6 +95,12 @@ class Obligations:
     bar_requester: bool | None = None
     capabilities: tuple[str, ...] = ()
     tier: int | None = None
+    stages: tuple[Reviewers, ...] = ()
+
+    @property
+    def in_order(self) -> tuple[Reviewers, ...]:
+        """List the stages of a review, the first included."""
+        return (self.reviewers, *self.stages)
 
 
 NONE: Final = Obligations(on_timeout="proceed")
@@ -106,11 +114,7 @@ def combine(a: Obligations, b: Obligations) -> Obligations:
     }
     deadlines = [d for d in (a.deadline_seconds, b.deadline_seconds) if d is not None]
     tiers = [t for t in (a.tier, b.tier) if t is not None]
-    reviewers = Reviewers(
-        role=max(a.reviewers.role, b.reviewers.role, key=_role_rank),
-        quorum=max(a.reviewers.quorum, b.reviewers.quorum),
-        by=max(a.reviewers.by, b.reviewers.by, key=_VOTERS.index),
-    )
+    reviewers, *stages = starmap(_both, zip_longest(a.in_order, b.in_order, fillvalue=Reviewers()))
     return Obligations(
         mode="plan_first" if "plan_first" in (a.mode, b.mode) else "direct",
         reviewers=reviewers,
@@ -123,6 +127,16 @@ def combine(a: Obligations, b: Obligations) -> Obligations:
         bar_requester=max(a.bar_requester, b.bar_requester, key=_UNSAID.index),
         capabilities=tuple(sorted({*a.capabilities, *b.capabilities})),
         tier=max(tiers, default=None),
+        stages=tuple(stages),
+    )
+
+
+def _both(a: Reviewers, b: Reviewers) -> Reviewers:
+    """Join two stages of the same place; whoever asks for no such stage is like one who asks for anyone's approval."""
+    return Reviewers(
+        role=max(a.role, b.role, key=_role_rank),
+        quorum=max(a.quorum, b.quorum),
+        by=max(a.by, b.by, key=_VOTERS.index),
     )
 
 

@@ -8,6 +8,7 @@ from agentic_os.domain import children
 from agentic_os.domain import commands as c
 from agentic_os.domain import events as e
 from agentic_os.domain.attempts import started
+from agentic_os.domain.directive import line_of
 from agentic_os.domain.documents import RISKS, Artifact, Participant, ReviewItem, Risk, Step
 from agentic_os.domain.evidence import suffices
 from agentic_os.domain.intake import refuse_ended, supersede
@@ -23,12 +24,17 @@ _DECISIONS: Final = (
     e.TaskCompleted,
     e.ResultReturned,
     e.ResultRejected,
+    e.ReviewStageOpened,
 )
+"""After these whoever was asked to review is asked no longer."""
 
 REVISION_CAP: Final = 3
 REWORK_CAP: Final = 3
 SHORTEST_DIGEST: Final = 8
 """How many characters of a digest name a submission."""
+
+ITEM_SHOWN: Final = 80
+"""How many characters of a review item are said of one that has no answer."""
 
 PROCEED_CEILING: Final[Risk] = "medium"
 """Above this risk nothing proceeds because a deadline passed, whatever policy says."""
@@ -171,7 +177,10 @@ def vote(command: c.CastVote, task: Task) -> list[e.Event]:
     _require_right(command.voter, task, submission)
     voted = decided(command, task, submission)
     if any(isinstance(event, _DECISIONS) for event in voted):
-        return [*supersede(task, f"the {command.subject} was decided"), *voted]
+        reason = f"the {command.subject} was decided"
+        if isinstance(voted[-1], e.ReviewStageOpened):
+            reason = "the next stage of the review decides"
+        return [*supersede(task, reason), *voted]
     return voted
 
 
@@ -254,6 +263,18 @@ def default_outcome(task: Task, subject: str) -> OnTimeout:
     return "block" if outcome == "proceed" and (subject != "plan" or risky) else outcome
 
 
+def _subject(task: Task) -> str:
+    return "plan" if task.phase == "plan_review" else "result"
+
+
+def stage_of(task: Task) -> str:
+    """Say which stage of the review decides, where there are several: " (stage 1 of 2)"."""
+    stages, submission = task.required.in_order, task.under_review
+    if submission is None or len(stages) == 1:
+        return ""
+    return f" (stage {submission.stage + 1} of {len(stages)})"
+
+
 def hexadecimal(submission: Submission) -> str:
     """Give the digest without its algorithm."""
     return submission.digest.removeprefix("sha256:")
@@ -261,8 +282,15 @@ def hexadecimal(submission: Submission) -> str:
 
 def approval_line(subject: str, submission: Submission) -> str:
     """Give the exact line that approves this submission and no other."""
-    verb, letter = ("approve", "v") if subject == "plan" else ("accept", "r")
-    return f"/{verb} {letter}{submission.version}@{hexadecimal(submission)[:SHORTEST_DIGEST]}"
+    return review_lines(subject, submission)["approve"]
+
+
+def review_lines(subject: str, submission: Submission) -> dict[str, str]:
+    """Give the lines that decide on this submission and no other, by what they decide."""
+    accept, rework = ("approve", "revise") if subject == "plan" else ("accept", "rework")
+    short = hexadecimal(submission)[:SHORTEST_DIGEST]
+    verbs = {"approve": accept, "revise": rework, "reject": "reject"}
+    return {vote: line_of(verb, subject, submission.version, short) for vote, verb in verbs.items()}
 
 
 def _names(command: c.CastVote, submission: Submission) -> bool:
@@ -323,13 +351,13 @@ def _require_right(voter: Participant, task: Task, submission: Submission) -> No
             next_step="Ask somebody else with the reviewer role.",
         )
     # A role of agents stands in no person's token: there, whoever may review at all may vote.
-    named = task.required.reviewers.role
+    named = task.deciding.role
     scope = named if named in REVIEWER_ROLES else REVIEWER_ROLES[0]
     role = named if scope in voter.roles and named in voter.binding else scope
     if role not in voter.roles:
         raise Rejected(
             "not_permitted",
-            f"Deciding on this {'plan' if submission is task.plan else 'result'} needs the role {role}.",
+            f"Deciding on this {_subject(task)}{stage_of(task)} needs the role {role}.",
             next_step=f"Ask somebody with the role {role}.",
         )
 
@@ -351,9 +379,18 @@ def _approve(command: c.CastVote, task: Task, submission: Submission) -> list[e.
         )
     approvers = (*submission.approvals, command.voter.id)
     voted = _voted(command, submission)
-    if len(approvers) < task.required.reviewers.quorum:
-        return [voted]
     version, digest = submission.version, submission.digest
+    if task.missing_approvals > 1:
+        return [voted]
+    if following := task.required.stages[submission.stage :]:
+        opened = e.ReviewStageOpened(
+            subject=command.subject,
+            version=version,
+            digest=digest,
+            stage=submission.stage + 2,
+            reviewers=following[0],
+        )
+        return [voted, opened]
     if command.subject == "result":
         return [voted, e.TaskCompleted(version=version, digest=digest, accepted_by=approvers)]
     approved = e.PlanApproved(
@@ -402,14 +439,20 @@ def _voted(command: c.CastVote, submission: Submission) -> e.Event:
 
 
 def _require_answers(task: Task, answers: frozenset[str]) -> None:
-    open_items = [item.id for item in task.items if item.id not in answers]
+    open_items = [item for item in task.items if item.id not in answers]
     if open_items:
+        named = "; ".join(f"{item.id} ({_short(item.text)})" for item in open_items)
         raise Rejected(
             "review_items_unanswered",
-            f"These review items have no answer: {', '.join(open_items)}.",
-            next_step="Say in responds_to how each item was met.",
+            f"Of {len(task.items)} review items, {len(open_items)} have no answer: {named}.",
+            next_step="Say in responds_to how each item was met, by its item_id.",
             pointers=("/body/responds_to",),
         )
+
+
+def _short(text: str) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= ITEM_SHOWN else words[:ITEM_SHOWN] + "..."
 
 
 def _require_output(command: c.SubmitResult) -> None:

@@ -21,7 +21,7 @@ from agentic_os.domain.documents import (
     Usage,
 )
 from agentic_os.domain.family import Child, Parentage, RefusedChild, Spending
-from agentic_os.domain.policy import Obligations
+from agentic_os.domain.policy import Obligations, Reviewers
 
 Phase: TypeAlias = Literal[
     "received",
@@ -49,8 +49,11 @@ OPEN: Final[frozenset[AttemptState]] = frozenset({"offered", "acked", "running"}
 REVIEW_TRIES: Final = 2
 """How often one executor's review of one submission may come to nothing before it is not asked again."""
 
-FOLD_VERSION: Final = 4
+FOLD_VERSION: Final = 5
 """Raised whenever the shape or the meaning of the folded state changes, so that stored rows are folded again."""
+
+REMEMBERED_NOTES: Final = 20
+"""How many remarks of people a task keeps at hand; the oldest is forgotten first, though not by the history."""
 
 REMEMBERED_REFUSALS: Final = 32
 """For how many refused callbacks of a task it is known what was booked; the oldest is forgotten first."""
@@ -195,6 +198,14 @@ class Handoff:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Remark:
+    """What a person wants whoever works on the task next to know; `taken_in` is the event that holds it."""
+
+    id: str
+    taken_in: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Quarantined:
     """A late plan or result that is kept aside; `kept_in` is the event that holds it."""
 
@@ -213,6 +224,7 @@ class Submission:
     nothing, once for each time. escalated: why no further executor is asked to review it. tasks: how many children a
     plan asks for. obligations: what policy asks for this one, None where that is what it asks for its task.
     default_off: whether somebody wants it decided by people, whatever policy says of its deadline.
+    stage: which stage of the review decides now, 0 for the first. answers_to: the review items that it had to answer.
     """
 
     version: int
@@ -232,6 +244,8 @@ class Submission:
     tasks: int = 0
     obligations: Obligations | None = None
     default_off: bool = False
+    stage: int = 0
+    answers_to: tuple[ReviewItem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,6 +351,7 @@ class Task:
     undecided: int = 0
     denied: tuple[str, str, str] | None = None
     least_tier: int | None = None
+    notes: tuple[Remark, ...] = ()
 
     @property
     def kept_back(self) -> bool:
@@ -370,6 +385,22 @@ class Task:
         if submission is None or submission.obligations is None:
             return self.obligations
         return submission.obligations
+
+    @property
+    def deciding(self) -> Reviewers:
+        """Say whose approvals the open stage of the review asks for; the first, where nothing is reviewed."""
+        stages = self.required.in_order
+        submission = self.under_review
+        return stages[0 if submission is None else min(submission.stage, len(stages) - 1)]
+
+    @property
+    def missing_approvals(self) -> int:
+        """Count the approvals that the open stage still lacks."""
+        submission = self.under_review
+        if submission is None:
+            return 0
+        agreed = sum(stage.quorum for stage in self.required.in_order[: submission.stage])
+        return max(0, self.deciding.quorum - (len(submission.approvals) - agreed))
 
     @property
     def next_step(self) -> Step:

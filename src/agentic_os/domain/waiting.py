@@ -9,7 +9,7 @@ from agentic_os.domain.escalations import answer_line, may_default
 from agentic_os.domain.evidence import unmet
 from agentic_os.domain.overlays import TASK
 from agentic_os.domain.policy import REVIEWER_ROLES
-from agentic_os.domain.reviews import approval_line, default_outcome
+from agentic_os.domain.reviews import approval_line, default_outcome, stage_of
 from agentic_os.domain.spending import wall_deadline
 from agentic_os.domain.task import BudgetWait, Task
 
@@ -183,7 +183,7 @@ def _for_review(task: Task) -> WaitingFor | None:
             deadline=attempt.lease_expires_at or attempt.ack_deadline,
             default="another reviewer is asked",
         )
-    reviewers = task.required.reviewers
+    reviewers = task.deciding
     missing = unmet(task) if subject == "result" else ()
     reason = f" (evidence is missing for: {', '.join(missing)})" if missing else ""
     if submission.escalated:
@@ -192,10 +192,9 @@ def _for_review(task: Task) -> WaitingFor | None:
         reviewers.role not in REVIEWER_ROLES
     ):  # which people's role it is, the organisation says when somebody votes
         reason += f" (whoever may review decides; of the role {reviewers.role}, where people hold it)"
-    needed = reviewers.quorum - len(submission.approvals)
     return WaitingFor(
         owner=f"role:{reviewers.role}",
-        what=f"{needed} approval(s) of {subject} version {submission.version}{reason}: "
+        what=f"{task.missing_approvals} approval(s) of {subject} version {submission.version}{stage_of(task)}{reason}: "
         f"{approval_line(subject, submission)}",
         deadline=submission.review_deadline,
         default=default_outcome(task, subject) if submission.review_deadline else None,

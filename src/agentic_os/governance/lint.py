@@ -19,6 +19,7 @@ from agentic_os.domain.policy import (
     FreezeWindow,
     Obligations,
     RecurringFreeze,
+    Reviewers,
     Rule,
     RuleSet,
     combine,
@@ -287,8 +288,12 @@ class _PolicyLint:
 
     def _self_review(self, written: _Written) -> None:
         """Find rules by which whoever does the work would be the only one to look at it, which nobody may."""
-        reviewers = written.rule.obligations.reviewers
-        if "reviewers" not in written.named or reviewers.by != "anyone":
+        if "reviewers" in written.named:
+            for stage in written.rule.obligations.in_order:
+                self._reviews_itself(written, stage)
+
+    def _reviews_itself(self, written: _Written, reviewers: Reviewers) -> None:
+        if reviewers.by != "anyone":
             return
         holders = self._organisation.holders(reviewers.role)
         if len(holders) != 1:

@@ -51,6 +51,7 @@ _OPERATORS: Final = get_args(Operator)
 _KINDS: Final[Mapping[str, Literal["all", "any", "not"]]] = {"all": "all", "any": "any", "not": "not"}
 _MOST: Final = 2**53 - 1
 _LONGEST_CAPABILITY: Final = 60
+MOST_STAGES: Final = 5
 _OF_REVIEWS: Final = (
     "reviewers",
     "deadline",
@@ -339,7 +340,8 @@ class PolicyFile(Nodes):
         if "mode" in parts:
             found["mode"] = self.one_of(parts["mode"], get_args(Mode))
         if "reviewers" in parts:
-            found["reviewers"] = self._reviewers(parts["reviewers"])
+            found["reviewers"], *stages = self._stages(parts["reviewers"])
+            found["stages"] = tuple(stages)
         if "deadline" in parts:
             found["deadline_seconds"] = self.duration(parts["deadline"])
         if "on_timeout" in parts:
@@ -376,6 +378,15 @@ class PolicyFile(Nodes):
         if members and not any(needs.met_by(m.capabilities, m.tier) for m in members):
             self.fail(parts["capabilities"], f"no member of organisation.yaml has all of this: {needs}")
         return found
+
+    def _stages(self, node: yaml.Node) -> list[Reviewers]:
+        """Read who must approve: one set of reviewers, or a list of them, one stage of the review after the other."""
+        if not isinstance(node, yaml.SequenceNode):
+            return [self._reviewers(node)]
+        items = self.sequence(node)
+        if not 1 <= len(items) <= MOST_STAGES:
+            self.fail(node, f"a review has 1 to {MOST_STAGES} stages")
+        return [self._reviewers(item) for item in items]
 
     def _reviewers(self, node: yaml.Node) -> Reviewers:
         parts = self.mapping(node, ("role", "quorum", "by"))

@@ -108,13 +108,21 @@ def _differences(test: PolicyTest, verdict: Verdict) -> list[str]:
     if verdict.decision == "allow":
         actual = {**obligations_by_name(verdict.obligations), "on_due": verdict.on_due}
         actual |= {"then": verdict.then or THENS[0], "ask": verdict.ask or ASKABLE[0]}
-        actual["reviewers.by"] = actual["reviewers.by"] or "people"  # who counts where nobody said
+        stages = verdict.obligations.in_order
+        actual["reviewers.stages"] = len(stages)
+        for place, stage in zip(_places(len(stages)), stages, strict=True):
+            actual[f"{place}.by"] = stage.by or "people"  # who counts where nobody said
         found += [
             f"{name}: expected {wanted!r}, got {actual.get(name)!r}"
             for name, wanted in test.obligations.items()
             if actual.get(name) != wanted
         ]
     return found
+
+
+def _places(stages: int) -> list[str]:
+    """Name the stages of a review as their obligations are named."""
+    return ["reviewers", *(f"reviewers.{number}" for number in range(2, stages + 1))][:stages]
 
 
 def _listed(rules: Sequence[str]) -> str:
@@ -191,11 +199,23 @@ class _TestFile(Nodes):
             ranks = self.mapping(parts["evidence"], None)
             found |= {f"evidence.{name}": self.one_of(rank, RANKS) for name, rank in ranks.items()}
         if "reviewers" in parts:
-            reviewers = self.mapping(parts["reviewers"], ("role", "quorum", "by"))
-            kinds = {"role": str, "quorum": int}
-            found |= {
-                f"reviewers.{n}": self.scalar(reviewers[n], k) for n, k in kinds.items() if n in reviewers
-            }
-            if "by" in reviewers:
-                found["reviewers.by"] = self.one_of(reviewers["by"], get_args(Voters))
+            found |= self._stages(parts["reviewers"])
+        return found
+
+    def _stages(self, node: yaml.Node) -> dict[str, Any]:
+        """Read who is to approve; a list has all stages of the review, so that there must be as many."""
+        if not isinstance(node, yaml.SequenceNode):
+            return self._reviewers(node, "reviewers")
+        items = self.sequence(node)
+        found: dict[str, Any] = {"reviewers.stages": len(items)}
+        for place, item in zip(_places(len(items)), items, strict=True):
+            found |= self._reviewers(item, place)
+        return found
+
+    def _reviewers(self, node: yaml.Node, place: str) -> dict[str, Any]:
+        reviewers = self.mapping(node, ("role", "quorum", "by"))
+        kinds = {"role": str, "quorum": int}
+        found = {f"{place}.{n}": self.scalar(reviewers[n], k) for n, k in kinds.items() if n in reviewers}
+        if "by" in reviewers:
+            found[f"{place}.by"] = self.one_of(reviewers["by"], get_args(Voters))
         return found

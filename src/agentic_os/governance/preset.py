@@ -139,8 +139,13 @@ def _review(expected: JsonObject) -> str:
     what = [name for name, wanted in reviewed.items() if wanted]
     if not what:
         return "nobody"
-    reviewers = expected["reviewers"]
+    stages = expected["reviewers"]
+    stages = stages if isinstance(stages, list) else [stages]
+    return f"{' and '.join(what)}: {', then '.join(map(_who, stages))}"
+
+
+def _who(reviewers: JsonObject) -> str:
     who = "a person" if reviewers["quorum"] == 1 else f"{reviewers['quorum']} people"
     if reviewers["by"] == "anyone":
         who = "an executor"
-    return f"{' and '.join(what)}: {who} with the role {reviewers['role']}"
+    return f"{who} with the role {reviewers['role']}"

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import hashlib
 from datetime import datetime
 from typing import Annotated, Any, Final
 
@@ -21,7 +22,7 @@ from agentic_os.domain.agent_reviews import awaits_attempt
 from agentic_os.domain.commands import CreateTask
 from agentic_os.domain.documents import Budget, Criterion
 from agentic_os.domain.rejection import Rejected
-from agentic_os.http.authentication import Caller, identify, require
+from agentic_os.http.authentication import Caller, bearer, identify, require
 from agentic_os.http.models import DirectiveIn, TaskIn, documented, read_model
 from agentic_os.http.problems import Refused
 
@@ -274,7 +275,10 @@ async def direct(request: Request, caller: Viewer, task_id: str) -> Response:
     cause = request.headers.get("idempotency-key") or str(new_id())
     _check_key(cause)
     receipts = await backend.directives.execute(
-        task_id, wanted.text, caller.principal, Source(seen_at=now(), cause=cause)
+        task_id,
+        wanted.text,
+        caller.principal,
+        Source(seen_at=now(), cause=cause, credential=hashlib.sha256(bearer(request).encode()).digest()),
     )
     if not receipts:
         raise Refused(

@@ -23,13 +23,22 @@ _task: Final[TypeAdapter[Task]] = TypeAdapter(Task)
 UPCASTERS: Final[Mapping[tuple[str, int], Callable[[JsonObject], JsonObject]]] = {}
 """How to read an older schema of a type: (type, schema) -> the data as the next schema has it."""
 
-_OF_ROUTING: Final = (("obligations", "capabilities"), ("obligations", "tier"))
+_OF_OBLIGATIONS: Final = (("obligations", "capabilities"), ("obligations", "tier"), ("obligations", "stages"))
 
 LATER_FIELDS: Final[Mapping[str, Sequence[tuple[str, ...]]]] = {
-    "task.allowed": (("obligations", "reviewers", "by"), ("obligations", "bar_requester"), *_OF_ROUTING),
-    "parent.declared": (("obligations", "reviewers", "by"), ("obligations", "bar_requester"), *_OF_ROUTING),
-    "child.accepted": (("obligations", "reviewers", "by"), ("obligations", "bar_requester"), *_OF_ROUTING),
-    "review.required": _OF_ROUTING,
+    "task.allowed": (("obligations", "reviewers", "by"), ("obligations", "bar_requester"), *_OF_OBLIGATIONS),
+    "parent.declared": (
+        ("obligations", "reviewers", "by"),
+        ("obligations", "bar_requester"),
+        *_OF_OBLIGATIONS,
+    ),
+    "child.accepted": (
+        ("obligations", "reviewers", "by"),
+        ("obligations", "bar_requester"),
+        *_OF_OBLIGATIONS,
+    ),
+    "review.required": _OF_OBLIGATIONS,
+    "policy.decided": (("obligations", "stages"),),
     "attempt.offered": (("tier",),),
     "breaker.tripped": (("breaker",),),
     "bundle.applied": (("shadow",),),
@@ -134,10 +143,10 @@ def event_as_json(event: AnyEvent) -> dict[str, Any]:
     """Give an event's fields as JSON values."""
     dumped: dict[str, Any] = _adapter(type(event)).dump_python(event, mode="json")
     for *path, name in LATER_FIELDS.get(event.type, ()):
-        place = dumped
+        place: Any = dumped
         for part in path:
             place = place[part]
-        if place[name] is None or place[name] == []:
+        if place is not None and (place[name] is None or place[name] == []):
             del place[name]
     return dumped
 

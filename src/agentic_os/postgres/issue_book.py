@@ -10,7 +10,9 @@ from psycopg.types.json import Jsonb
 from pydantic import TypeAdapter
 
 from agentic_os.application.ports import DirectiveReceipt, InboxItem, IssueLink
+from agentic_os.clock import now
 from agentic_os.control_plane import CommentSeen, Observation
+from agentic_os.domain.directive import ASKING
 from agentic_os.postgres.pool import Pool
 from agentic_os.postgres.registry import BUNDLE_STREAM, LOCK
 
@@ -23,7 +25,7 @@ insert into es.inbox (control_plane, delivery, comment_id, body_digest, observat
 on conflict do nothing
 """
 _RECEIPT: Final = (
-    "id, task_id, verb, text, outcome, message, at, rule, paste, principal, control_plane, comment_id"
+    "id, task_id, verb, text, outcome, message, at, rule, paste, principal, control_plane, comment_id, quiet"
 )
 
 
@@ -142,22 +144,68 @@ class PostgresIssueBook:
             )
 
     async def receipt(self, receipt: DirectiveReceipt) -> None:
-        """Store what became of a directive."""
+        """Store what became of a directive; one that was only received is overwritten, an outcome stays."""
         values = [getattr(receipt, name) for name in _RECEIPT.split(", ")]
         marks = ", ".join(["%s"] * len(values))
         async with self._pool.connection() as connection:
-            await connection.execute(f"insert into es.directive ({_RECEIPT}) values ({marks})", values)  # noqa: S608 - constants
+            await connection.execute(
+                f"insert into es.directive as d ({_RECEIPT}) values ({marks}) on conflict (id) do update set "  # noqa: S608 - constants
+                "outcome = excluded.outcome, message = excluded.message, rule = excluded.rule, "
+                "paste = excluded.paste, principal = excluded.principal, quiet = excluded.quiet "
+                "where d.outcome = 'received'",
+                values,
+            )
+
+    async def receipt_of(self, receipt_id: str) -> DirectiveReceipt | None:
+        """Find a receipt."""
+        found = await self._receipts("id = %s", receipt_id)
+        return found[0] if found else None
+
+    async def receipts_of(self, control_plane: str, comment_id: str) -> Sequence[DirectiveReceipt]:
+        """List what became of the directives of a comment, the oldest first."""
+        return await self._receipts(
+            "control_plane = %s and comment_id = %s order by at, id", control_plane, comment_id
+        )
 
     async def receipts(self, task_id: str, limit: int) -> Sequence[DirectiveReceipt]:
         """List the latest receipts of a task, the newest first."""
+        return await self._receipts("task_id = %s order by at desc, id desc limit %s", task_id, limit)
+
+    async def _receipts(self, which: str, *values: object) -> Sequence[DirectiveReceipt]:
         async with self._pool.connection() as connection:
-            cursor = await connection.execute(
-                f"select {_RECEIPT} from es.directive where task_id = %s order by at desc, id desc limit %s",  # noqa: S608 - constants
-                (task_id, limit),
-            )
+            cursor = await connection.execute(f"select {_RECEIPT} from es.directive where {which}", values)  # noqa: S608 - constants
             rows = await cursor.fetchall()
         names = _RECEIPT.split(", ")
         return [DirectiveReceipt(**dict(zip(names, row, strict=True))) for row in rows]
+
+    async def answered(self, task_id: str, principal: str | None, since: datetime) -> int:
+        """Count the notes that answered somebody's directives on a task's issue; None for all unknown accounts."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                "select count(*) from es.directive d where d.task_id = %s and d.principal is not distinct from %s "
+                "and d.at > %s and not d.quiet and d.control_plane is not null "
+                "and (d.outcome = 'refused' or d.outcome = 'done' and d.verb = any(%s))",
+                (task_id, principal, since, sorted(ASKING)),
+            )
+            row = await cursor.fetchone()
+        return int(row[0]) if row else 0
+
+    async def note_shown(self, task_id: str, marker: str) -> None:
+        """Note that a note of ours is on the task's issue from now on."""
+        async with self._pool.connection() as connection:
+            await connection.execute(
+                "insert into es.shown (task_id, marker, at) values (%s, %s, %s) on conflict do nothing",
+                (task_id, marker, now()),
+            )
+
+    async def shown_at(self, task_id: str, marker: str) -> datetime | None:
+        """Say since when it is known to be there; None where that is not known."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                "select s.at from es.shown s where s.task_id = %s and s.marker = %s", (task_id, marker)
+            )
+            row = await cursor.fetchone()
+        return row[0] if row else None
 
 
 def _storable(value: Any) -> Any:

@@ -130,7 +130,7 @@ class MemoryControlPlane:
         async with self._request(write=True):
             comment = self.tracker.issue(key).comments.get(comment_id)
             if comment is not None:
-                comment.reactions.add(reaction)
+                comment.reactions = {reaction}
 
     async def observations(self, cursor: str) -> tuple[Sequence[Observation], str]:
         """Read a page of what others did since the cursor."""

@@ -52,6 +52,7 @@ from agentic_os.domain.events.gates import (
     ResultVoted,
     ReviewEscalated,
     ReviewRequired,
+    ReviewStageOpened,
     ReviewSubmitted,
     ReviewTimedOut,
     TaskCompleted,
@@ -60,6 +61,8 @@ from agentic_os.domain.events.intake import (
     DispatchDenied,
     HoldReleased,
     InputRequired,
+    ModeTightened,
+    NoteTaken,
     OutputDeclared,
     RetryReleased,
     TaskAllowed,
@@ -70,6 +73,7 @@ from agentic_os.domain.events.intake import (
     TaskFailed,
     TaskHeld,
     TaskReassigned,
+    TaskReprioritised,
 )
 from agentic_os.domain.events.leases import LeaseExtended, LeaseRenewedByRun, RunEnded
 from agentic_os.domain.events.overlays import (
@@ -124,6 +128,8 @@ __all__ = [
     "LeaseExtended",
     "LeaseRenewed",
     "LeaseRenewedByRun",
+    "ModeTightened",
+    "NoteTaken",
     "OutputDeclared",
     "ParentDeclared",
     "PlanApproved",
@@ -144,6 +150,7 @@ __all__ = [
     "RetryReleased",
     "ReviewEscalated",
     "ReviewRequired",
+    "ReviewStageOpened",
     "ReviewSubmitted",
     "ReviewTimedOut",
     "RunEnded",
@@ -160,6 +167,7 @@ __all__ = [
     "TaskHeld",
     "TaskOverdue",
     "TaskReassigned",
+    "TaskReprioritised",
     "TaskThawed",
     "UsageBooked",
     "WallTimeBooked",
@@ -238,6 +246,10 @@ Event: TypeAlias = (
     | DispatchAllowed
     | PolicyDecided
     | PolicyDiffered
+    | TaskReprioritised
+    | ModeTightened
+    | NoteTaken
+    | ReviewStageOpened
 )
 
 BY_SYSTEM: Final[frozenset[type]] = frozenset(
@@ -276,6 +288,7 @@ BY_SYSTEM: Final[frozenset[type]] = frozenset(
         ChildEnded,
         AttemptRuled,
         ReviewRequired,
+        ReviewStageOpened,
         EscalationRouted,
         DispatchAllowed,
         PolicyDecided,

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Literal
 
 from agentic_os.domain.documents import Artifact, Evidence, JsonObject, Outcome, ReviewItem, Vote
-from agentic_os.domain.policy import Obligations
+from agentic_os.domain.policy import Obligations, Reviewers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +110,18 @@ class ReviewRequired:
     obligations: Obligations
     rules: tuple[str, ...]
     type: Literal["review.required"] = "review.required"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReviewStageOpened:
+    """One stage of the review has agreed, so the next decides. `stage`: which that is, 2 for the second."""
+
+    subject: Literal["plan", "result"]
+    version: int
+    digest: str
+    stage: int
+    reviewers: Reviewers
+    type: Literal["review.stage_opened"] = "review.stage_opened"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -107,6 +107,35 @@ class RetryReleased:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TaskReprioritised:
+    """An operator said anew how soon the task should get what it waits for."""
+
+    priority: Priority
+    by: str
+    reason: str
+    type: Literal["task.reprioritised"] = "task.reprioritised"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModeTightened:
+    """From here on nothing is executed without an approved plan, whatever the task was let in under."""
+
+    by: str
+    reason: str
+    type: Literal["mode.tightened"] = "mode.tightened"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoteTaken:
+    """A person left a remark for whoever works on the task next. It decides nothing."""
+
+    note_id: str
+    by: str
+    text: str
+    type: Literal["note.taken"] = "note.taken"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskReassigned:
     """An operator gave the task to another executor or role."""
 

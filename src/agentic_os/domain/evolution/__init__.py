@@ -66,6 +66,7 @@ def _apply(task: Task, event: e.Event) -> Task:
             | e.ReviewTimedOut()
             | e.ReviewRequired()
             | e.DefaultSwitchedOff()
+            | e.ReviewStageOpened()
         ):
             return at_gate(task, event)
         case e.EscalationRaised() | e.EscalationRouted() | e.EscalationAnswered() | e.EscalationTimedOut():
@@ -81,6 +82,9 @@ def _apply(task: Task, event: e.Event) -> Task:
             | e.ChildAccepted()
             | e.ChildRefused()
             | e.ChildEnded()
+            | e.TaskReprioritised()
+            | e.ModeTightened()
+            | e.NoteTaken()
         ):
             return overlaid(task, event)
         case (

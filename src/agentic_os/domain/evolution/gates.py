@@ -19,7 +19,12 @@ _OfResult: TypeAlias = (
     | e.TaskCompleted
 )
 _OfReview: TypeAlias = (
-    e.ReviewSubmitted | e.ReviewEscalated | e.ReviewTimedOut | e.ReviewRequired | e.DefaultSwitchedOff
+    e.ReviewSubmitted
+    | e.ReviewEscalated
+    | e.ReviewTimedOut
+    | e.ReviewRequired
+    | e.DefaultSwitchedOff
+    | e.ReviewStageOpened
 )
 
 
@@ -32,6 +37,7 @@ def at_gate(task: Task, event: _OfPlan | _OfResult | _OfReview) -> Task:
             | e.ReviewTimedOut()
             | e.ReviewRequired()
             | e.DefaultSwitchedOff()
+            | e.ReviewStageOpened()
         ):
             return _reviewed(task, event)
         case e.PlanSubmitted() | e.PlanVoted() | e.PlanApproved() | e.PlanReturned() | e.PlanRejected():
@@ -107,6 +113,8 @@ def _reviewed(task: Task, event: _OfReview) -> Task:
             return changed(done, evidence={**task.evidence, **{x.criterion_id: x for x in event.evidence}})
         case e.ReviewRequired(obligations=obligations):
             return with_review(task, obligations=obligations)
+        case e.ReviewStageOpened(stage=stage):
+            return with_review(task, stage=stage - 1, escalated="")
         case e.DefaultSwitchedOff():
             return with_review(task, default_off=True)
         case e.ReviewEscalated(reason=reason):
@@ -135,6 +143,7 @@ def _submission(task: Task, event: e.PlanSubmitted | e.ResultSubmitted) -> Submi
     before = task.plan if isinstance(event, e.PlanSubmitted) else task.result
     return Submission(
         replaces=before.submitted_in if before else 0,
+        answers_to=task.items,
         version=event.version,
         digest=event.digest,
         state="open",

@@ -10,7 +10,7 @@ from agentic_os.domain.evolution.children import related, waived
 from agentic_os.domain.evolution.copying import changed
 from agentic_os.domain.evolution.gates import withdrawn
 from agentic_os.domain.policy import Obligations
-from agentic_os.domain.task import Hold, Phase, Quarantined, Ruling, Task
+from agentic_os.domain.task import REMEMBERED_NOTES, Hold, Phase, Quarantined, Remark, Ruling, Task
 
 
 def created(event: e.TaskCreated) -> Task:
@@ -140,10 +140,15 @@ def overlaid(
     | e.InputGiven
     | e.ChildAccepted
     | e.ChildRefused
-    | e.ChildEnded,
+    | e.ChildEnded
+    | e.TaskReprioritised
+    | e.ModeTightened
+    | e.NoteTaken,
 ) -> Task:
     """Apply what lies over any phase: holds, what is kept aside, what is declared, and other tasks."""
     match event:
+        case e.TaskReprioritised() | e.ModeTightened() | e.NoteTaken():
+            return _told(task, event)
         case e.OutputDeclared(output_schema=schema):
             return changed(task, output_schema=schema)
         case e.TaskHeld(reason=reason, by=by, cause=cause):
@@ -163,3 +168,17 @@ def overlaid(
             return changed(adopted, evidence={}, attested=()) if event.kind == "result" else adopted
         case _:
             return related(task, event)
+
+
+def _told(task: Task, event: e.TaskReprioritised | e.ModeTightened | e.NoteTaken) -> Task:
+    match event:
+        case e.TaskReprioritised(priority=priority):
+            return changed(task, priority=priority)
+        case e.ModeTightened():
+            # Whoever was offered the work under the looser mode was superseded before.
+            return changed(
+                task, mode="plan_first", phase="ready" if task.phase == "dispatched" else task.phase
+            )
+        case e.NoteTaken(note_id=note_id):
+            remark = Remark(id=note_id, taken_in=task.version + 1)
+            return changed(task, notes=(*task.notes, remark)[-REMEMBERED_NOTES:])

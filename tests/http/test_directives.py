@@ -1,0 +1,158 @@
+"""Directives over HTTP: the same verbs and receipts as on an issue, by callers whose token must still be valid."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.desk import Desk, assert_problem
+
+from agentic_os.domain.directive import VERBS
+
+
+async def fingerprint(desk: Desk, task_id: str) -> str:
+    """Name the plan under review as a directive does."""
+    plan = (await desk.show(f"/api/tasks/{task_id}"))["plan"]
+    return f"v{plan['version']}@{plan['digest'][7:15]}"
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+async def test_every_verb_has_a_receipt(desk: Desk, verb: str):
+    """Whatever the verb, with nothing behind it, the answer is a receipt that says what became of it."""
+    task_id = await desk.planned()
+    receipt = await desk.direct(task_id, f"/{verb}")
+    assert {"id", "outcome", "rule", "message", "paste"} == receipt.keys()
+    assert receipt["message"]
+    assert (receipt["outcome"] == "refused") == (receipt["rule"] is not None)
+
+
+@pytest.mark.parametrize(
+    ("text", "as_", "rule", "paste"),
+    [
+        ("/aprove v1", "rita", "unknown_directive", "/help"),
+        ("/approve v1@00000000", "rita", "digest_mismatch", "/approve {plan}"),
+        ("/approve v7", "rita", "digest_mismatch", "/approve {plan}"),
+        ("/approve LGTM", "rita", "digest_mismatch", "/approve {plan}"),
+        ("/approve", "rita", "confirmation_required", "/approve {plan}"),
+        ("/approve v1", "rita", "confirmation_required", "/approve {plan}"),
+        ("/approve r1@00000000", "rita", "wrong_target", "/approve {plan}"),
+        ("/accept", "rita", "wrong_phase", "/status"),
+        ("/approve {plan}", "olga", "not_permitted", None),
+        ("/revise", "rita", "items_required", None),
+        ("/cancel", "rita", "not_permitted", None),
+        ("/hold\n/cancel", "ada", "one_directive", None),
+        ("/mode", "olga", "only_stricter", "/mode plan_first"),
+        ("/priority", "olga", "unknown_priority", "/priority critical"),
+        ("/default on", "rita", "unknown_directive", "/default off"),
+        ("/reassign @nobody", "olga", "unknown_executor", "/reassign @NAME or role:ROLE"),
+        ("/note", "olga", "note_length", None),
+        ("/note " + "x" * 2001, "olga", "note_length", None),
+        ("/retry", "olga", "wrong_phase", None),
+    ],
+)
+async def test_a_refusal_says_its_rule_and_what_to_write(
+    desk: Desk, text: str, as_: str, rule: str, paste: str | None
+):
+    """Each refusal names what refused, and where a line would have done, that line."""
+    task_id = await desk.planned()
+    plan = await fingerprint(desk, task_id)
+    before = await desk.events(task_id)
+    receipt = await desk.direct(task_id, text.format(plan=plan) if "{" in text else text, as_)
+    expected = paste.format(plan=plan) if paste else None
+    assert ("refused", rule, expected) == (receipt["outcome"], receipt["rule"], receipt["paste"]), receipt
+    assert before == await desk.events(task_id)
+
+
+@pytest.mark.parametrize(
+    "text", ["/approve \x00", "/note a\x00b", "/hold \ud83d\ude00", "/cancel \u2028/approve", "\r/why"]
+)
+async def test_no_text_is_a_fault(desk: Desk, text: str):
+    """Characters that databases and terminals stumble over lead to a receipt or a problem, never to a fault."""
+    task_id = await desk.planned()
+    answer = await desk.post(f"/api/tasks/{task_id}/directives", {"text": text}, "ada")
+    assert answer.status_code in (200, 422), answer.text
+
+
+async def test_who_may_not_direct_at_all_gets_a_problem(desk: Desk):
+    """A viewer, an executor and a stranger are no operators: that is an answer of its own, and no receipt."""
+    task_id = await desk.planned()
+    path = f"/api/tasks/{task_id}/directives"
+    assert_problem(await desk.post(path, {"text": "/cancel"}, "vera"), 403, "scope_denied")
+    assert_problem(await desk.post(path, {"text": "/cancel"}, "coder"), 403, "scope_denied")
+    assert_problem(await desk.post(path, {"text": "/cancel"}, "nobody"), 401, "credential_invalid")
+    assert_problem(await desk.post(path, {"text": "Hello."}, "olga"), 422, "schema_invalid", "/text")
+    assert [(0,)] == await desk.rows("select count(*) from es.directive")
+
+
+async def test_a_token_that_is_revoked_meanwhile_decides_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    """The token is looked at again in the transaction that writes the event."""
+    task_id = await desk.planned()
+    text = f"/approve {await fingerprint(desk, task_id)}"
+    participant = desk.backend.registry.participant
+    calls = 0
+
+    async def and_revoke(name: str) -> Any:
+        nonlocal calls
+        found, calls = await participant(name), calls + 1
+        if calls == 3:  # the caller's, the directive's, and the last look before it is written
+            await desk.execute("update es.credential set revoked_at = now() where principal = %s", name)
+        return found
+
+    monkeypatch.setattr(desk.backend.registry, "participant", and_revoke)
+    answer = await desk.post(f"/api/tasks/{task_id}/directives", {"text": text}, "rita")
+    assert 3 == calls
+    assert 401 == answer.status_code, answer.text
+    assert "plan_review" == await desk.phase(task_id)
+
+
+async def test_two_people_at_once_are_two_votes(desk: Desk):
+    """Votes that meet are both counted, whoever was first."""
+    policy = "defaults: {reviewers: {quorum: 2}}\n"
+    await desk.post("/api/governance", {"documents": {"policy.yaml": policy}, "reason": "Two."}, "ada")
+    task_id = await desk.planned()
+    text = f"/approve {await fingerprint(desk, task_id)}"
+    path = f"/api/tasks/{task_id}/directives"
+    answers = await asyncio.gather(
+        *(desk.post(path, {"text": text}, name) for name in ("rita", "ada", "rita"))
+    )
+    assert ["done"] * 3 == [a.json()["outcome"] for a in answers]
+    kinds = await desk.events(task_id)
+    assert (2, 1) == (kinds.count("plan.voted"), kinds.count("plan.approved"))
+
+
+STAGES = """\
+defaults:
+  mode: plan_first
+  reviewers:
+    - {role: reviewer}
+    - {role: admin}
+"""
+
+
+async def test_a_plan_goes_through_the_stages_of_its_policy(desk: Desk):
+    """A policy file with a list of reviewers is held to: in order, told at each step, and consumed once at the end."""
+    await desk.post("/api/governance", {"documents": {"policy.yaml": STAGES}, "reason": "Two."}, "ada")
+    task_id = await desk.planned()
+    text = f"/approve {await fingerprint(desk, task_id)}"
+    shown = await desk.show(f"/api/tasks/{task_id}")
+    assert ("role:reviewer", True) == (
+        shown["waiting_for"]["owner"],
+        "(stage 1 of 2)" in shown["waiting_for"]["what"],
+    )
+    first = await desk.direct(task_id, text, "rita")
+    assert ("done", True) == (first["outcome"], "(stage 2 of 2)" in first["message"])
+    assert "changed nothing" in (await desk.direct(task_id, text, "rita"))["message"]
+    (review,) = (await desk.show(f"/api/tasks/{task_id}/reviews"))["items"]
+    assert (2, ["rita"]) == (review["stage"], [v["voter"] for v in review["votes"]])
+    assert "done" == (await desk.direct(task_id, text, "ada"))["outcome"]
+    kinds = await desk.events(task_id)
+    assert (1, 1) == (kinds.count("review.stage_opened"), kinds.count("plan.approved"))
+    assert "dispatched" == await desk.phase(task_id)
+    await desk.backend.rebuild()
+    assert kinds == await desk.events(task_id)
+
+
+def test_the_reference_tells_of_every_verb():
+    """The page about directives has a section for each verb that there is."""
+    page = (Path(__file__).parents[2] / "docs/reference/directives.md").read_text()
+    assert [] == [verb for verb in sorted(VERBS) if f"| `/{verb}" not in page]
