@@ -99,7 +99,7 @@ class Worker:
 
     async def _act(self, inbox: Inbox, item: InboxItem) -> None:
         """Act on one observation; one that we cannot act on is set aside, so that those behind it are heard."""
-        policy = self._backend.policy()
+        bundle = self._backend.policy().bundle
         try:
             until = await inbox.act(item)
         except (StoreUnavailable, VersionConflict, ControlPlaneError):
@@ -110,12 +110,11 @@ class Worker:
         else:
             if until is not None:
                 await self._backend.governing.keep_up()
-                if (
-                    self._backend.policy() is not policy
-                ):  # applied before this was held back, it could not let it in
+                # Applied before this was held back, another policy could not let it in.
+                if self._backend.policy().bundle != bundle:
                     until = now()
                     await self._backend.issues.hold_back(item, until, "another policy came into force")
-                self._wake_at(until + _AT_LEAST, self._backend.signals.inbox)
+                self._wake_at(max(until, now()) + _AT_LEAST, self._backend.signals.inbox)
 
     async def drain_deadlines(self) -> datetime | None:
         """Fire every deadline that has come, the oldest first and several at a time; return the next one.

@@ -174,7 +174,7 @@ def test_the_lint_goes_on_in_the_other_files(tmp_path: Path) -> None:
     same = same[: same.index("    require")] + "    require: {mode: plan_first}\n"
     files = {
         "policy/10-base.yaml": BASE.replace("role: lead", "role: admin"),
-        "policy/20.yaml": "rules: [}",
+        "policy/20.yaml": "rules: [",
         "policy/30.yaml": same,
         "policy/40.yaml": "rules:\n  - {id: b, on: never, deny: true}\n",
     }

@@ -112,7 +112,7 @@ def read_text(
 
 def composed(text: str, path: Path) -> yaml.Node | None:
     """Give the node tree of a text; its marks name the file. None where it says nothing. Raises GovernanceInvalid."""
-    with _told(path):
+    with _told(path, max(len(text.splitlines()), 1)):
         node: yaml.Node | None = _Composer(text, str(path)).get_single_node()
     return None if node is None or node.tag == "tag:yaml.org,2002:null" else node
 
@@ -128,13 +128,16 @@ def understood(
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Say of what is no YAML in which file, and where it can be said on which line, it is."""
+def _told(path: Path, lines: int | None = None) -> Iterator[None]:
+    """Say of what is no YAML in which file, and where it can be said on which line, it is.
+
+    lines: how many there are, for what is missed behind the last one.
+    """
     try:
         yield
     except yaml.MarkedYAMLError as problem:
         mark = problem.problem_mark or problem.context_mark
-        place = place_of(mark) if mark else str(path)
+        place = f"{mark.name}:{min(mark.line + 1, lines or mark.line + 1)}" if mark else str(path)
         raise GovernanceInvalid(f"{place}: not YAML as it is read here: {problem.problem}") from problem
     except (yaml.YAMLError, RecursionError, UnicodeEncodeError) as problem:
         raise GovernanceInvalid(f"{path}: not YAML as it is read here: {problem}") from problem
