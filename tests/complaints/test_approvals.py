@@ -86,6 +86,6 @@ async def test_quoting_an_approval_approves_nothing(desk: Desk, wrapped: str):
     """Whoever repeats the line that they were told to paste, in a quote or in code, has not pasted it."""
     task_id = await desk.planned()
     text = wrapped.format(await approval_of(desk, task_id))
-    receipt = await desk.direct(task_id, f"{text}\n\n/note {wrapped[:2]}", "rita")
+    receipt = await desk.direct(task_id, f"{text}\n\n/note Not yet.", "rita")
     assert "done" == receipt["outcome"]
     assert "plan_review" == await desk.phase(task_id)

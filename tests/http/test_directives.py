@@ -1,12 +1,15 @@
 """Directives over HTTP: the same verbs and receipts as on an issue, by callers whose token must still be valid."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.desk import Desk, assert_problem
 
+from agentic_os.cli import main
+from agentic_os.cli.client import Client
 from agentic_os.domain.directive import VERBS
 
 
@@ -64,7 +67,7 @@ async def test_a_refusal_says_its_rule_and_what_to_write(
 
 
 @pytest.mark.parametrize(
-    "text", ["/approve \x00", "/note a\x00b", "/hold \ud83d\ude00", "/cancel \u2028/approve", "\r/why"]
+    "text", ["/approve \x00", "/note a\x00b", "/hold \U0001f600\u202e", "/cancel \u2028/approve", "\r/why"]
 )
 async def test_no_text_is_a_fault(desk: Desk, text: str):
     """Characters that databases and terminals stumble over lead to a receipt or a problem, never to a fault."""
@@ -101,7 +104,8 @@ async def test_a_token_that_is_revoked_meanwhile_decides_nothing(desk: Desk, mon
     monkeypatch.setattr(desk.backend.registry, "participant", and_revoke)
     answer = await desk.post(f"/api/tasks/{task_id}/directives", {"text": text}, "rita")
     assert 3 == calls
-    assert 401 == answer.status_code, answer.text
+    assert ("refused", "rights_changed") == (answer.json()["outcome"], answer.json()["rule"]), answer.text
+    assert [("refused",)] == await desk.rows("select outcome from es.directive")
     assert "plan_review" == await desk.phase(task_id)
 
 
@@ -156,3 +160,59 @@ def test_the_reference_tells_of_every_verb():
     """The page about directives has a section for each verb that there is."""
     page = (Path(__file__).parents[2] / "docs/reference/directives.md").read_text()
     assert [] == [verb for verb in sorted(VERBS) if f"| `/{verb}" not in page]
+
+
+# The command line
+
+
+@pytest.fixture
+def command(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Awaitable[tuple[int, str]]]:
+    """Run a command against the desk as rita; give its exit code and what it printed."""
+    monkeypatch.setenv("AGENTIC_OS_URL", "http://desk")
+    monkeypatch.setenv("AGENTIC_OS_TOKEN", "unused")
+    loop = asyncio.get_event_loop()
+
+    def get(self: Client, path: str, **query: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(desk.show(path, "rita"), loop).result()
+
+    def post(self: Client, path: str, body: Any, key: str | None = None) -> Any:
+        return asyncio.run_coroutine_threadsafe(desk.post(path, body, "rita"), loop).result().json()
+
+    monkeypatch.setattr(Client, "get", get)
+    monkeypatch.setattr(Client, "post", post)
+
+    async def run(*arguments: str) -> tuple[int, str]:
+        capsys.readouterr()
+        code = await asyncio.to_thread(main, list(arguments))
+        return code, capsys.readouterr().out
+
+    return run
+
+
+async def test_the_command_line_decides_on_what_is_under_review(
+    desk: Desk, command: Callable[..., Awaitable[tuple[int, str]]]
+):
+    """`approve` names one version, `revise` sends items back, `reject` ends the task; a refusal is exit code 1."""
+    task_id = await desk.planned()
+    stale = await command("approve", task_id, "v1@00000000")
+    assert (1, True) == (stale[0], f"write: /approve {await fingerprint(desk, task_id)}" in stale[1])
+    assert 0 == (await command("revise", task_id, "Say why\n/cancel", "Fewer steps"))[0]
+    await desk.work()
+    brief = (await desk.show(f"/api/tasks/{task_id}/brief"))["brief"]
+    assert ["Say why /cancel", "Fewer steps"] == [item["text"] for item in brief["review_items"]]
+    answers = [{"item_id": i["id"], "how": "Done."} for i in brief["review_items"]]
+    await desk.submit(
+        "plan", task_id, await desk.ack(task_id), attempt=2, summary="Other.", responds_to=answers
+    )
+    assert 0 == (await command("approve", task_id, await fingerprint(desk, task_id)))[0]
+    await desk.work()
+    await desk.submit("result", task_id, await desk.ack(task_id), attempt=3, outcome="partial")
+    assert 0 == (await command("revise", task_id, "All of it"))[0]
+    await desk.work()
+    assert "result.returned" in await desk.events(task_id)
+    other = await desk.task(mode="plan_first")
+    await desk.submit("plan", other, await desk.ack(other))
+    assert 0 == (await command("reject", other, "Not this."))[0]
+    assert "rejected" == await desk.phase(other)

@@ -48,6 +48,7 @@ BRIEF = {
     "review": {"subject": str, "version": int, "digest": str, "document": dict, "diff": str},
     "answers": list,
     "handoffs": list,
+    "notes": list,
     "input": (dict, OPTIONAL),
     "children": list,
     "resume": (dict, OPTIONAL),

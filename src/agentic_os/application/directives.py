@@ -15,7 +15,15 @@ from agentic_os.application.permitted import (
     require_allowed,
     require_role,
 )
-from agentic_os.application.ports import DirectiveReceipt, Envelope, EventLog, IssueBook, Principal, Registry
+from agentic_os.application.ports import (
+    CredentialRevoked,
+    DirectiveReceipt,
+    Envelope,
+    EventLog,
+    IssueBook,
+    Principal,
+    Registry,
+)
 from agentic_os.application.readable import gate_marker
 from agentic_os.application.reasons import Reasons
 from agentic_os.application.verdicts import of_directive, put_on_record, ruled
@@ -148,15 +156,22 @@ class Directives:
             if source.control_plane
             else {},
         )
-        handled = await handle(
-            self._log,
-            task_id,
-            lambda _: command,
-            envelope,
-            ruling=ruling,
-            credential=source.credential,
-            before_append=still_allowed,
-        )
+        try:
+            handled = await handle(
+                self._log,
+                task_id,
+                lambda _: command,
+                envelope,
+                ruling=ruling,
+                credential=source.credential,
+                before_append=still_allowed,
+            )
+        except CredentialRevoked as problem:
+            raise _refused(
+                "rights_changed",
+                "Your token was revoked while this was carried out.",
+                "Ask an administrator for another.",
+            ) from problem
         self._committed(handled.task)
         unchanged = "" if handled.events else "That changed nothing: it was so already. "
         return unchanged + status_line(handled.task)

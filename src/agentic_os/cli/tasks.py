@@ -42,6 +42,27 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     for parser in (listing, show, log, directive):
         add_connection(parser)
     history.add_verbs(verbs)
+    _decisions(commands)
+
+
+def _decisions(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Register the decisions on what is under review, which are directives too."""
+    approve = commands.add_parser("approve", help="approve exactly one version of a plan or result")
+    approve.add_argument("task")
+    approve.add_argument(
+        "target", help="as `task show` names it, for instance v1@9f2c1a7b, or r1@... of a result"
+    )
+    approve.set_defaults(run=_approve)
+    revise = commands.add_parser("revise", help="send what is under review back")
+    revise.add_argument("task")
+    revise.add_argument("items", nargs="+", metavar="ITEM", help="what to change, each to be answered")
+    revise.set_defaults(run=_revise)
+    reject = commands.add_parser("reject", help="refuse what is under review, and end the task")
+    reject.add_argument("task")
+    reject.add_argument("reason")
+    reject.set_defaults(run=_reject)
+    for parser in (approve, revise, reject):
+        add_connection(parser)
 
 
 def _new(parser: argparse.ArgumentParser) -> None:
@@ -180,8 +201,27 @@ def _log(args: argparse.Namespace) -> int:
     return 0
 
 
+def _approve(args: argparse.Namespace) -> int:
+    return _write(args, f"/{'accept' if args.target.startswith('r') else 'approve'} {args.target}")
+
+
+def _revise(args: argparse.Namespace) -> int:
+    phase = Client.of(args).get(f"/api/tasks/{args.task}")["phase"]
+    verb = "rework" if phase == "result_review" else "revise"
+    items = (" ".join(item.split()) for item in args.items)
+    return _write(args, "\n".join([f"/{verb}", *(f"- {item}" for item in items)]))
+
+
+def _reject(args: argparse.Namespace) -> int:
+    return _write(args, f"/reject {' '.join(args.reason.split())}")
+
+
 def _direct(args: argparse.Namespace) -> int:
-    receipt = Client.of(args).post(f"/api/tasks/{args.task}/directives", {"text": args.text})
+    return _write(args, args.text)
+
+
+def _write(args: argparse.Namespace, text: str) -> int:
+    receipt = Client.of(args).post(f"/api/tasks/{args.task}/directives", {"text": text})
     if args.json:
         print(json.dumps(receipt, indent=2))
     else:

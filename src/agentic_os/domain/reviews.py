@@ -171,7 +171,7 @@ def vote(command: c.CastVote, task: Task) -> list[e.Event]:
         raise Rejected(
             "wrong_phase",
             f"No {command.subject} is under review; the task is {task.phase}.",
-            next_step="Use /status to see what the task waits for.",
+            next_step="/status",
         )
     _require_same(command, submission)
     _require_right(command.voter, task, submission)
