@@ -1,27 +1,70 @@
-"""Finding issues: by open or closed, state, project and words."""
+"""Finding issues: by open or closed, state, project, label, assignee, priority and words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.types import UUID
 
 from .database import Connection, Row
-from .fields import Search, Word
+from .fields import Priority, Search, Word
 
-PAGE_SIZE = 25
+PAGE_SIZE: Final = 25
+CHOICES: Final = 100
+
+_IN_REVIEW = "exists (select from reviews where issue = number and outcome is null)"
+_TABS: Final = {
+    "open": "closed is null",
+    "decision": f"closed is null and {_IN_REVIEW}",
+    "closed": "closed is not null",
+    "all": "true",
+}
+_FILTERS: Final = {
+    "state": "state = %(state)s",
+    "project": "project = %(project)s",
+    "label": "labels @> array[%(label)s]",
+    "priority": "priority = %(priority)s",
+}
+_ORDERS: Final = {
+    "updated": "updated_at desc, number desc",
+    "newest": "number desc",
+    "oldest": "number",
+    "priority": "urgency desc, updated_at desc, number desc",
+}
+# The signs that the column `words` takes for spaces too: both sides must cut a text alike.
+_SIGNS: Final = str.maketrans(dict.fromkeys("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~", " "))
 
 
 class IssueFilter(BaseModel):
-    """What to list. show "decision": open issues with a review that waits for somebody."""
+    """What to list. show "decision": open issues with a review that waits for somebody.
+
+    assignee: the id of an account, or "nobody". q: words that all begin words of the title or the text, or a number.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     show: Literal["open", "decision", "closed", "all"] = "open"
     state: Word = ""
     project: Word = ""
+    label: Word = ""
+    priority: Priority = ""
+    assignee: UUID | Literal["nobody", ""] = ""
     q: Search = ""
+    sort: Literal["updated", "newest", "oldest", "priority"] = "updated"
     page: int = Field(default=1, ge=1, le=10_000)
+
+    @property
+    def narrows(self) -> bool:
+        """Whether anything but the tab is asked for."""
+        return any((self.state, self.project, self.label, self.priority, self.assignee, self.q))
+
+    def but(self, **changes: Any) -> Mapping[str, Any]:
+        """Return the fields for a link to the same list with something changed, from its first page on."""
+        asked = self.model_dump() | {"page": 1} | changes
+        return {
+            name: value for name, value in asked.items() if value != IssueFilter.model_fields[name].default
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,45 +76,85 @@ class IssuePage:
 
 
 async def list_issues(tx: Connection, wanted: IssueFilter) -> IssuePage:
-    """Read one page of issues, last changed first."""
-    pattern = "%" + wanted.q.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+    """Read one page of issues in the order that is asked for."""
+    condition, values = _condition(wanted)
+    # The page is chosen first and by narrow columns; only then are names and comments looked up.
     cursor = await tx.execute(
-        "select issues.*, accounts.name as assignee_name, accounts.kind as assignee_kind,"
-        " exists (select from reviews where issue = number and outcome is null) as in_review,"
+        "select issues.number, task_id, title, project, state, labels, priority, parent, closed, updated_at,"
+        f" {_IN_REVIEW} as in_review, accounts.name as assignee_name, accounts.kind as assignee_kind,"
         " (select count(*) from comments where issue = number and marker is null and deleted_at is null) as comments"
-        " from issues left join accounts on accounts.id = assignee"
-        " where (%(show)s = 'all' or (closed is not null) = (%(show)s = 'closed'))"
-        " and (%(show)s <> 'decision' or exists (select from reviews where issue = number and outcome is null))"
-        " and (%(state)s = '' or state = %(state)s) and (%(project)s = '' or project = %(project)s)"
-        " and (%(q)s = '' or title ilike %(pattern)s or body ilike %(pattern)s or number::text = %(q)s)"
-        " order by issues.updated_at desc, number desc limit %(limit)s offset %(offset)s",
-        {
-            **wanted.model_dump(),
-            "pattern": pattern,
-            "limit": PAGE_SIZE + 1,
-            "offset": (wanted.page - 1) * PAGE_SIZE,
-        },
+        f" from (select number as chosen from issues where {_TABS[wanted.show]} and {condition}"
+        f" order by {_ORDERS[wanted.sort]} limit %(limit)s offset %(offset)s) as page"
+        " join issues on issues.number = chosen left join accounts on accounts.id = assignee"
+        f" order by {_ORDERS[wanted.sort]}",
+        values | {"limit": PAGE_SIZE + 1, "offset": (wanted.page - 1) * PAGE_SIZE},
     )
     rows = await cursor.fetchall()
     return IssuePage(rows[:PAGE_SIZE], len(rows) > PAGE_SIZE)
 
 
-async def count_issues(tx: Connection) -> Row:
-    """Count the issues behind each tab of the list."""
-    cursor = await tx.execute(
-        "select count(*) filter (where closed is null) as open,"
-        " count(*) filter (where closed is not null) as closed, count(*) as all,"
-        " count(*) filter (where closed is null and exists"
-        "   (select from reviews where issue = number and outcome is null)) as decision from issues"
-    )
+async def count_issues(tx: Connection, wanted: IssueFilter) -> Row:
+    """Count the issues that match behind each tab of the list."""
+    condition, values = _condition(wanted)
+    counts = ", ".join(f"count(*) filter (where {tab}) as {name}" for name, tab in _TABS.items())
+    cursor = await tx.execute(f"select {counts} from issues where {condition}", values)
     row = await cursor.fetchone()
     return row or {}
 
 
-async def list_filters(tx: Connection) -> tuple[Sequence[str], Sequence[str]]:
-    """List the states and the projects that there are to choose from."""
-    states = await tx.execute("select distinct state from issues where state <> '' order by state limit 100")
-    projects = await tx.execute(
-        "select distinct project from issues where project <> '' order by project limit 100"
+async def list_choices(tx: Connection) -> Mapping[str, Sequence[Any]]:
+    """List the states, projects, labels and assignees that there are to choose from, a hundred of each."""
+    assignees = await tx.execute(
+        "select id, name, kind from accounts where exists (select from issues where assignee = accounts.id)"
+        " order by name limit %s",
+        (CHOICES,),
     )
-    return [row["state"] async for row in states], [row["project"] async for row in projects]
+    return {
+        "states": await _distinct(tx, "state"),
+        "projects": await _distinct(tx, "project"),
+        "labels": await _labels(tx),
+        "assignees": await assignees.fetchall(),
+    }
+
+
+async def _distinct(tx: Connection, column: Literal["state", "project"]) -> Sequence[str]:
+    """Hop along the column's index from one value to the next, instead of reading every issue."""
+    cursor = await tx.execute(
+        f"with recursive hops as (select min({column}) as value from issues where {column} <> ''"
+        f" union all select (select min({column}) from issues where {column} > value) from hops where value is not null)"
+        " select value from hops where value is not null limit %s",
+        (CHOICES,),
+    )
+    return [row["value"] async for row in cursor]
+
+
+async def _labels(tx: Connection) -> Sequence[str]:
+    """List the labels of the issues that changed last; older ones can still be typed into the address."""
+    cursor = await tx.execute(
+        "select distinct label from (select labels from issues order by updated_at desc, number desc limit 1000) as recent,"
+        " unnest(labels) as label order by label limit %s",
+        (CHOICES,),
+    )
+    return [row["label"] async for row in cursor]
+
+
+def _condition(wanted: IssueFilter) -> tuple[str, dict[str, Any]]:
+    """Write what is asked for as SQL: only the filters that are set, so that the planner can choose an index."""
+    parts = [condition for name, condition in _FILTERS.items() if getattr(wanted, name)]
+    if wanted.assignee:
+        parts.append("assignee is null" if wanted.assignee == "nobody" else "assignee = %(assignee)s")
+    if wanted.q:
+        number = wanted.q.removeprefix("#")
+        if number.isascii() and number.isdigit() and len(number) < len(str(2**53)):
+            parts.append("(words @@ to_tsquery('simple', %(words)s) or number = %(number)s)")
+        else:
+            parts.append("words @@ to_tsquery('simple', %(words)s)")
+    values = {**wanted.model_dump(), "words": _tsquery(wanted.q), "number": None}
+    if wanted.q.removeprefix("#").isdigit():
+        values["number"] = int(wanted.q.removeprefix("#")[:16])
+    return " and ".join(parts) or "true", values
+
+
+def _tsquery(text: str) -> str:
+    """Ask for every word of a text as the beginning of a word; signs alone ask for nothing, and find nothing."""
+    return " & ".join(f"'{word}':*" for word in text.translate(_SIGNS).lower().split())
