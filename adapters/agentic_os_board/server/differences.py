@@ -11,8 +11,9 @@ MOST_LINES: Final = 1500
 """Lines of either version up to which they are compared; longer documents are only shown."""
 
 _HEADING = re.compile(r"(?:#{1,6} +(?P<hashes>.+?)#*|\*\*(?P<bold>[^*]+)\*\*:?)\s*")
+_MARKS = re.compile(r"(?:[-*+]|[0-9]{1,3}[.)])\s+")
 _WORDS = re.compile(r"\s+|\w+|[^\w\s]")
-_ALIKE = 0.4
+_ALIKE, _LOOKED_AHEAD, _COMPARED = 0.6, 8, 400
 
 Kind: TypeAlias = Literal["same", "removed", "added"]
 
@@ -55,13 +56,13 @@ def difference(before: str, after: str) -> Difference | None:
 
 
 def _lines(text: str) -> list[str]:
-    """Take the lines that say something; the number of an ordered list is no change of the item."""
-    lines = (line.rstrip() for line in text.splitlines())
-    return [re.sub(r"^(\s*)\d+[.)] ", r"\g<1>1. ", line) for line in lines if line.strip()]
+    """Take the lines that say something, as they are read: without the signs of lists, code and their numbers."""
+    lines = (_MARKS.sub("", line.strip()).replace("`", "") for line in text.splitlines())
+    return [line for line in lines if line]
 
 
 def _compare(old: Sequence[str], new: Sequence[str]) -> Iterator[Line]:
-    matcher = difflib.SequenceMatcher(None, old, new, autojunk=True)
+    matcher = difflib.SequenceMatcher(None, old, new)
     for kind, a, b, c, d in matcher.get_opcodes():
         if kind == "equal":
             yield from (Line(kind="same", parts=((line, False),)) for line in new[c:d])
@@ -70,12 +71,24 @@ def _compare(old: Sequence[str], new: Sequence[str]) -> Iterator[Line]:
 
 
 def _replaced(old: Sequence[str], new: Sequence[str]) -> Iterator[Line]:
-    """Show what went above what came, and mark in lines that are alike the words that changed."""
-    pairs = [_words(before, after) for before, after in zip(old, new, strict=False)]
-    for number, line in enumerate(old):
-        yield Line(kind="removed", parts=pairs[number][0] if number < len(pairs) else ((line, False),))
-    for number, line in enumerate(new):
-        yield Line(kind="added", parts=pairs[number][1] if number < len(pairs) else ((line, False),))
+    """Show each line that went above the line that took its place, with the words marked that changed."""
+    at = 0
+    for before in old:
+        found = next((n for n in range(at, min(len(new), at + _LOOKED_AHEAD)) if _alike(before, new[n])), None)
+        if found is None:
+            yield Line(kind="removed", parts=((before, False),))
+            continue
+        yield from (Line(kind="added", parts=((line, False),)) for line in new[at:found])
+        went, came = _words(before, new[found])
+        yield Line(kind="removed", parts=went)
+        yield Line(kind="added", parts=came)
+        at = found + 1
+    yield from (Line(kind="added", parts=((line, False),)) for line in new[at:])
+
+
+def _alike(before: str, after: str) -> bool:
+    matcher = difflib.SequenceMatcher(None, _WORDS.findall(before)[:_COMPARED], _WORDS.findall(after)[:_COMPARED])
+    return matcher.quick_ratio() >= _ALIKE and matcher.ratio() >= _ALIKE
 
 
 _Parts: TypeAlias = Sequence[tuple[str, bool]]
@@ -83,14 +96,11 @@ _Parts: TypeAlias = Sequence[tuple[str, bool]]
 
 def _words(before: str, after: str) -> tuple[_Parts, _Parts]:
     old, new = _WORDS.findall(before), _WORDS.findall(after)
-    if max(len(old), len(new)) > MOST_LINES:
-        return ((before, False),), ((after, False),)
-    matcher = difflib.SequenceMatcher(None, old, new)
-    if matcher.ratio() < _ALIKE:
+    if max(len(old), len(new)) > _COMPARED:
         return ((before, False),), ((after, False),)
     went: list[tuple[str, bool]] = []
     came: list[tuple[str, bool]] = []
-    for kind, a, b, c, d in matcher.get_opcodes():
+    for kind, a, b, c, d in difflib.SequenceMatcher(None, old, new).get_opcodes():
         if b > a:
             went.append(("".join(old[a:b]), kind != "equal"))
         if d > c:

@@ -13,10 +13,9 @@ from .fields import Priority, Search, Word
 PAGE_SIZE: Final = 25
 CHOICES: Final = 100
 
-_IN_REVIEW = "exists (select from reviews where issue = number and outcome is null)"
 _TABS: Final = {
     "open": "closed is null",
-    "decision": f"closed is null and {_IN_REVIEW}",
+    "decision": "closed is null and in_review",
     "closed": "closed is not null",
     "all": "true",
 }
@@ -69,37 +68,42 @@ class IssueFilter(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class IssuePage:
-    """One page of issues; more: whether another follows."""
+    """One page of issues; more: whether another follows; counts: how many match behind each tab."""
 
     rows: Sequence[Row]
     more: bool
+    counts: Mapping[str, int]
 
 
 async def list_issues(tx: Connection, wanted: IssueFilter) -> IssuePage:
-    """Read one page of issues in the order that is asked for."""
+    """Read one page of issues in the order that is asked for, and count what matches.
+
+    What matches is found once, and by narrow columns; only the page is then looked up as a whole. Left to itself, the
+    planner walks the order until a page is full, and so past everything when little matches.
+    """
     condition, values = _condition(wanted)
-    # The page is chosen first and by narrow columns; only then are names and comments looked up.
+    counts = ", ".join(f"count(*) filter (where {tab}) as in_{name}" for name, tab in _TABS.items())
+    order = _ORDERS[wanted.sort]
     cursor = await tx.execute(
-        "select issues.number, task_id, title, project, state, labels, priority, parent, closed, updated_at,"
-        f" {_IN_REVIEW} as in_review, accounts.name as assignee_name, accounts.kind as assignee_kind,"
+        "with waiting as (select distinct issue from reviews where outcome is null),"
+        " matches as materialized (select number, closed, updated_at, urgency, number in (table waiting) as in_review"
+        f" from issues where {condition}), counts as (select {counts} from matches),"
+        f" page as (select number, in_review from matches where {_TABS[wanted.show]}"
+        f" order by {order} limit %(limit)s offset %(offset)s)"
+        " select counts.*, issues.number, task_id, title, project, state, labels, priority, urgency, parent, closed,"
+        " updated_at, in_review, accounts.name as assignee_name, accounts.kind as assignee_kind,"
         " (select count(*) from comments where issue = number and marker is null and deleted_at is null) as comments"
-        f" from (select number as chosen from issues where {_TABS[wanted.show]} and {condition}"
-        f" order by {_ORDERS[wanted.sort]} limit %(limit)s offset %(offset)s) as page"
-        " join issues on issues.number = chosen left join accounts on accounts.id = assignee"
-        f" order by {_ORDERS[wanted.sort]}",
+        " from counts left join (page join issues using (number)) on true"
+        f" left join accounts on accounts.id = assignee order by {order}",
         values | {"limit": PAGE_SIZE + 1, "offset": (wanted.page - 1) * PAGE_SIZE},
     )
     rows = await cursor.fetchall()
-    return IssuePage(rows[:PAGE_SIZE], len(rows) > PAGE_SIZE)
-
-
-async def count_issues(tx: Connection, wanted: IssueFilter) -> Row:
-    """Count the issues that match behind each tab of the list."""
-    condition, values = _condition(wanted)
-    counts = ", ".join(f"count(*) filter (where {tab}) as {name}" for name, tab in _TABS.items())
-    cursor = await tx.execute(f"select {counts} from issues where {condition}", values)
-    row = await cursor.fetchone()
-    return row or {}
+    found = [row for row in rows if row["number"] is not None]
+    return IssuePage(
+        rows=found[:PAGE_SIZE],
+        more=len(found) > PAGE_SIZE,
+        counts={name: rows[0][f"in_{name}"] for name in _TABS},
+    )
 
 
 async def list_choices(tx: Connection) -> Mapping[str, Sequence[Any]]:

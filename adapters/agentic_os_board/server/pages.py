@@ -15,7 +15,7 @@ from .api import CommentNumber, IssueNumber, OnBoard
 from .database import Connection, Row
 from .differences import difference
 from .fields import AccountId, Body, CommentBody, Identifier, Search, Title, VerdictText, Word
-from .issue_list import PAGE_SIZE, IssueFilter, count_issues, list_choices, list_issues
+from .issue_list import PAGE_SIZE, IssueFilter, list_choices, list_issues
 from .problems import Unacceptable
 from .render import page, see
 from .run_queue import list_runs
@@ -76,14 +76,13 @@ async def show_issues(board: OnBoard, session: SignedIn, wanted: Annotated[Issue
     async with board.database.read() as tx:
         position = await newest_activity(tx)
         found = await list_issues(tx, wanted)
-        counts = await count_issues(tx, wanted)
         choices = await list_choices(tx)
     return page(
         "issues.html",
         session,
         found=found,
         wanted=wanted,
-        counts=counts,
+        counts=found.counts,
         page_size=PAGE_SIZE,
         **choices,
         live=f"/live/all?after={position}",

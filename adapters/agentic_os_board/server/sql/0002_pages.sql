@@ -15,10 +15,11 @@ alter table issues
 
 create index issues_by_words on issues using gin (words) with (fastupdate = off);
 create index issues_by_labels on issues using gin (labels) with (fastupdate = off);
-create index issues_by_urgency on issues (urgency desc, updated_at desc, number desc);
-create index issues_by_state on issues (state, updated_at desc);
-create index issues_by_project on issues (project, updated_at desc);
-create index issues_by_assignee on issues (assignee, updated_at desc) where assignee is not null;
+create index issues_by_state on issues (state);
+create index issues_by_project on issues (project);
+create index issues_by_assignee on issues (assignee) where assignee is not null;
+-- The list counts and sorts by these alone, without reading every issue's text on the way.
+create index issues_listed on issues (number) include (closed, updated_at, urgency, state, project, priority, assignee);
 create index issues_by_parent on issues (parent) where parent is not null;
 create index reviews_open on reviews (issue) where outcome is null;
 
