@@ -79,10 +79,13 @@ class Live:
             loop = asyncio.get_running_loop()
             # A stream ends after a while, so that whoever was signed out meanwhile is asked who they are.
             ends = loop.time() + _LIFETIME_SECONDS
-            while not self._closed and loop.time() < ends:
-                yield await _next_message(page)
+            while loop.time() < ends:
+                message = await _next_message(page)
+                if self._closed:
+                    return
+                yield message
                 # What happens in the pause is one message, not many.
-                await asyncio.sleep(0 if self._closed else _PAUSE_SECONDS)
+                await asyncio.sleep(_PAUSE_SECONDS)
 
     @contextmanager
     def _opened(self, topic: str) -> Iterator[_Page]:
