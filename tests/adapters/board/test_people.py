@@ -53,7 +53,7 @@ async def test_a_viewer_reads_and_no_more(board: BoardProcess, admin: httpx.Asyn
         for form, fields in {
             "/issues": {"title": "Mine"},
             f"{path}/comments": {"body": "Hello"},
-            f"{path}/edit": {"title": "Mine", "body_shown": ""},
+            f"{path}/edit": {"title": "Mine", "body_shown": "x"},
             f"{path}/close": {"closed": "completed"},
             f"{path}/reviews/sha256:00": {"verb": "approve"},
             "/people": {"name": "friend", "password": PASSWORD, "role": "admin"},
