@@ -79,7 +79,9 @@ def require_admin(actor: Account) -> None:
 def require_member(actor: Account) -> None:
     """Refuse those who may only read."""
     if not actor.may_work:
-        raise Forbidden("your role is viewer, which may read only; ask an administrator of the board for more")
+        raise Forbidden(
+            "your role is viewer, which may read only; ask an administrator of the board for more"
+        )
 
 
 def require_system(actor: Account) -> None:
@@ -176,7 +178,9 @@ async def set_active(tx: Connection, actor: Account, person: Account, *, active:
 
 def _require_person(account: Account) -> None:
     if account.kind != "person":
-        raise Forbidden("only people have roles and can be deactivated here; agents work under their own rules")
+        raise Forbidden(
+            "only people have roles and can be deactivated here; agents work under their own rules"
+        )
 
 
 async def _keep_an_admin(tx: Connection, leaving: Account) -> None:
@@ -251,7 +255,8 @@ class Passwords:
         self._count(name, at)
         async with database.read() as tx:
             cursor = await tx.execute(
-                "select * from accounts where name = %s and kind = 'person' and deactivated_at is null", (name,)
+                "select * from accounts where name = %s and kind = 'person' and deactivated_at is null",
+                (name,),
             )
             row = await cursor.fetchone()
         known = row["password_hash"] if row else None

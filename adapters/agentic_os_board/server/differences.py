@@ -44,9 +44,13 @@ class Difference:
     removed: int
 
 
-@lru_cache(maxsize=64)
 def difference(before: str, after: str) -> Difference | None:
-    """Compare two versions; None when they are too long for that."""
+    """Compare two versions; None when they are too long for that. The latest answers are kept."""
+    return _difference(before, after)
+
+
+@lru_cache(maxsize=64)
+def _difference(before: str, after: str) -> Difference | None:
     old, new = _lines(before), _lines(after)
     if max(len(old), len(new)) > MOST_LINES:
         return None
@@ -74,7 +78,9 @@ def _replaced(old: Sequence[str], new: Sequence[str]) -> Iterator[Line]:
     """Show each line that went above the line that took its place, with the words marked that changed."""
     at = 0
     for before in old:
-        found = next((n for n in range(at, min(len(new), at + _LOOKED_AHEAD)) if _alike(before, new[n])), None)
+        found = next(
+            (n for n in range(at, min(len(new), at + _LOOKED_AHEAD)) if _alike(before, new[n])), None
+        )
         if found is None:
             yield Line(kind="removed", parts=((before, False),))
             continue
@@ -87,7 +93,9 @@ def _replaced(old: Sequence[str], new: Sequence[str]) -> Iterator[Line]:
 
 
 def _alike(before: str, after: str) -> bool:
-    matcher = difflib.SequenceMatcher(None, _WORDS.findall(before)[:_COMPARED], _WORDS.findall(after)[:_COMPARED])
+    matcher = difflib.SequenceMatcher(
+        None, _WORDS.findall(before)[:_COMPARED], _WORDS.findall(after)[:_COMPARED]
+    )
     return matcher.quick_ratio() >= _ALIKE and matcher.ratio() >= _ALIKE
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic.types import UUID
 
 from .database import Connection, Row
 from .fields import Priority, Search, Word
@@ -85,7 +85,7 @@ async def list_issues(tx: Connection, wanted: IssueFilter) -> IssuePage:
     counts = ", ".join(f"count(*) filter (where {tab}) as in_{name}" for name, tab in _TABS.items())
     order = _ORDERS[wanted.sort]
     cursor = await tx.execute(
-        "with waiting as (select distinct issue from reviews where outcome is null),"
+        "with waiting as (select distinct issue from reviews where outcome is null),"  # noqa: S608 - of our own constants
         " matches as materialized (select number, closed, updated_at, urgency, number in (table waiting) as in_review"
         f" from issues where {condition}), counts as (select {counts} from matches),"
         f" page as (select number, in_review from matches where {_TABS[wanted.show]}"
@@ -124,8 +124,9 @@ async def list_choices(tx: Connection) -> Mapping[str, Sequence[Any]]:
 async def _distinct(tx: Connection, column: Literal["state", "project"]) -> Sequence[str]:
     """Hop along the column's index from one value to the next, instead of reading every issue."""
     cursor = await tx.execute(
-        f"with recursive hops as (select min({column}) as value from issues where {column} <> ''"
-        f" union all select (select min({column}) from issues where {column} > value) from hops where value is not null)"
+        f"with recursive hops as (select min({column}) as value from issues where {column} <> ''"  # noqa: S608 - of two names
+        f" union all select (select min({column}) from issues where {column} > value)"
+        " from hops where value is not null)"
         " select value from hops where value is not null limit %s",
         (CHOICES,),
     )
@@ -135,8 +136,8 @@ async def _distinct(tx: Connection, column: Literal["state", "project"]) -> Sequ
 async def _labels(tx: Connection) -> Sequence[str]:
     """List the labels of the issues that changed last; older ones can still be typed into the address."""
     cursor = await tx.execute(
-        "select distinct label from (select labels from issues order by updated_at desc, number desc limit 1000) as recent,"
-        " unnest(labels) as label order by label limit %s",
+        "select distinct label from"
+        " (select labels from issues order by updated_at desc, number desc limit 1000) as recent, unnest(labels) as label order by label limit %s",
         (CHOICES,),
     )
     return [row["label"] async for row in cursor]

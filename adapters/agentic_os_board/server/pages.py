@@ -84,7 +84,7 @@ async def show_issues(board: OnBoard, session: SignedIn, wanted: Annotated[Issue
         wanted=wanted,
         counts=found.counts,
         page_size=PAGE_SIZE,
-        **choices,
+        choices=choices,
         live=f"/live/all?after={position}",
     )
 
@@ -136,14 +136,14 @@ async def show_issue(
 async def _compared(tx: Connection, review: Row) -> Mapping[str, Any]:
     """Put beside a document the version before it, and what changed since."""
     earlier = await reviews.earlier_review(tx, review)
-    found = earlier and await asyncio.to_thread(difference, earlier["document"], review["document"])
+    found = None
+    if earlier is not None:
+        found = await asyncio.to_thread(difference, earlier["document"], review["document"])
     return {**review, "earlier": earlier, "difference": found}
 
 
 @router.get("/issues/{number}/reviews/{digest}")
-async def show_review(
-    board: OnBoard, session: SignedIn, number: IssueNumber, digest: Identifier
-) -> Response:
+async def show_review(board: OnBoard, session: SignedIn, number: IssueNumber, digest: Identifier) -> Response:
     """Show one version of a document, decided or not, and what it changed."""
     async with board.database.read() as tx:
         issue = await issues.find_issue(tx, number)

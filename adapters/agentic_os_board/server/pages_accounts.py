@@ -1,4 +1,4 @@
-"""The pages about accounts: who may come in, in which role, one's own password and sessions, and who reports to whom."""
+"""The pages about accounts: who may come in and as what, one's own password and sessions, and who reports to whom."""
 
 from typing import Annotated, Literal
 from uuid import UUID
@@ -67,9 +67,7 @@ async def show_people(board: OnBoard, session: SignedIn) -> Response:
 
 
 @router.post("/people")
-async def add_person(
-    board: OnBoard, session: SignedIn, form: Annotated[NewPersonForm, Form()]
-) -> Response:
+async def add_person(board: OnBoard, session: SignedIn, form: Annotated[NewPersonForm, Form()]) -> Response:
     """Add a person, as an administrator."""
     form.require_own(session)
     require_admin(session.account)

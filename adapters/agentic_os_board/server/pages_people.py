@@ -88,7 +88,13 @@ async def show_run(board: OnBoard, session: SignedIn, run_id: UUID) -> Response:
     log, shortened = await asyncio.to_thread(board.log_of(str(run_id)).read)
     live = f"/live/run/{run_id}" if run["state"] in {"queued", "running"} else ""
     return page(
-        "run.html", session, run=run, log=log[-_LOG_SHOWN:], whole=len(log) <= _LOG_SHOWN, shortened=shortened, live=live
+        "run.html",
+        session,
+        run=run,
+        log=log[-_LOG_SHOWN:],
+        whole=len(log) <= _LOG_SHOWN,
+        shortened=shortened,
+        live=live,
     )
 
 

@@ -54,7 +54,14 @@ def refusal_page(request: Request, status: int, detail: str) -> Response:
     if status == HTTPStatus.UNAUTHORIZED:
         after = quote(request.url.path, safe="/") if request.method == "GET" else ""
         return see(f"/sign-in?next={after}" if after else "/sign-in")
-    return page("refusal.html", None, status, title=HTTPStatus(status).phrase, detail=detail, advice=_ADVICE.get(status, ""))
+    return page(
+        "refusal.html",
+        None,
+        status,
+        title=HTTPStatus(status).phrase,
+        detail=detail,
+        advice=_ADVICE.get(status, ""),
+    )
 
 
 @cache

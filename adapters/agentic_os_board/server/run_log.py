@@ -15,9 +15,7 @@ class RunLog:
         self._current = folder / f"{run}.log"
         self._older = folder / f"{run}.log.1"
 
-    async def capture(
-        self, output: asyncio.StreamReader, wrote: Callable[[], None] = lambda: None
-    ) -> None:
+    async def capture(self, output: asyncio.StreamReader, wrote: Callable[[], None] = lambda: None) -> None:
         """Write everything that comes, until it ends; wrote: called after each piece."""
         file = self._open()
         try:

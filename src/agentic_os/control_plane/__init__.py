@@ -156,7 +156,7 @@ class Issue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssueChanges:
-    """The least change; a field that is None stays as it is. `closed=""` reopens, `parent=""` makes it nobody's child."""
+    """The least change; a field that is None stays as it is. `closed=""` reopens, `parent=""` takes the parent away."""
 
     title: str | None = None
     body: str | None = None

@@ -117,7 +117,9 @@ async def test_a_stream_ends_with_the_server(
     assert board.log.read_text() == ""
 
 
-async def test_a_run_s_output_is_told(board: BoardProcess, browser: httpx.AsyncClient, tmp_path: Path) -> None:
+async def test_a_run_s_output_is_told(
+    board: BoardProcess, browser: httpx.AsyncClient, tmp_path: Path
+) -> None:
     """The page of a running run must hear of its output, and of its end."""
     gate = tmp_path / "gate"
     command = ["sh", "-c", f"echo begun; while ! [ -e {gate} ]; do sleep 0.05; done; echo over"]

@@ -295,7 +295,9 @@ async def test_issues_are_filtered_ordered_and_counted(
     """Every filter must narrow the list and its counts, and orders be as they say."""
     account = await board.add_person(f"assignee-{secrets.token_hex(4)}")
     async with board.backend() as backend:
-        for number, (priority, state) in enumerate((("low", "ready"), ("critical", "ready"), ("high", "executing"))):
+        for number, (priority, state) in enumerate(
+            (("low", "ready"), ("critical", "ready"), ("high", "executing"))
+        ):
             draft = {
                 "title": f"Shelf {number}",
                 "body": "",

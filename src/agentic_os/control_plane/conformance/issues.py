@@ -54,10 +54,10 @@ class CreatingIssues:
         issue = await _see(tracker.plane, key)
         assert issue.parent in {parent, None}
         assert issue.priority in {"high", None}
-        given = {"parent": issue.parent and "", "priority": issue.priority and "low"}
-        await tracker.plane.apply(key, IssueChanges(**given))
+        wanted = IssueChanges(parent=issue.parent and "", priority=issue.priority and "low")
+        await tracker.plane.apply(key, wanted)
         issue = await _see(tracker.plane, key)
-        assert (given["parent"], given["priority"]) == (issue.parent, issue.priority)
+        assert (wanted.parent, wanted.priority) == (issue.parent, issue.priority)
 
     async def test_a_creation_whose_answer_was_lost_makes_one_issue(self, tracker: TrackerHarness) -> None:
         """A crash between creating and remembering must not leave a twin behind."""
