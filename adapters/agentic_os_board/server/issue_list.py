@@ -137,7 +137,8 @@ async def _labels(tx: Connection) -> Sequence[str]:
     """List the labels of the issues that changed last; older ones can still be typed into the address."""
     cursor = await tx.execute(
         "select distinct label from"
-        " (select labels from issues order by updated_at desc, number desc limit 1000) as recent, unnest(labels) as label order by label limit %s",
+        " (select labels from issues order by updated_at desc, number desc limit 1000) as recent,"
+        " unnest(labels) as label order by label limit %s",
         (CHOICES,),
     )
     return [row["label"] async for row in cursor]
