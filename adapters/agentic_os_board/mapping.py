@@ -39,6 +39,8 @@ def issue_from(document: Json) -> Issue:
         assignment=Assignment(**given) if given else None,
         notes={note.marker: note for note in notes},
         reviews=tuple(document["reviews"]),
+        priority=document["priority"],
+        parent=document["parent"] or "",
     )
 
 
@@ -50,15 +52,24 @@ def draft_to(draft: IssueDraft) -> dict[str, Any]:
         "project": draft.project,
         "state": draft.state,
         "labels": list(draft.labels),
+        "priority": draft.priority,
+        "parent": int(draft.parent) if draft.parent else None,
     }
 
 
 def changes_to(changes: IssueChanges) -> dict[str, Any]:
     """Write the fields that are to change."""
-    given: dict[str, Any] = {"title": changes.title, "body": changes.body, "state": changes.state}
+    given: dict[str, Any] = {
+        "title": changes.title,
+        "body": changes.body,
+        "state": changes.state,
+        "priority": changes.priority,
+    }
     document = {field: value for field, value in given.items() if value is not None}
     if changes.labels is not None:
         document["labels"] = list(changes.labels)
+    if changes.parent is not None:
+        document["parent"] = int(changes.parent) if changes.parent else None
     if changes.closed is not None:
         document["closed"] = changes.closed or None
     return document

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, TypeAlias
 from uuid import UUID
 
 from argon2 import PasswordHasher
@@ -21,17 +21,29 @@ from .problems import Contradiction, Forbidden, Missing, TooMany, Unauthenticate
 SYSTEM_NAME = "agentic-os"
 SESSION_LIFETIME = timedelta(days=7)
 FAILURES_PER_MINUTE = 5
+Role: TypeAlias = Literal["viewer", "member", "admin"]
 _TOKEN_PREFIX = "aosb_"  # noqa: S105 - what every token starts with, so that scanners find a lost one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """Somebody who acts on the board."""
+    """Somebody who acts on the board. role: a viewer reads, a member works, an admin looks after accounts too."""
 
     id: UUID
     kind: Literal["person", "agent", "system"]
     name: str
-    admin: bool
+    role: Role
+    active: bool = True
+
+    @property
+    def admin(self) -> bool:
+        """Whether this is an administrator."""
+        return self.role == "admin"
+
+    @property
+    def may_work(self) -> bool:
+        """Whether this account may do more than read."""
+        return self.role != "viewer"
 
     @property
     def is_system(self) -> bool:
@@ -49,13 +61,27 @@ class Session:
 
 def account_of(row: Row) -> Account:
     """Read an account from a row of the table."""
-    return Account(id=row["id"], kind=row["kind"], name=row["name"], admin=row["admin"])
+    return Account(
+        id=row["id"],
+        kind=row["kind"],
+        name=row["name"],
+        role=row["role"],
+        active=row["deactivated_at"] is None,
+    )
 
 
 def require_admin(actor: Account) -> None:
     """Refuse everybody but an administrator."""
     if not actor.admin:
         raise Forbidden("only an administrator of the board may do this")
+
+
+def require_member(actor: Account) -> None:
+    """Refuse those who may only read."""
+    if not actor.may_work:
+        raise Forbidden(
+            "your role is viewer, which may read only; ask an administrator of the board for more"
+        )
 
 
 def require_system(actor: Account) -> None:
@@ -65,13 +91,13 @@ def require_system(actor: Account) -> None:
 
 
 async def add_account(
-    tx: Connection, *, name: str, kind: str, password_hash: str | None = None, admin: bool = False
+    tx: Connection, *, name: str, kind: str, password_hash: str | None = None, role: Role = "member"
 ) -> Account:
     """Create an account. Raises Contradiction when the name is taken."""
     cursor = await tx.execute(
-        "insert into accounts (id, kind, name, password_hash, admin) values (%s, %s, %s, %s, %s)"
+        "insert into accounts (id, kind, name, password_hash, role) values (%s, %s, %s, %s, %s)"
         " on conflict (name) do nothing returning *",
-        (new_id(), kind, name, password_hash, admin),
+        (new_id(), kind, name, password_hash, role),
     )
     if (row := await cursor.fetchone()) is None:
         raise Contradiction(f"an account named {name!r} exists")
@@ -83,6 +109,14 @@ async def find_account(tx: Connection, name: str) -> Account:
     cursor = await tx.execute("select * from accounts where name = %s", (name,))
     if (row := await cursor.fetchone()) is None:
         raise Missing(f"no account is named {name!r}")
+    return account_of(row)
+
+
+async def read_account(tx: Connection, account: UUID) -> Account:
+    """Read an account by its id. Raises Missing."""
+    cursor = await tx.execute("select * from accounts where id = %s", (account,))
+    if (row := await cursor.fetchone()) is None:
+        raise Missing("this account does not exist")
     return account_of(row)
 
 
@@ -117,14 +151,52 @@ async def set_password(tx: Connection, person: Account, password_hash: str) -> N
     if person.kind != "person":
         raise Forbidden("only people have passwords")
     await tx.execute("update accounts set password_hash = %s where id = %s", (password_hash, person.id))
-    await tx.execute("delete from sessions where account = %s", (person.id,))
+    await close_sessions(tx, person)
+
+
+async def set_role(tx: Connection, actor: Account, person: Account, role: Role) -> None:
+    """Give a person another role. Raises Forbidden; the last administrator stays one (Contradiction)."""
+    require_admin(actor)
+    _require_person(person)
+    if role != "admin":
+        await _keep_an_admin(tx, person)
+    await tx.execute("update accounts set role = %s where id = %s", (role, person.id))
+
+
+async def set_active(tx: Connection, actor: Account, person: Account, *, active: bool) -> None:
+    """Let a person in again, or shut them out: sessions and tokens end at once, what they wrote stays."""
+    require_admin(actor)
+    _require_person(person)
+    if active:
+        await tx.execute("update accounts set deactivated_at = null where id = %s", (person.id,))
+        return
+    await _keep_an_admin(tx, person)
+    await tx.execute("update accounts set deactivated_at = clock_timestamp() where id = %s", (person.id,))
+    await close_sessions(tx, person)
+    await revoke_tokens(tx, person)
+
+
+def _require_person(account: Account) -> None:
+    if account.kind != "person":
+        raise Forbidden(
+            "only people have roles and can be deactivated here; agents work under their own rules"
+        )
+
+
+async def _keep_an_admin(tx: Connection, leaving: Account) -> None:
+    # Locked, so that two administrators cannot dismiss each other at once.
+    cursor = await tx.execute(
+        "select id from accounts where role = 'admin' and deactivated_at is null order by id for update"
+    )
+    if {row["id"] for row in await cursor.fetchall()} == {leaving.id}:
+        raise Contradiction("this is the last administrator; make somebody else one first")
 
 
 async def account_of_token(tx: Connection, token: str) -> Account:
     """Say whose token it is. Raises Unauthenticated."""
     cursor = await tx.execute(
         "select accounts.* from tokens join accounts on accounts.id = tokens.account"
-        " where hash = %s and (expires_at is null or expires_at > now())",
+        " where hash = %s and (expires_at is null or expires_at > now()) and deactivated_at is null",
         (_digest(token),),
     )
     if (row := await cursor.fetchone()) is None:
@@ -147,7 +219,7 @@ async def find_session(tx: Connection, cookie: str) -> Session | None:
     """Find the live session of a cookie."""
     cursor = await tx.execute(
         "select accounts.*, csrf from sessions join accounts on accounts.id = sessions.account"
-        " where hash = %s and expires_at > now()",
+        " where hash = %s and expires_at > now() and deactivated_at is null",
         (_digest(cookie),),
     )
     row = await cursor.fetchone()
@@ -157,6 +229,11 @@ async def find_session(tx: Connection, cookie: str) -> Session | None:
 async def close_session(tx: Connection, cookie: str) -> None:
     """End a session."""
     await tx.execute("delete from sessions where hash = %s", (_digest(cookie),))
+
+
+async def close_sessions(tx: Connection, account: Account) -> None:
+    """End every session of an account."""
+    await tx.execute("delete from sessions where account = %s", (account.id,))
 
 
 class Passwords:
@@ -177,7 +254,10 @@ class Passwords:
         """Say whose name and password these are. Raises Unauthenticated, TooMany."""
         self._count(name, at)
         async with database.read() as tx:
-            cursor = await tx.execute("select * from accounts where name = %s and kind = 'person'", (name,))
+            cursor = await tx.execute(
+                "select * from accounts where name = %s and kind = 'person' and deactivated_at is null",
+                (name,),
+            )
             row = await cursor.fetchone()
         known = row["password_hash"] if row else None
         async with self._one_at_a_time:
@@ -216,7 +296,7 @@ async def ensure_first_accounts(
         await set_backend_token(tx, await find_account(tx, SYSTEM_NAME), backend_token)
         if operator not in kinds:
             hashed = await passwords.hash(password)
-            await add_account(tx, name=operator, kind="person", password_hash=hashed, admin=True)
+            await add_account(tx, name=operator, kind="person", password_hash=hashed, role="admin")
 
 
 async def _keep_token(

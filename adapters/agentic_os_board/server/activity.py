@@ -33,7 +33,7 @@ async def read_feed(tx: Connection, after: str, limit: int) -> tuple[Sequence[Ro
         "select * from activities where id > %s order by id limit %s", (position, limit)
     )
     rows = await cursor.fetchall()
-    if not rows and position > await _newest(tx):
+    if not rows and position > await newest_activity(tx):
         raise Unacceptable("the cursor is ahead of this board; was the board restored from a backup?")
     return [activity_json(row) for row in rows], str(rows[-1]["id"] if rows else position)
 
@@ -59,7 +59,8 @@ def activity_json(row: Row) -> dict[str, Any]:
     }
 
 
-async def _newest(tx: Connection) -> int:
+async def newest_activity(tx: Connection) -> int:
+    """Say how far the history goes; whatever is read afterwards is at least as new."""
     cursor = await tx.execute("select coalesce(max(id), 0) as newest from activities")
     row = await cursor.fetchone()
     return int(row["newest"]) if row else 0

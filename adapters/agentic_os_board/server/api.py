@@ -234,6 +234,8 @@ def _summary(board: Board, row: Row) -> dict[str, Any]:
         "project": row["project"],
         "state": row["state"],
         "labels": row["labels"],
+        "priority": row["priority"],
+        "parent": row["parent"] and str(row["parent"]),
         "closed": row["closed"],
         "updated_at": row["updated_at"].isoformat(),
     }

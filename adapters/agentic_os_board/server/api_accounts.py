@@ -65,7 +65,7 @@ async def add_person(board: OnBoard, actor: Caller, person: NewPerson) -> dict[s
     hashed = await board.passwords.hash(person.password)
     async with board.database.read() as tx:
         account = await add_account(
-            tx, name=person.name, kind="person", password_hash=hashed, admin=person.admin
+            tx, name=person.name, kind="person", password_hash=hashed, role=person.granted
         )
     return _account(account)
 
@@ -128,7 +128,14 @@ def _require_rights_over(actor: Account, account: Account) -> None:
 
 
 def _account(account: Account) -> dict[str, Any]:
-    return {"id": str(account.id), "kind": account.kind, "name": account.name, "admin": account.admin}
+    return {
+        "id": str(account.id),
+        "kind": account.kind,
+        "name": account.name,
+        "role": account.role,
+        "admin": account.admin,
+        "active": account.active,
+    }
 
 
 def _agent(row: Row) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
+from .accounts import Role
 from .agents import Wake
 from .fields import (
     AccountId,
@@ -15,6 +16,8 @@ from .fields import (
     Labels,
     Line,
     NoteBody,
+    Number,
+    Priority,
     Strict,
     Title,
     Word,
@@ -31,6 +34,8 @@ class TaskIssue(Strict):
     project: Word
     state: Word
     labels: Labels = Field(default_factory=list)
+    priority: Priority = ""
+    parent: Number | None = None
 
 
 class NewIssue(Strict):
@@ -43,7 +48,10 @@ class NewIssue(Strict):
 
 
 class IssuePatch(Strict):
-    """The fields to change; those that are absent stay. A null `closed` reopens, a null `assignee` unassigns."""
+    """The fields to change; those that are absent stay. A null `closed` reopens, a null `assignee` unassigns.
+
+    A null `parent` makes the issue nobody's child.
+    """
 
     title: Title = ""
     body: Body = ""
@@ -51,6 +59,8 @@ class IssuePatch(Strict):
     labels: Labels = Field(default_factory=list)
     closed: Literal["completed", "not_planned"] | None = None
     assignee: AccountId | None = None
+    priority: Priority = ""
+    parent: Number | None = None
 
     def given(self) -> dict[str, Any]:
         """Return the fields that were sent."""
@@ -113,9 +123,15 @@ class Credentials(Strict):
 
 
 class NewPerson(Credentials):
-    """A person's new account."""
+    """A person's new account; admin: another way to say role "admin"."""
 
     admin: bool = False
+    role: Literal["viewer", "member", "admin"] = "member"
+
+    @property
+    def granted(self) -> Role:
+        """The role that is asked for."""
+        return "admin" if self.admin else self.role
 
 
 class TokenRequest(Strict):

@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
-from . import api, api_accounts, pages, pages_people
+from . import api, api_accounts, pages, pages_accounts, pages_live, pages_people
 from .board import Board
 from .configuration import Configuration
 from .database import DatabaseError
@@ -29,7 +29,9 @@ def create_app(board: Board) -> FastAPI:
     app.include_router(api.router)
     app.include_router(api_accounts.router)
     app.include_router(pages.router, include_in_schema=False)
+    app.include_router(pages_live.router, include_in_schema=False)
     app.include_router(pages_people.router, include_in_schema=False)
+    app.include_router(pages_accounts.router, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=str(files(__package__).joinpath("static"))), name="static")
     app.add_api_route("/healthz", _healthz)
     app.add_middleware(Guard, addresses=own_addresses(board.configuration))
@@ -56,7 +58,7 @@ def _answer(
     request: Request, status: int, code: str, detail: str, headers: dict[str, str] | None = None
 ) -> Response:
     """Refuse programs with problem details and people with a page."""
-    if request.url.path.startswith(("/api/", "/healthz")):
+    if request.url.path.startswith(("/api/", "/live/", "/healthz")):
         return problem(status, code, detail, headers)
     return refusal_page(request, status, detail)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from .accounts import Passwords, ensure_first_accounts
 from .configuration import Configuration
 from .database import Database, open_database
+from .live import Live
 from .run_log import RunLog
 from .runner import Runner
 from .webhooks import WebhookSender
@@ -21,6 +22,7 @@ class Board:
     database: Database
     passwords: Passwords
     runner: Runner
+    live: Live
     background: asyncio.Task[None]
 
     def issue_url(self, number: int) -> str:
@@ -45,15 +47,17 @@ async def open_board(configuration: Configuration) -> AsyncIterator[Board]:
             operator=configuration.operator_name,
             password=configuration.operator_password.get_secret_value(),
         )
-        runner = Runner(database, configuration)
+        live = Live(database)
+        runner = Runner(database, configuration, wrote=lambda run: live.touch(f"run:{run}"))
         await runner.recover()
-        background = asyncio.create_task(_work(database, runner, configuration))
+        background = asyncio.create_task(_work(database, runner, live, configuration))
         try:
             yield Board(
                 configuration=configuration,
                 database=database,
                 passwords=passwords,
                 runner=runner,
+                live=live,
                 background=background,
             )
         finally:
@@ -62,9 +66,10 @@ async def open_board(configuration: Configuration) -> AsyncIterator[Board]:
             await asyncio.wait([background])
 
 
-async def _work(database: Database, runner: Runner, configuration: Configuration) -> None:
+async def _work(database: Database, runner: Runner, live: Live, configuration: Configuration) -> None:
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(runner.serve())
+        tasks.create_task(live.serve())
         if configuration.webhook_url:
             secret = configuration.webhook_secret.get_secret_value()
             tasks.create_task(WebhookSender(database, configuration.webhook_url, secret).serve())

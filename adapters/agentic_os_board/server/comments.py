@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from .accounts import Account, require_system
+from .accounts import Account, require_member, require_system
 from .activity import record
 from .database import Connection, Row
 from .issues import find_issue
@@ -13,6 +13,7 @@ async def add_comment(tx: Connection, actor: Account, number: int, body: str) ->
     """Comment on an issue; the backend uses notes instead."""
     if actor.is_system:
         raise Forbidden("the backend posts notes, so that it knows them again")
+    require_member(actor)
     await find_issue(tx, number)
     return await _insert(tx, actor, number, body, None)
 
@@ -55,12 +56,16 @@ async def react(tx: Connection, actor: Account, number: int, comment: int, react
     """Show what became of a comment; the newest reaction of an account replaces its older one."""
     require_system(actor)
     await find_issue(tx, number)
-    await tx.execute(
+    cursor = await tx.execute(
         "insert into reactions (comment, account, reaction)"
         " select id, %s, %s from comments where id = %s and issue = %s and deleted_at is null"
-        " on conflict (comment, account) do update set reaction = excluded.reaction",
+        " on conflict (comment, account) do update set reaction = excluded.reaction"
+        " where reactions.reaction <> excluded.reaction returning comment",
         (actor.id, reaction, comment, number),
     )
+    # Nobody waits for this in the feed; open pages hear of it.
+    if await cursor.fetchone() is not None:
+        await record(tx, actor, number, "comment.marked", {"comment": str(comment), "reaction": reaction})
 
 
 async def list_comments(tx: Connection, number: int, after: int, limit: int) -> Sequence[Row]:
@@ -88,6 +93,7 @@ async def find_own_comment(tx: Connection, actor: Account, comment: int) -> Row:
     row = await _find(tx, comment)
     if row["author"] != actor.id or actor.kind != "person":
         raise Forbidden("only its author, a person, may edit or delete a comment")
+    require_member(actor)
     return row
 
 

@@ -1,7 +1,7 @@
 """The bounded texts that the board accepts, in its API, its forms and its configuration."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal, TypeAlias
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
@@ -46,6 +46,7 @@ CommentBody = Annotated[
 VerdictText = Annotated[str, StringConstraints(max_length=60_000), AfterValidator(storable)]
 NoteBody = Annotated[str, StringConstraints(min_length=1, max_length=400_000), AfterValidator(storable)]
 Search = Annotated[str, StringConstraints(max_length=200), AfterValidator(_one_line)]
+Priority: TypeAlias = Literal["", "low", "medium", "high", "critical"]
 AccountId = Annotated[UUID, Field(strict=False)]
 Attempt = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Number = Annotated[int, Field(ge=1, le=2**53 - 1)]

@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .accounts import Account, require_admin
+from .accounts import Account, require_admin, require_member
 from .activity import record
 from .database import Connection, Row
 from .problems import Forbidden, Missing, Unacceptable
 from .run_queue import stop_runs
 
 _PERSONS_FIELDS = frozenset({"title", "body", "labels", "closed", "assignee"})
-_BACKENDS_FIELDS = frozenset({"title", "body", "state", "labels", "closed"})
+_BACKENDS_FIELDS = frozenset({"title", "body", "state", "labels", "closed", "priority", "parent"})
 
 
 async def ensure_issue(
@@ -27,7 +27,8 @@ async def open_issue(tx: Connection, actor: Account, draft: Mapping[str, Any]) -
     """Open an issue as a person."""
     if actor.kind != "person":
         raise Forbidden("only people open issues here; the backend keys them by task")
-    return await _insert(tx, actor, {**draft, "state": "", "task_id": None})
+    require_member(actor)
+    return await _insert(tx, actor, {**draft, "state": "", "task_id": None, "priority": "", "parent": None})
 
 
 async def find_issue(tx: Connection, number: int) -> Row:
@@ -40,6 +41,7 @@ async def find_issue(tx: Connection, number: int) -> Row:
 
 async def change_issue(tx: Connection, actor: Account, number: int, fields: Mapping[str, Any]) -> None:
     """Change the given fields, as far as they differ and the actor may."""
+    require_member(actor)
     allowed = {"person": _PERSONS_FIELDS, "system": _BACKENDS_FIELDS}.get(actor.kind, frozenset())
     if forbidden := sorted(set(fields) - allowed):
         raise Forbidden(f"an account of kind {actor.kind!r} may not change {', '.join(forbidden)}")
@@ -49,11 +51,14 @@ async def change_issue(tx: Connection, actor: Account, number: int, fields: Mapp
         return
     if changed.get("assignee") is not None:
         await _require_account(tx, changed["assignee"])
+    if changed.get("parent") is not None:
+        await _require_ancestor(tx, number, changed["parent"])
     if "assignee" in changed:
         changed["assigned_attempt"] = 0
     await tx.execute(
         "update issues set title = %(title)s, body = %(body)s, state = %(state)s, labels = %(labels)s,"
         " closed = %(closed)s, assignee = %(assignee)s, assigned_attempt = %(assigned_attempt)s,"
+        " priority = %(priority)s, parent = %(parent)s,"
         " updated_at = clock_timestamp() where number = %(number)s",
         {**row, **changed},
     )
@@ -90,8 +95,10 @@ async def issue_documents(tx: Connection, numbers: Sequence[int]) -> Sequence[Ro
 
 async def _insert(tx: Connection, actor: Account, draft: Mapping[str, Any]) -> int:
     cursor = await tx.execute(
-        "insert into issues (task_id, title, body, project, state, labels, created_by) values (%(task_id)s, %(title)s,"
-        " %(body)s, %(project)s, %(state)s, %(labels)s, %(created_by)s) returning number",
+        "insert into issues (task_id, title, body, project, state, labels, priority, parent, created_by)"
+        " values (%(task_id)s, %(title)s, %(body)s, %(project)s, %(state)s, %(labels)s, %(priority)s,"
+        # A parent that somebody deleted is none.
+        " (select number from issues where number = %(parent)s), %(created_by)s) returning number",
         {**draft, "created_by": actor.id},
     )
     row = await cursor.fetchone()
@@ -99,6 +106,29 @@ async def _insert(tx: Connection, actor: Account, draft: Mapping[str, Any]) -> i
     shown = {field: draft[field] for field in ("title", "body", "project", "labels")}
     await record(tx, actor, number, "issue.opened", shown)
     return number
+
+
+async def family_of(tx: Connection, issue: Row) -> tuple[Row | None, Sequence[Row]]:
+    """Read an issue's parent, if it has one, and its children in the order of their numbers, a hundred at most."""
+    shown = "select number, title, state, closed from issues"
+    parents = await tx.execute(f"{shown} where number = %s", (issue["parent"],))
+    children = await tx.execute(f"{shown} where parent = %s order by number limit 100", (issue["number"],))
+    return await parents.fetchone(), await children.fetchall()
+
+
+async def _require_ancestor(tx: Connection, number: int, parent: int) -> None:
+    """Refuse a parent that does not exist, or that is below the issue itself."""
+    cursor = await tx.execute(
+        "with recursive line as (select number, parent from issues where number = %s"
+        " union select issues.number, issues.parent from issues join line on issues.number = line.parent)"
+        " select number from line",
+        (parent,),
+    )
+    line = {row["number"] for row in await cursor.fetchall()}
+    if not line:
+        raise Unacceptable(f"there is no issue {parent} that could be the parent")
+    if number in line:
+        raise Unacceptable(f"issue {parent} is below issue {number}, and so cannot be its parent")
 
 
 async def _require_account(tx: Connection, account: object) -> None:

@@ -1,6 +1,8 @@
 """The pages about issues: the list, one issue, and the forms on it."""
 
+import asyncio
 import hashlib
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Form, Query, Response
@@ -8,9 +10,12 @@ from pydantic import Field
 
 from . import comments, issues, reviews
 from .accounts import list_accounts
+from .activity import newest_activity
 from .api import CommentNumber, IssueNumber, OnBoard
+from .database import Connection, Row
+from .differences import difference
 from .fields import AccountId, Body, CommentBody, Identifier, Search, Title, VerdictText, Word
-from .issue_list import IssueFilter, count_issues, list_filters, list_issues
+from .issue_list import PAGE_SIZE, IssueFilter, list_choices, list_issues
 from .problems import Unacceptable
 from .render import page, see
 from .run_queue import list_runs
@@ -69,11 +74,18 @@ async def start() -> Response:
 async def show_issues(board: OnBoard, session: SignedIn, wanted: Annotated[IssueFilter, Query()]) -> Response:
     """Show the list of issues."""
     async with board.database.read() as tx:
+        position = await newest_activity(tx)
         found = await list_issues(tx, wanted)
-        counts = await count_issues(tx)
-        states, projects = await list_filters(tx)
+        choices = await list_choices(tx)
     return page(
-        "issues.html", session, found=found, wanted=wanted, counts=counts, states=states, projects=projects
+        "issues.html",
+        session,
+        found=found,
+        wanted=wanted,
+        counts=found.counts,
+        page_size=PAGE_SIZE,
+        choices=choices,
+        live=f"/live/all?after={position}",
     )
 
 
@@ -102,17 +114,41 @@ async def show_issue(
 ) -> Response:
     """Show one issue."""
     async with board.database.read() as tx:
+        position = await newest_activity(tx)
         issue = await issues.find_issue(tx, number)
+        parent, children = await issues.family_of(tx, issue)
         context: dict[str, Any] = {
             "issue": issue,
+            "parent": parent,
+            "children": children,
             "people": {account.id: account for account in await list_accounts(tx)},
             "notes": (await issues.issue_documents(tx, [number]))[0]["notes"],
-            "reviews": await reviews.open_reviews(tx, number),
+            "reviews": [await _compared(tx, each) for each in await reviews.open_reviews(tx, number)],
+            "decided": await reviews.closed_reviews(tx, number),
             "runs": await list_runs(tx, number),
             "timeline": await read_timeline(tx, number, before),
         }
     status = next((note for note in context.pop("notes") if is_status(note["marker"])), None)
-    return page("issue.html", session, status_note=status, before=before, **context)
+    live = f"/live/issue/{number}?after={position}"
+    return page("issue.html", session, status_note=status, before=before, live=live, **context)
+
+
+async def _compared(tx: Connection, review: Row) -> Mapping[str, Any]:
+    """Put beside a document the version before it, and what changed since."""
+    earlier = await reviews.earlier_review(tx, review)
+    found = None
+    if earlier is not None:
+        found = await asyncio.to_thread(difference, earlier["document"], review["document"])
+    return {**review, "earlier": earlier, "difference": found}
+
+
+@router.get("/issues/{number}/reviews/{digest}")
+async def show_review(board: OnBoard, session: SignedIn, number: IssueNumber, digest: Identifier) -> Response:
+    """Show one version of a document, decided or not, and what it changed."""
+    async with board.database.read() as tx:
+        issue = await issues.find_issue(tx, number)
+        review = await _compared(tx, await reviews.find_review(tx, number, digest))
+    return page("review.html", session, issue=issue, review=review)
 
 
 @router.get("/issues/{number}/edit")
@@ -185,8 +221,10 @@ async def decide(
     """Post the review's line for a decision as one's own comment."""
     form.require_own(session)
     text = form.text.replace("\r\n", "\n").strip()
-    if form.verb in {"revise", "rework"} and not text:
-        raise Unacceptable("say what should change; the agent is given your words")
+    if form.verb in {"revise", "rework"}:
+        if not text:
+            raise Unacceptable("say what should change, one point per line; the agent is given your words")
+        text = reviews.as_items(text)
     async with board.database.write() as tx:
         added = await reviews.post_verdict(tx, session.account, number, digest, verb=form.verb, text=text)
     return see(f"/issues/{number}#comment-{added}")

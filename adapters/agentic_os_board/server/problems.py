@@ -71,6 +71,17 @@ class TooMany(Refusal):
         return {"retry-after": str(self.retry_after)}
 
 
+class Busy(Refusal):
+    """As many as there is room for; later there may be room again."""
+
+    status, code = 503, "busy"
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Say how long to wait."""
+        return {"retry-after": "60"}
+
+
 def problem(status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """Answer with RFC 9457 problem details."""
     document = {"type": TYPE_PREFIX + code, "status": status, "code": code, "detail": detail}

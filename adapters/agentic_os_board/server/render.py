@@ -26,6 +26,15 @@ _TONES = {
 }
 _TONE_OF = {state: tone for tone, states in _TONES.items() for state in states}
 _VERBS = {"approve": "Approve", "accept": "Accept", "revise": "Ask for changes", "rework": "Ask for rework"}
+_VERBS_OF_RESULTS = {"approve": "Accept", "revise": "Ask for rework"}
+_ADVICE = {
+    403: "Ask an administrator of the board, if you should be able to do this.",
+    404: "It may have been deleted, or the address is not complete.",
+    409: "Go back: what you wrote is still in the form. Look at the page as it is now, and decide again.",
+    422: "Go back: what you wrote is still in the form. Change what is named here and send it again.",
+    429: "Wait as long as it says, and try again.",
+    503: "Try again in a moment. If it goes on, look at the log of the board.",
+}
 _UNITS = ((86_400, "day"), (3600, "hour"), (60, "minute"))
 
 
@@ -45,7 +54,14 @@ def refusal_page(request: Request, status: int, detail: str) -> Response:
     if status == HTTPStatus.UNAUTHORIZED:
         after = quote(request.url.path, safe="/") if request.method == "GET" else ""
         return see(f"/sign-in?next={after}" if after else "/sign-in")
-    return page("refusal.html", None, status, title=HTTPStatus(status).phrase, detail=detail)
+    return page(
+        "refusal.html",
+        None,
+        status,
+        title=HTTPStatus(status).phrase,
+        detail=detail,
+        advice=_ADVICE.get(status, ""),
+    )
 
 
 @cache
@@ -65,7 +81,8 @@ def _templates() -> Environment:
         "moment": lambda at: at.strftime("%d %b %Y, %H:%M UTC").lstrip("0"),
         "pairs": _pairs,
         "tone": lambda state: _TONE_OF.get(state, "plain"),
-        "verb": lambda verb: _VERBS.get(verb, verb.replace("_", " ").capitalize()),
+        "slug": lambda digest: "".join(sign if sign.isalnum() else "-" for sign in digest),
+        "verb": _verb,
         "words": lambda state: state.replace("_", " "),
     }
     return templates
@@ -78,6 +95,12 @@ def _comment(text: str) -> Markup:
         return Markup(to_html(text))  # noqa: S704 - to_html sanitises
     line = Markup('<p class="directive"><code>{}</code></p>\n').format(first.rstrip())
     return line + Markup(to_html(rest))  # noqa: S704 - to_html sanitises
+
+
+def _verb(verb: str, subject: str = "") -> str:
+    """Name a button; the port says of results, too, that they are approved or revised."""
+    named = _VERBS_OF_RESULTS.get(verb) if subject == "result" else None
+    return named or _VERBS.get(verb, verb.replace("_", " ").capitalize())
 
 
 def _ago(at: datetime) -> str:

@@ -1,5 +1,6 @@
 """Reviews: the gates that the backend opens on an issue, each for exactly one document."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from .comments import add_comment
 from .database import Connection, Row
 from .issues import find_issue
 from .problems import Contradiction, Missing, Unacceptable
+
+_ITEM = re.compile(r"[ \t]*(?:[-*+]|[0-9]{1,3}[.)])(?:[ \t]|$)")
 
 
 async def open_review(
@@ -52,15 +55,54 @@ async def open_reviews(tx: Connection, number: int) -> Sequence[Row]:
     return await cursor.fetchall()
 
 
+async def find_review(tx: Connection, number: int, digest: str) -> Row:
+    """Read one version of a document that was shown for a decision. Raises Missing."""
+    cursor = await tx.execute("select * from reviews where issue = %s and digest = %s", (number, digest))
+    if (row := await cursor.fetchone()) is None:
+        raise Missing("this review does not exist; it may belong to another issue")
+    return row
+
+
+async def earlier_review(tx: Connection, review: Row) -> Row | None:
+    """Find the version of the same document that was shown before this one."""
+    cursor = await tx.execute(
+        "select * from reviews where issue = %(issue)s and subject = %(subject)s and version < %(version)s"
+        " order by version desc, opened_at desc limit 1",
+        review,
+    )
+    return await cursor.fetchone()
+
+
+async def closed_reviews(tx: Connection, number: int) -> Sequence[Row]:
+    """List the versions of an issue's documents that were decided, newest first, twenty at most."""
+    cursor = await tx.execute(
+        "select subject, version, digest, outcome, opened_at from reviews"
+        " where issue = %s and outcome is not null order by opened_at desc, version desc limit 20",
+        (number,),
+    )
+    return await cursor.fetchall()
+
+
+def as_items(text: str) -> str:
+    """Write each line as an item of a list, as the agent is given them one by one; a list stays as it was written."""
+    lines = [line.rstrip() for line in text.splitlines()]
+    if any(_ITEM.match(line) for line in lines):
+        return "\n".join(lines)
+    return "\n".join(f"- {line.strip()}" for line in lines if line.strip())
+
+
 async def post_verdict(
     tx: Connection, actor: Account, number: int, digest: str, *, verb: str, text: str
 ) -> int:
     """Post the review's own line for a verb as the person's comment, bound to the document that was shown."""
-    cursor = await tx.execute("select * from reviews where issue = %s and digest = %s", (number, digest))
-    if (review := await cursor.fetchone()) is None:
-        raise Missing("this review does not exist")
+    review = await find_review(tx, number, digest)
     if review["outcome"] is not None:
         raise Contradiction("this review has been closed since you opened the page; look at the issue again")
+    if any(line.startswith("/") for line in text.splitlines()):
+        raise Unacceptable(
+            'a line of your text begins with "/", which would make it a directive of its own, and then neither would'
+            " count; put a word or a space before it"
+        )
     line = review["directives"].get(verb)
     if line is None:
         raise Unacceptable(f"this review does not offer {verb!r}")

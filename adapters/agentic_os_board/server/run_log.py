@@ -1,6 +1,7 @@
 """The captured output of a run, bounded: the newest part is kept."""
 
 import asyncio
+from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
 
@@ -14,8 +15,8 @@ class RunLog:
         self._current = folder / f"{run}.log"
         self._older = folder / f"{run}.log.1"
 
-    async def capture(self, output: asyncio.StreamReader) -> None:
-        """Write everything that comes, until it ends."""
+    async def capture(self, output: asyncio.StreamReader, wrote: Callable[[], None] = lambda: None) -> None:
+        """Write everything that comes, until it ends; wrote: called after each piece."""
         file = self._open()
         try:
             while chunk := await output.read(65_536):
@@ -24,6 +25,7 @@ class RunLog:
                     self._current.replace(self._older)
                     file = self._open()
                 file.write(chunk)
+                wrote()
         finally:
             file.close()
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -61,8 +62,12 @@ class _Ending:
 class Runner:
     """Runs agents, each (task, attempt) once. Woken by commits; sleeps while there is nothing to do."""
 
-    def __init__(self, database: Database, configuration: Configuration) -> None:
+    def __init__(
+        self, database: Database, configuration: Configuration, wrote: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """Prepare. wrote: called with a run's id when its output grew."""
         self._database = database
+        self._wrote = wrote
         self._linger = configuration.linger_seconds
         self._alive = configuration.alive_seconds
         self._user = find_user(configuration.run_as)
@@ -174,7 +179,8 @@ class Runner:
 
     async def _attend(self, run: Row, wake: CommandWake, started: GatedProcess) -> _Ending:
         process = started.process
-        capture = asyncio.create_task(RunLog(self._logs, str(run["id"])).capture(started.output))
+        log = RunLog(self._logs, str(run["id"]))
+        capture = asyncio.create_task(log.capture(started.output, lambda: self._wrote(str(run["id"]))))
         beat = asyncio.create_task(self._report_alive(run))
         try:
             async with self._database.write() as tx:

@@ -18,6 +18,7 @@ from .app import create_app
 from .board import Board, open_board
 from .configuration import BadConfiguration, Configuration, read_configuration
 from .database import AlreadyServed, DatabaseError, EditedMigration
+from .live import Live
 from .workspace import NotPrepared
 
 _MAX_CONFIGURATION = 64 * 1024
@@ -29,7 +30,16 @@ class CannotServe(Exception):
 
 
 class _Server(uvicorn.Server):
-    """A server that leaves signals to us."""
+    """A server that leaves signals to us, and ends the streams of open pages before it waits for requests."""
+
+    def __init__(self, config: uvicorn.Config, live: Live) -> None:
+        super().__init__(config)
+        self._live = live
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop."""
+        self._live.close()
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -68,7 +78,8 @@ async def _serve(configuration: Configuration, input_descriptor: int) -> None:
                     server_header=False,
                     proxy_headers=False,
                     timeout_graceful_shutdown=1,
-                )
+                ),
+                board.live,
             )
             _stop_when_told(server, input_descriptor)
             # Whoever started us with port 0 learns the port, and that requests are accepted from now on.
@@ -87,7 +98,8 @@ async def _until_stopped(server: uvicorn.Server, listener: socket.socket, board:
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # Named as TCP, because asyncio sends small answers at once only on sockets that say so.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     if os.name == "posix":
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

@@ -3,12 +3,14 @@
 import hmac
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from .accounts import Session, find_session
+from .accounts import SESSION_LIFETIME, Session, find_session
 from .api import OnBoard
+from .board import Board
 from .problems import Forbidden, Unauthenticated
+from .render import see
 
 SESSION_COOKIE = "agentic_os_board_session"
 
@@ -24,6 +26,25 @@ async def session_of(request: Request, board: OnBoard) -> Session:
 
 
 SignedIn = Annotated[Session, Depends(session_of)]
+
+
+def remember(board: Board, answer: Response, cookie: str) -> Response:
+    """Give the browser the cookie of its new session."""
+    set_cookie(board, answer, SESSION_COOKIE, cookie, max_age=int(SESSION_LIFETIME.total_seconds()))
+    return answer
+
+
+def leave() -> Response:
+    """Send the browser to the form to sign in, without its session."""
+    answer = see("/sign-in")
+    answer.delete_cookie(SESSION_COOKIE)
+    return answer
+
+
+def set_cookie(board: Board, answer: Response, name: str, value: str, *, max_age: int) -> None:
+    """Set a cookie that no script reads and that other sites' forms do not bring along."""
+    secure = board.configuration.address.startswith("https:")
+    answer.set_cookie(name, value, max_age=max_age, httponly=True, samesite="lax", secure=secure)
 
 
 class PageForm(BaseModel):

@@ -92,7 +92,7 @@ class Reconciler:
         link, issue = await self._issue(task, view, plane)
         # The assignment goes first: it is what wakes somebody, and trackers react to an agent's end of run at once.
         if issue.closed is None or view.closed is None:
-            await self._change(link.key, issue, view, plane)
+            await self._change(task, link.key, issue, view, plane)
         await self._review(task, link.key, issue, view, plane)
         await self._assign(task, link.key, issue, view, plane)
         await self._note(task, link.key, issue, view, plane)
@@ -112,6 +112,8 @@ class Reconciler:
             project=task.project,
             state=view.state,
             labels=task.labels,
+            priority=task.priority,
+            parent=await self._parent_of(task),
         )
         key = await plane.ensure_issue(draft)
         made = (await plane.observe([key])).get(key)
@@ -121,12 +123,20 @@ class Reconciler:
         await self._issues.remember(link)
         return link, made
 
-    async def _change(self, key: str, issue: Issue, view: IssueView, plane: ControlPlane) -> None:
+    async def _parent_of(self, task: Task) -> str:
+        """Name the issue of the parent; one that is not made yet is named when the child is next looked at."""
+        link = await self._issues.link_of(task.parent.id) if task.parent else None
+        return link.key if link else ""
+
+    async def _change(self, task: Task, key: str, issue: Issue, view: IssueView, plane: ControlPlane) -> None:
+        parent = await self._parent_of(task) if issue.parent is not None else None
         body = brief.with_section(issue.body, view.section) if view.section else issue.body
         changes = IssueChanges(
             body=body if body != issue.body else None,
             state=view.state if view.state != issue.state else None,
             closed=(view.closed or "") if view.closed != issue.closed else None,
+            priority=task.priority if issue.priority not in {None, task.priority} else None,
+            parent=parent if parent != issue.parent else None,
         )
         if changes != IssueChanges():
             await plane.apply(key, changes)

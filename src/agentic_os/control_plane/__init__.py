@@ -114,7 +114,10 @@ class Review:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssueDraft:
-    """What a new issue starts as; `task_id` is its key, so creating twice yields the same issue."""
+    """What a new issue starts as; `task_id` is its key, so creating twice yields the same issue.
+
+    priority: "low", "medium", "high", "critical", or "" for none. parent: the key of the parent's issue, "" for none.
+    """
 
     task_id: str
     title: str
@@ -122,6 +125,8 @@ class IssueDraft:
     project: str
     state: str
     labels: tuple[str, ...] = ()
+    priority: str = ""
+    parent: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +137,7 @@ class Issue:
     drifted; "" when it has none. closed: None while open. labels: everybody's, without our state label.
     notes: our own notes, by marker, as they read now. reviews: digests of the open reviews. assignment: the
     account that the issue is assigned to, with the attempt it was woken for (0 when a person assigned it by
-    hand).
+    hand). priority, parent: as in a draft; None where the tracker has no such thing, and so is not asked to change it.
     """
 
     key: str
@@ -145,17 +150,21 @@ class Issue:
     assignment: Assignment | None
     notes: Mapping[str, Note]
     reviews: tuple[str, ...]
+    priority: str | None = None
+    parent: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssueChanges:
-    """The least change; a field that is None stays as it is. `closed=""` reopens."""
+    """The least change; a field that is None stays as it is. `closed=""` reopens, `parent=""` takes the parent away."""
 
     title: str | None = None
     body: str | None = None
     state: str | None = None
     labels: tuple[str, ...] | None = None
     closed: Literal["completed", "not_planned", ""] | None = None
+    priority: str | None = None
+    parent: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

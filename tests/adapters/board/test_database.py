@@ -71,7 +71,7 @@ async def test_migrations_are_applied_once(new_database: Callable[[], str]) -> N
             pass
     async with await psycopg.AsyncConnection.connect(url) as connection:
         cursor = await connection.execute("update board.migrations set digest = 'another' returning name")
-        assert await cursor.fetchall() == [("0001_board.sql",)]
+        assert {("0001_board.sql",), ("0002_pages.sql",)} <= set(await cursor.fetchall())
     with pytest.raises(EditedMigration):
         async with open_database(url):
             pass

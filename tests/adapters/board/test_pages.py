@@ -1,6 +1,7 @@
 """The board's pages: signing in, forms that only our pages can send, and text that cannot act."""
 
 import re
+import secrets
 from collections.abc import AsyncIterator
 
 import httpx
@@ -8,6 +9,7 @@ import pytest
 
 from agentic_os_board.testing import OPERATOR, PASSWORD, BoardProcess
 
+ANYBODY = "00000000-0000-7000-8000-000000000000"
 ATTACKS = """<script>alert(1)</script>
 <img src=x onerror=alert(2)>
 [click](javascript:alert(3)) ![image](https://example.org/pixel.png "t")
@@ -53,7 +55,7 @@ async def open_issue(browser: httpx.AsyncClient, title: str, body: str = "") -> 
 async def test_pages_ask_to_sign_in_first(board: BoardProcess) -> None:
     """Nobody may read anything without an account, and is led back to where they wanted to go."""
     async with board.client() as nobody:
-        for path in ("/issues", "/issues/1", "/agents", "/issues/new"):
+        for path in ("/issues", "/issues/1", "/agents", "/issues/new", "/people", "/me", "/organisation"):
             answer = await nobody.get(path)
             assert (answer.status_code, answer.headers["location"]) == (303, f"/sign-in?next={path}")
 
@@ -120,6 +122,13 @@ async def test_a_form_of_another_page_is_refused(browser: httpx.AsyncClient) -> 
         f"{path}/edit": {"title": "Forged", "body_shown": ""},
         f"{path}/reviews/sha256:00": {"verb": "approve"},
         "/sign-out": {},
+        "/people": {"name": "forged", "password": PASSWORD, "role": "admin"},
+        f"/people/{ANYBODY}/role": {"role": "admin"},
+        f"/people/{ANYBODY}/active": {"active": "no"},
+        f"/people/{ANYBODY}/password": {"password": PASSWORD},
+        f"/organisation/{ANYBODY}": {"duty": "Forged"},
+        "/me/password": {"current": PASSWORD, "password": "another password"},
+        "/me/sign-out-everywhere": {},
     }.items():
         for csrf in ("", "guessed"):
             answer = await browser.post(form, data=data | {"csrf": csrf})
@@ -151,13 +160,13 @@ async def test_another_name_is_not_ours(board: BoardProcess) -> None:
 
 
 @pytest.mark.parametrize("path", ["/sign-in", "/nowhere", "/static/board.css", "/api/me"])
-async def test_every_answer_forbids_scripts(board: BoardProcess, path: str) -> None:
-    """No answer, refusals included, may let a script run or another site frame it."""
+async def test_no_answer_lets_a_script_in(board: BoardProcess, path: str) -> None:
+    """No answer, refusals included, may let a script run but the board's own file, or another site frame it."""
     async with board.client() as browser:
         headers = (await browser.get(path)).headers
-    assert "default-src 'none'" in headers["content-security-policy"]
-    assert "script-src" not in headers["content-security-policy"]
-    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    policy = dict(part.split(maxsplit=1) for part in headers["content-security-policy"].split("; "))
+    assert {"'none'"} == {policy["default-src"], policy["base-uri"], policy["frame-ancestors"]}
+    assert {"'self'"} == {policy["script-src"], policy["connect-src"], policy["style-src"]}
     assert headers["x-content-type-options"] == "nosniff"
 
 
@@ -179,7 +188,8 @@ async def test_what_people_write_cannot_act(browser: httpx.AsyncClient, board: B
     for shown in (await browser.get(path), await browser.get("/issues"), await browser.get(f"{path}/edit")):
         assert shown.status_code == 200
         tags = re.findall(r"<(script|style|iframe|svg|b|i)[\s>/]", shown.text)
-        assert tags == []
+        assert tags == ["script"]
+        assert shown.text.count('<script src="/static/board.js" defer></script>') == 1
         assert not re.search(r"<[^>]*\son\w+\s*=", shown.text)
         assert not re.search(r"<img(?! src=\"/static/)", shown.text)
         assert not re.search(r"<[^>]*\shref=\"(?!https?:|/|#)", shown.text)
@@ -211,7 +221,9 @@ async def test_a_button_posts_the_line_of_exactly_this_document(
         gate = f"{path}/reviews/{digest}"
         assert (await browser.post(gate, data=form | {"verb": "revise", "text": " "})).status_code == 422
         assert (await browser.post(gate, data=form | {"verb": "reject"})).status_code == 422
-        text = {"verb": "revise", "text": "- weigh them\r\n- twice"}
+        forged = {"verb": "revise", "text": "- weigh them\r\n/approve v2@9f9f9f9f"}
+        assert (await browser.post(gate, data=form | forged)).status_code == 422
+        text = {"verb": "revise", "text": "weigh them\r\n\r\n twice "}
         assert (await browser.post(gate, data=form | text)).status_code == 303
         assert (await browser.post(gate, data=form | {"verb": "approve"})).status_code == 303
         await backend.post(f"/api{path}/reviews/{digest}/close", json={"outcome": "withdrawn"})
@@ -258,11 +270,106 @@ async def test_an_edited_title_puts_no_old_text_back(browser: httpx.AsyncClient,
 
 
 async def test_issues_are_found(browser: httpx.AsyncClient) -> None:
-    """Filters must be combined, and signs that SQL knows be taken as they are."""
+    """Each word must begin a word of the issue; signs separate words, and filters are combined."""
     await open_issue(browser, "Sale of 100% wool_socks")
     await open_issue(browser, "Something else")
-    for q, found in (("100%", True), ("100_", False), ("wool_s", True), ("WOOL", True), ("\\", False)):
+    for q, found in (
+        ("100%", True),
+        ("wool_s", True),
+        ("WOOL", True),
+        ("socks sale", True),
+        ("ocks", False),
+        ("socks else", False),
+        ("\\", False),
+        ("' | '", False),
+    ):
         page = (await browser.get("/issues", params={"q": q})).text
         assert found is ("wool_socks</a>" in page), q
     page = (await browser.get("/issues", params={"q": "wool", "show": "closed"})).text
     assert "No issue matches these filters" in page
+
+
+async def test_issues_are_filtered_ordered_and_counted(
+    browser: httpx.AsyncClient, board: BoardProcess
+) -> None:
+    """Every filter must narrow the list and its counts, and orders be as they say."""
+    account = await board.add_person(f"assignee-{secrets.token_hex(4)}")
+    async with board.backend() as backend:
+        for number, (priority, state) in enumerate(
+            (("low", "ready"), ("critical", "ready"), ("high", "executing"))
+        ):
+            draft = {
+                "title": f"Shelf {number}",
+                "body": "",
+                "project": "cellar",
+                "state": state,
+                "labels": ["beans", f"shelf-{number}"],
+                "priority": priority,
+            }
+            key = (await backend.put(f"/api/tasks/cellar-{number}/issue", json=draft)).json()["key"]
+            if number == 2:
+                await backend.patch(f"/api/issues/{key}", json={"closed": "completed"})
+            if number == 1:
+                assigned = {"account": account, "task_id": "cellar-1", "attempt": 1}
+                assert (await backend.put(f"/api/issues/{key}/assignment", json=assigned)).is_success
+
+    async def titles(**wanted: str) -> list[str]:
+        page = (await browser.get("/issues", params={"project": "cellar", **wanted})).text
+        return re.findall(r">(Shelf \d)</a>", page)
+
+    assert await titles(sort="oldest") == ["Shelf 0", "Shelf 1"]
+    assert await titles(sort="newest") == ["Shelf 1", "Shelf 0"]
+    assert await titles(show="all", sort="priority") == ["Shelf 1", "Shelf 2", "Shelf 0"]
+    assert await titles(show="closed") == ["Shelf 2"]
+    assert await titles(label="shelf-0") == ["Shelf 0"]
+    assert await titles(priority="critical") == ["Shelf 1"]
+    assert await titles(assignee=account) == ["Shelf 1"]
+    assert await titles(assignee="nobody") == ["Shelf 0"]
+    assert await titles(state="executing") == []
+    assert await titles(label="nothing'; --") == []
+    page = (await browser.get("/issues", params={"project": "cellar", "show": "closed"})).text
+    assert re.findall(r'class="count[^"]*">(\d+)<', page) == ["2", "0", "1", "3"]
+    assert "ends before this page" in (await browser.get("/issues?project=cellar&page=9")).text
+
+
+async def test_an_issue_shows_its_family(browser: httpx.AsyncClient, board: BoardProcess) -> None:
+    """Parent and children must link to each other, a circle be refused, and a deleted parent leave children."""
+    draft = {"title": "Harvest", "body": "", "project": "", "state": "ready", "priority": "high"}
+    async with board.backend() as backend, await board.operator() as admin:
+        parent = (await backend.put("/api/tasks/family-0/issue", json=draft)).json()["key"]
+        draft |= {"title": "Pick the peas", "parent": int(parent)}
+        child = (await backend.put("/api/tasks/family-1/issue", json=draft)).json()["key"]
+        assert "Pick the peas" in (await browser.get(f"/issues/{parent}")).text
+        page = (await browser.get(f"/issues/{child}")).text
+        assert f'<a href="/issues/{parent}">#{parent} Harvest</a>' in page
+        assert "high" in page
+        assert (await backend.patch(f"/api/issues/{parent}", json={"parent": int(child)})).status_code == 422
+        assert (await backend.patch(f"/api/issues/{parent}", json={"parent": int(parent)})).status_code == 422
+        assert (await backend.patch(f"/api/issues/{parent}", json={"parent": 10**9})).status_code == 422
+        await admin.delete(f"/api/issues/{parent}")
+        assert (await backend.get(f"/api/issues/{child}")).json()["parent"] is None
+
+
+async def test_a_new_version_shows_what_it_changed(browser: httpx.AsyncClient, board: BoardProcess) -> None:
+    """The card of version 2 must say in words what went and what came, and lead to version 1."""
+    path = await open_issue(browser, "Count the beans")
+    first, second = "sha256:" + "11" * 32, "sha256:" + "22" * 32
+    async with board.backend() as backend:
+        for digest, version, step in ((first, 1, "Count by hand"), (second, 2, "Count by <scale>")):
+            review = {
+                "subject": "plan",
+                "version": version,
+                "document": f"Count.\n\n**Steps**\n\n1. `a` {step}\n",
+                "directives": {"approve": f"/approve v{version}"},
+            }
+            await backend.put(f"/api{path}/reviews/{digest}", json=review)
+            if version == 1:
+                await backend.post(f"/api{path}/reviews/{digest}/close", json={"outcome": "revised"})
+    page = (await browser.get(path)).text
+    assert "1 line added, 1 removed" in page
+    assert re.search(r"Removed</span> <del>a Count by <mark>hand</mark></del>", page)
+    assert "<mark>&lt;scale&gt;</mark></ins>" in page
+    earlier = (await browser.get(f"{path}/reviews/{first}")).text
+    assert "Count by hand" in earlier
+    assert "revised" in earlier
+    assert (await browser.get(f"{path}/reviews/sha256:33")).status_code == 404

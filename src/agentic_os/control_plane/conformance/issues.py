@@ -1,5 +1,7 @@
 """Creating issues, seeing them as they are, and changing them."""
 
+from dataclasses import replace
+
 import pytest
 
 from agentic_os.control_plane import (
@@ -44,6 +46,18 @@ class CreatingIssues:
         assert (draft.state, draft.labels) == (issue.state, issue.labels)
         assert (issue.closed, issue.assignment, dict(issue.notes), issue.reviews) == (None, None, {}, ())
         assert issue.url
+
+    async def test_a_child_shows_its_parent_and_priority(self, tracker: TrackerHarness) -> None:
+        """Where a tracker has parents and priorities, an issue must show those of its draft, and take others."""
+        parent = await tracker.plane.ensure_issue(new_draft(tracker))
+        key = await tracker.plane.ensure_issue(replace(new_draft(tracker), parent=parent, priority="high"))
+        issue = await _see(tracker.plane, key)
+        assert issue.parent in {parent, None}
+        assert issue.priority in {"high", None}
+        wanted = IssueChanges(parent=issue.parent and "", priority=issue.priority and "low")
+        await tracker.plane.apply(key, wanted)
+        issue = await _see(tracker.plane, key)
+        assert (wanted.parent, wanted.priority) == (issue.parent, issue.priority)
 
     async def test_a_creation_whose_answer_was_lost_makes_one_issue(self, tracker: TrackerHarness) -> None:
         """A crash between creating and remembering must not leave a twin behind."""

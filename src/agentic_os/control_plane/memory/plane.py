@@ -72,6 +72,8 @@ class MemoryControlPlane:
                 draft.labels,
                 task_id=draft.task_id,
                 state=draft.state,
+                priority=draft.priority,
+                parent=draft.parent,
             )
 
     async def observe(self, keys: Sequence[str]) -> Mapping[str, Issue | None]:
@@ -86,7 +88,7 @@ class MemoryControlPlane:
         """Change the given fields."""
         async with self._request(write=True):
             self.tracker.issue(key)
-            for name in ("title", "body", "state", "labels"):
+            for name in ("title", "body", "state", "labels", "priority", "parent"):
                 value = getattr(changes, name)
                 if value is not None:
                     self.tracker.set_field(key, self.account, name, value)
@@ -178,6 +180,8 @@ class MemoryControlPlane:
             assignment=issue.assignment,
             notes=self._notes(issue),
             reviews=tuple(issue.reviews),
+            priority=issue.priority,
+            parent=issue.parent,
         )
 
     def _notes(self, issue: MemoryIssue) -> dict[str, Note]:

@@ -71,6 +71,8 @@ class MemoryIssue:
     project: str
     state: str
     labels: tuple[str, ...]
+    priority: str = ""
+    parent: str = ""
     closed: Literal["completed", "not_planned"] | None = None
     assignment: Assignment | None = None
     comments: dict[str, MemoryComment] = field(default_factory=dict)
@@ -152,6 +154,8 @@ class MemoryTracker:
         *,
         task_id: str = "",
         state: str = "",
+        priority: str = "",
+        parent: str = "",
     ) -> str:
         """Open an issue, or find the one of the same `task_id`; return its key."""
         existing = self._keys.get(task_id) if task_id else None
@@ -166,6 +170,8 @@ class MemoryTracker:
             project=project,
             state=state,
             labels=tuple(labels),
+            priority=priority,
+            parent=parent,
         )
         self._keys[task_id] = key
         self._log(
