@@ -10,6 +10,7 @@ from .configuration import Configuration
 from .database import Database, open_database
 from .run_log import RunLog
 from .runner import Runner
+from .scheduler import Scheduler
 from .webhooks import WebhookSender
 
 
@@ -21,6 +22,7 @@ class Board:
     database: Database
     passwords: Passwords
     runner: Runner
+    scheduler: Scheduler
     background: asyncio.Task[None]
 
     def issue_url(self, number: int) -> str:
@@ -34,7 +36,7 @@ class Board:
 
 @asynccontextmanager
 async def open_board(configuration: Configuration) -> AsyncIterator[Board]:
-    """Open the database, clear up after a crash, and run agents and webhooks until the end of the context."""
+    """Open the database, clear up after a crash, and run agents, routines and webhooks until the end of the context."""
     configuration.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     async with open_database(configuration.database_url.get_secret_value()) as database:
         passwords = Passwords()
@@ -46,14 +48,16 @@ async def open_board(configuration: Configuration) -> AsyncIterator[Board]:
             password=configuration.operator_password.get_secret_value(),
         )
         runner = Runner(database, configuration)
+        scheduler = Scheduler(database)
         await runner.recover()
-        background = asyncio.create_task(_work(database, runner, configuration))
+        background = asyncio.create_task(_work(database, runner, scheduler, configuration))
         try:
             yield Board(
                 configuration=configuration,
                 database=database,
                 passwords=passwords,
                 runner=runner,
+                scheduler=scheduler,
                 background=background,
             )
         finally:
@@ -62,9 +66,12 @@ async def open_board(configuration: Configuration) -> AsyncIterator[Board]:
             await asyncio.wait([background])
 
 
-async def _work(database: Database, runner: Runner, configuration: Configuration) -> None:
+async def _work(
+    database: Database, runner: Runner, scheduler: Scheduler, configuration: Configuration
+) -> None:
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(runner.serve())
+        tasks.create_task(scheduler.serve())
         if configuration.webhook_url:
             secret = configuration.webhook_secret.get_secret_value()
             tasks.create_task(WebhookSender(database, configuration.webhook_url, secret).serve())

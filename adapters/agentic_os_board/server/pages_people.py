@@ -22,7 +22,7 @@ from .signed_in import SESSION_COOKIE, PageForm, SignedIn, require_same
 
 router = APIRouter()
 _FORM_COOKIE = "agentic_os_board_form"
-_OWN_PATH = re.compile(r"/(issues|agents|runs)(/[A-Za-z0-9-]+)*")
+_OWN_PATH = re.compile(r"/(issues|agents|runs|routines)(/[A-Za-z0-9-]+)*")
 
 
 class SignInForm(PageForm):
@@ -72,7 +72,7 @@ async def show_agents(board: OnBoard, session: SignedIn) -> Response:
     """Show the agents and what they did last."""
     async with board.database.read() as tx:
         listed = await agents.list_agents(tx)
-    return page("agents.html", session, agents=listed)
+    return page("agents.html", session, agents=listed, sharing=board.runner.sharing)
 
 
 @router.get("/runs/{run_id}")
