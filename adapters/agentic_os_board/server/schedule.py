@@ -37,15 +37,17 @@ class Schedule:
         return list(islice(self._times(instant), count))
 
     def latest(self, first: datetime, until: datetime, most: int) -> tuple[list[datetime], bool]:
-        """List the newest times from `first`, itself a time, to `until`, oldest first; and whether there were more.
+        """List the newest times from `first` to `until`, oldest first; and whether there were more.
 
-        Bounded work, however long ago `first` was: it looks back a little, then further, until there is enough.
+        `first` was a time when it was noted, and stays one if the rules of the zone have changed since. Bounded work,
+        however long ago it was: this looks back a little, then further, until there is enough.
         """
         look = _FIRST_LOOK
         while True:
-            start = max(first - timedelta(seconds=1), until - look)
-            times = [at for at in self._until(start, until) if at >= first]
-            if len(times) > most or start < first:
+            start = max(first, until - look)
+            times = [first] if start == first else []
+            times += self._until(start, until)
+            if len(times) > most or start == first:
                 return times[-most:], len(times) > most
             look *= _WIDER
 
