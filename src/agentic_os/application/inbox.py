@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from agentic_os.application.directives import Directives, Source
 from agentic_os.application.handle import handle
@@ -31,6 +32,7 @@ from agentic_os.control_plane import (
 )
 from agentic_os.domain import commands as c
 from agentic_os.domain.directive import parse
+from agentic_os.domain.documents import Priority
 from agentic_os.domain.policy import DecisionPoint
 from agentic_os.domain.task import Task
 
@@ -203,6 +205,7 @@ class Inbox:
             goal=opened.body or opened.title,
             project=opened.project or "default",
             labels=opened.labels,
+            priority=_priority(opened.labels),
             requester=requester,
             origin=f"{self._plane.name}:{opened.key}",
             at=now(),
@@ -247,3 +250,9 @@ def _outcome(receipts: Sequence[DirectiveReceipt]) -> tuple[str, str]:
         if receipt.outcome == "refused":
             return "refused", receipt.rule or receipt.message
     return "done", ", ".join(f"/{r.verb}" for r in receipts)
+
+
+def _priority(labels: Sequence[str]) -> Priority:
+    """Read the priority that an issue was opened with, from a label such as priority:high; medium without one."""
+    known: Sequence[Priority] = get_args(Priority)
+    return next((each for each in known if f"priority:{each}" in labels), "medium")
