@@ -57,6 +57,12 @@ def test_every_way_to_step_finds_the_same_times(expression: str, start: datetime
     assert schedule.latest(times[0], times[-1], 50) == (times, False)
 
 
+def test_a_time_of_the_repeated_hour_is_over_in_its_second_half() -> None:
+    """Asked while the clocks show an hour for the second time, a time that came in the first must be tomorrow's."""
+    (second, wanted) = utc("2026-10-25T01:40", "2026-10-26T01:45")
+    assert berlin("45 2 * * *").after(second) == wanted
+
+
 @pytest.mark.parametrize("gap", [timedelta(hours=2), timedelta(days=3), timedelta(days=400)])
 def test_the_newest_of_many_missed_times_are_found(gap: timedelta) -> None:
     """After any downtime exactly the newest must be found, oldest first, and that there were more."""
