@@ -1,4 +1,4 @@
-"""The command line: `agentic-os-board serve`, and the administration of accounts and agents."""
+"""The command line: `agentic-os-board serve`, and the administration of accounts, agents and routines."""
 
 import argparse
 import json
@@ -9,14 +9,12 @@ from typing import Any, Self
 
 import httpx
 
+from .cli_routines import add_routine_verbs, show_routine
 from .client import error_from
+from .command_failed import CommandFailed
 
 _CREDENTIAL = "AGENTIC_OS_CREDENTIAL_FILE"
 _TIMEOUT_SECONDS = 15.0
-
-
-class CommandFailed(Exception):
-    """The command did not work; the message says what to do."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         "--for", dest="purpose", default="command line", help="what the token is for, in words"
     )
     _add_connection_options(token, _issue_token)
+    add_routine_verbs(verbs, _add_connection_options)
     return parser
 
 
@@ -86,6 +85,13 @@ def _add_agent_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hook", metavar="URL", help="wake by a signed POST instead of a command")
     parser.add_argument("--hook-secret-file", type=Path)
     parser.add_argument("--allow-loopback", action="store_true", help="the hook is on this machine")
+    parser.add_argument(
+        "--allow-network",
+        action="append",
+        default=[],
+        metavar="CIDR",
+        help="a private network in which the hook may be, such as 10.1.0.0/16; may be repeated",
+    )
     _add_connection_options(parser, _add_agent)
 
 
@@ -123,7 +129,7 @@ class _Board:
             raise CommandFailed(f"no board answers at {where}: {error}; is it running? (--url)") from None
         if not answer.is_success:
             raise CommandFailed(str(error_from(answer)))
-        return answer.json()
+        return answer.json() if answer.content else None
 
     def present(self, token: str) -> None:
         """Use this token from now on."""
@@ -175,6 +181,7 @@ def _hook(options: argparse.Namespace) -> dict[str, Any]:
         "url": options.hook,
         "secret_file": str(options.hook_secret_file.absolute()),
         "allow_loopback": options.allow_loopback,
+        "allow_networks": options.allow_network,
     }
 
 
@@ -211,10 +218,16 @@ def _show(answer: Any, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(answer, indent=2))
     elif isinstance(answer, list):
-        for agent in answer:
-            print(f"{agent['name']:<24} {agent['wake']['kind']:<8} {_last_run(agent['runs'])}")
+        for each in answer:
+            print(_line(each))
     else:
         print("\n".join(f"{field}: {value}" for field, value in answer.items()))
+
+
+def _line(listed: Mapping[str, Any]) -> str:
+    if "schedule" in listed:
+        return show_routine(listed)
+    return f"{listed['name']:<24} {listed['wake']['kind']:<8} {_last_run(listed['runs'])}"
 
 
 def _last_run(runs: Sequence[Mapping[str, Any]]) -> str:

@@ -7,7 +7,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """What the environment says; the command line goes before it. A rate of 0 is no limit."""
+    """What the environment says; the command line goes before it. A rate of 0 is no limit.
+
+    control_plane_*: a tracker that somebody else runs. Lists and mappings are JSON; webhook secrets are the live ones,
+    the newest first.
+    """
 
     model_config = SettingsConfigDict(env_prefix="AGENTIC_OS_", frozen=True, extra="ignore")
 
@@ -20,6 +24,10 @@ class Settings(BaseSettings):
     public_url: str | None = None
     run_as: str = ""
     control_plane: str = "board"
+    control_plane_url: str = ""
+    control_plane_token_file: Path | None = None
+    control_plane_webhook_secret_files: tuple[Path, ...] = ()
+    control_plane_options: dict[str, str] = Field(default_factory=dict)
     callbacks_per_second: float = Field(default=200, ge=0)
     callback_burst: int = Field(default=2000, ge=1)
     refusals_per_minute: float = Field(default=30, ge=0)

@@ -22,7 +22,14 @@ from agentic_os.application.ports import Principal
 from agentic_os.application.rates import Rate, Rates
 from agentic_os.bootstrap import Parts, open_backend, settle
 from agentic_os.companion import CompanionFailed, running_companion
-from agentic_os.control_plane import Companion, CompanionSettings, ControlPlane, ControlPlaneError, Plugin
+from agentic_os.control_plane import (
+    Companion,
+    CompanionSettings,
+    ControlPlane,
+    ControlPlaneError,
+    Invalid,
+    Plugin,
+)
 from agentic_os.control_plane import Settings as PlaneSettings
 from agentic_os.control_plane.discovery import PluginError, open_plugin
 from agentic_os.governance import Governance, GovernanceInvalid, load_governance
@@ -76,6 +83,7 @@ def serve(choices: Choices, settings: Settings) -> None:
         GovernanceInvalid,
         DefinitionError,
         PluginError,
+        Invalid,
         CompanionFailed,
     ) as problem:
         raise CannotStart(str(problem)) from problem
@@ -126,6 +134,28 @@ def _runner() -> Callable[[Coroutine[Any, Any, None]], None]:
     except ImportError:
         return asyncio.run
     return uvloop.run
+
+
+def _distant(name: str, settings: Settings) -> PlaneSettings:
+    """Say where a tracker is that somebody else runs. Raises CannotStart."""
+    if not settings.control_plane_url or settings.control_plane_token_file is None:
+        raise CannotStart(
+            f"nobody here runs the control plane {name!r}: say where it is with AGENTIC_OS_CONTROL_PLANE_URL,"
+            " and as whom to speak to it with AGENTIC_OS_CONTROL_PLANE_TOKEN_FILE"
+        )
+    return PlaneSettings(
+        url=settings.control_plane_url,
+        token=_secret_in(settings.control_plane_token_file),
+        webhook_secrets=tuple(_secret_in(file) for file in settings.control_plane_webhook_secret_files),
+        options=settings.control_plane_options,
+    )
+
+
+def _secret_in(file: Path) -> str:
+    try:
+        return file.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CannotStart(f"{file} cannot be read: {error}") from None
 
 
 def _revealed(value: SecretStr | None) -> str | None:
@@ -244,8 +274,9 @@ class _Stack:
         )
         if companion is not None:
             self._companion = await exits.enter_async_context(running_companion(companion))
-        plane = plugin.open(PlaneSettings(url=self._board_url, token=token, webhook_secrets=(secret,)))
-        return companion, plane
+            near = PlaneSettings(url=self._board_url, token=token, webhook_secrets=(secret,))
+            return companion, plugin.open(near)
+        return None, plugin.open(_distant(self._choices.control_plane, self._settings))
 
     async def _first_steps(self, backend: Backend) -> None:
         """Make the administrator on the first start, give a new token when its file is gone, record the policy."""

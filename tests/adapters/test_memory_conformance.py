@@ -13,15 +13,19 @@ import pytest
 from agentic_os.control_plane import (
     Assignment,
     CommentSeen,
+    Conflict,
     ControlPlane,
     ControlPlaneError,
     Denied,
     Invalid,
     Issue,
     IssueChanges,
+    IssueDraft,
     Note,
+    NotFound,
     Observation,
     RateLimited,
+    ReviewOutcome,
     Unavailable,
 )
 from agentic_os.control_plane.conformance import ControlPlaneConformance, PostedComment
@@ -195,6 +199,32 @@ class ForgetsWhatItCreated(MemoryTracker):
         return super().open_issue(*arguments, **options | {"task_id": ""})
 
 
+class WritesBeforeItIsLet(MemoryControlPlane):
+    async def ensure_issue(self, draft: IssueDraft) -> str:
+        key = self.tracker.open_issue(
+            self.account, draft.title, draft.body, draft.project, draft.labels, task_id=draft.task_id
+        )
+        async with self._request(write=True):
+            return key
+
+
+class TakesNoRepeats(MemoryControlPlane):
+    async def apply(self, key: str, changes: IssueChanges) -> None:
+        if self.tracker.issue(key).title == changes.title:
+            raise Conflict("it has this title")
+        await super().apply(key, changes)
+
+    async def edit(self, key: str, note_id: str, body: str) -> None:
+        if self.tracker.issue(key).comments[note_id].body.endswith(body):
+            raise Conflict("it says so")
+        await super().edit(key, note_id, body)
+
+    async def close_review(self, key: str, digest: str, outcome: ReviewOutcome) -> None:
+        if digest not in self.tracker.issue(key).reviews:
+            raise NotFound("there is no such gate")
+        await super().close_review(key, digest, outcome)
+
+
 class WakesOnEveryAssignment(MemoryTracker):
     def _wake(self, assignment: Assignment) -> None:
         self.wakes.append(assignment)
@@ -305,6 +335,12 @@ FAULTS: list[tuple[type[MemoryTracker] | type[MemoryControlPlane], str]] = [
     (TidiesText, "test_a_text_comes_back_as_it_was_posted"),
     (ForgetsWhatItCreated, "test_creating_twice_makes_one_issue"),
     (ForgetsWhatItCreated, "test_a_creation_whose_answer_was_lost_makes_one_issue"),
+    (ForgetsWhatItCreated, "test_a_crash_after_creating_makes_one_issue"),
+    (WritesBeforeItIsLet, "test_a_creation_that_came_too_soon_makes_nothing"),
+    (TakesNoRepeats, "test_a_change_whose_answer_was_lost_can_be_repeated"),
+    (TakesNoRepeats, "test_an_edit_whose_answer_was_lost_can_be_repeated"),
+    (TakesNoRepeats, "test_a_close_whose_answer_was_lost_can_be_repeated"),
+    (WakesWhoeverIsNew, "test_an_attempt_that_is_over_wakes_nobody"),
     (WakesOnEveryAssignment, "test_an_assignment_wakes_once"),
     (WakesOnEveryAssignment, "test_an_assignment_whose_answer_was_lost_wakes_once"),
     (WakesByAttemptAlone, "test_two_tasks_wake_the_same_account_twice"),

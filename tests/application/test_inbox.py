@@ -214,6 +214,19 @@ async def test_a_labelled_issue_becomes_one_task(desk: TrackedDesk) -> None:
     assert 1 == len(desk.tracker.wakes)
 
 
+@pytest.mark.parametrize(
+    ("label", "priority"), [("priority:high", "high"), ("priority:urgent", "medium"), ("high", "medium")]
+)
+async def test_an_issue_is_adopted_with_the_priority_of_its_label(
+    desk: TrackedDesk, label: str, priority: str
+) -> None:
+    """A priority that the issue was opened with, as a routine does, is the task's; an unknown one is medium."""
+    adopted(desk, labels=("agentic-os", label))
+    await desk.listen()
+    (task,) = (await desk.show("/api/tasks"))["items"]
+    assert priority == task["priority"]
+
+
 async def test_an_adoption_survives_a_crash_in_its_middle(desk: TrackedDesk) -> None:
     """When the process died after the link and before the task, the next try makes the task of that link, and one."""
     key = adopted(desk)

@@ -24,8 +24,11 @@ from tests.stack_process import (
     wait_for_end,
 )
 
+from agentic_os import stack
 from agentic_os.cli import main
+from agentic_os.control_plane import Settings as PlaneSettings
 from agentic_os.postgres.embedded import discard
+from agentic_os.settings import Settings
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 _AS_ORDINARY_USER = """
@@ -299,3 +302,39 @@ def test_a_missing_governance_folder_is_named(home: Path) -> None:
     refused = run("up", "--home", home, "--governance", home / "nowhere", "--port", 0, "--board-port", 0)
     assert 2 == refused.returncode
     assert str(home / "nowhere") in refused.stderr
+
+
+def test_a_tracker_that_somebody_else_runs_is_reached_as_it_was_said(tmp_path: Path) -> None:
+    """The plugin of a distant tracker must get its address, its token, the live secrets and its options."""
+    token, newer, older = (tmp_path / name for name in ("token", "newer", "older"))
+    for file in (token, newer, older):
+        file.write_text(f"{file.name} secret\n")
+    settings = Settings(
+        control_plane_url="https://tracker.example.org",
+        control_plane_token_file=token,
+        control_plane_webhook_secret_files=(newer, older),
+        control_plane_options={"project": "beans"},
+    )
+    assert stack._distant("beans", settings) == PlaneSettings(
+        url="https://tracker.example.org",
+        token="token secret",
+        webhook_secrets=("newer secret", "older secret"),
+        options={"project": "beans"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({}, "AGENTIC_OS_CONTROL_PLANE_URL"),
+        ({"control_plane_url": "https://tracker.example.org"}, "AGENTIC_OS_CONTROL_PLANE_TOKEN_FILE"),
+        (
+            {"control_plane_url": "https://t.example.org", "control_plane_token_file": "/no/such/file"},
+            "/no/such/file cannot be read",
+        ),
+    ],
+)
+def test_a_tracker_without_an_address_or_a_token_is_refused(said: dict[str, Any], words: str) -> None:
+    """What is missing must be named, before anything is sent anywhere."""
+    with pytest.raises(stack.CannotStart, match=words):
+        stack._distant("beans", Settings(**said))

@@ -1,9 +1,11 @@
 """Agents: accounts that are woken by a command or by an HTTP hook."""
 
+import ipaddress
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
@@ -12,9 +14,10 @@ from pydantic import AfterValidator, Field, StringConstraints
 from .accounts import Account, add_account, require_admin
 from .database import Connection, Row
 from .fields import AccountName, Strict, storable
-from .problems import Missing
+from .problems import Missing, Unacceptable
 
 CREDENTIAL_VARIABLE = "AGENTIC_OS_CREDENTIAL_FILE"
+_SERVERS_OWN = re.compile(r"AGENTIC_OS_|DATABASE_URL\Z|PG[A-Z]+\Z")
 
 
 def _absolute(text: str) -> str:
@@ -29,9 +32,29 @@ def _command_supported(command: list[str]) -> list[str]:
     return command
 
 
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as error:
+        raise ValueError(f"must be a network like 10.1.0.0/16: {error}") from None
+
+
+def _passed_on(environment: dict[str, str | None]) -> dict[str, str | None]:
+    """Refuse to pass on what may hold the server's own secrets; a value that is written out is the writer's own."""
+    for name, value in environment.items():
+        if value is None and _SERVERS_OWN.match(name):
+            raise ValueError(f"{name} is the server's own and is not passed on to agents")
+    return environment
+
+
 AbsolutePath = Annotated[str, StringConstraints(max_length=4096), AfterValidator(_absolute)]
 Variable = Annotated[str, StringConstraints(pattern=r"\A[A-Za-z_][A-Za-z0-9_]{0,127}\z")]
 Argument = Annotated[str, StringConstraints(max_length=8192), AfterValidator(storable)]
+
+
+NetworkText = Annotated[str, StringConstraints(max_length=50), AfterValidator(_network)]
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+_LOOPBACK: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1"))
 
 
 class CommandWake(Strict):
@@ -46,19 +69,34 @@ class CommandWake(Strict):
         list[Argument], Field(min_length=1, max_length=200), AfterValidator(_command_supported)
     ]
     workspace: AbsolutePath
-    environment: Annotated[dict[Variable, Argument | None], Field(max_length=100, default_factory=dict)]
+    environment: Annotated[
+        dict[Variable, Argument | None],
+        Field(max_length=100, default_factory=dict),
+        AfterValidator(_passed_on),
+    ]
     secret_files: Annotated[dict[Variable, AbsolutePath], Field(max_length=20, default_factory=dict)]
     worktree: bool = False
     time_limit_seconds: Annotated[int, Field(ge=1, le=7 * 24 * 3600)] = 3600
 
 
 class HookWake(Strict):
-    """Wake by a signed POST. allow_loopback: the hook is on this machine, which is refused otherwise."""
+    """Wake by a signed POST.
+
+    allow_loopback: the hook is on this machine, which is refused otherwise. allow_networks: private networks in which
+    the hook may be, as "10.1.0.0/16" or a single address. Only to these, http is spoken; elsewhere it is https.
+    """
 
     kind: Literal["hook"]
     url: Annotated[str, StringConstraints(max_length=2048, pattern=r"\Ahttps?://[^\s@]+\z")]
     secret_file: AbsolutePath
     allow_loopback: bool = False
+    allow_networks: Annotated[list[NetworkText], Field(max_length=20, default_factory=list)]
+
+    @property
+    def networks(self) -> list[Network]:
+        """The networks that are allowed besides public addresses."""
+        listed = [ipaddress.ip_network(text) for text in self.allow_networks]
+        return [*listed, *_LOOPBACK] if self.allow_loopback else listed
 
 
 Wake = Annotated[CommandWake | HookWake, Field(discriminator="kind")]
@@ -74,6 +112,7 @@ class Agent(Strict):
 async def add_agent(tx: Connection, actor: Account, agent: Agent) -> Account:
     """Create the agent's account and its wake. Raises Contradiction when the name is taken."""
     require_admin(actor)
+    _require_safe(agent.wake)
     account = await add_account(tx, name=agent.name, kind="agent")
     await tx.execute(
         "insert into agents (account, wake) values (%s, %s)",
@@ -82,9 +121,19 @@ async def add_agent(tx: Connection, actor: Account, agent: Agent) -> Account:
     return account
 
 
+def _require_safe(wake: CommandWake | HookWake) -> None:
+    """Refuse at once what would be refused at the first run. Raises Unacceptable."""
+    if isinstance(wake, HookWake) and wake.url.startswith("http:") and not wake.networks:
+        raise Unacceptable(
+            "wake.url: a hook at a public address needs https; http is for loopback (allow_loopback) and for"
+            " networks that are listed (allow_networks)"
+        )
+
+
 async def change_wake(tx: Connection, actor: Account, name: str, wake: CommandWake | HookWake) -> None:
     """Replace how an agent is woken, from its next run on. Raises Missing."""
     require_admin(actor)
+    _require_safe(wake)
     cursor = await tx.execute(
         "update agents set wake = %s from accounts"
         " where accounts.id = agents.account and accounts.name = %s returning account",

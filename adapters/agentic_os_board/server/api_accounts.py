@@ -103,7 +103,8 @@ async def get_agents(board: OnBoard, actor: Caller) -> dict[str, Any]:
     """List the agents, how they are woken, and their newest runs."""
     require_admin(actor)
     async with board.database.read() as tx:
-        return {"items": [_agent(row) for row in await agents.list_agents(tx)]}
+        items = [_agent(row) for row in await agents.list_agents(tx)]
+    return {"items": items, "sharing": board.runner.sharing}
 
 
 @router.post("/agents", status_code=HTTP_201_CREATED)

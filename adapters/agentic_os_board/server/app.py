@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
-from . import api, api_accounts, pages, pages_accounts, pages_live, pages_people
+from . import api, api_accounts, api_routines, pages, pages_accounts, pages_live, pages_people, pages_routines
 from .board import Board
 from .configuration import Configuration
 from .database import DatabaseError
@@ -28,10 +28,12 @@ def create_app(board: Board) -> FastAPI:
     app.state.board = board
     app.include_router(api.router)
     app.include_router(api_accounts.router)
+    app.include_router(api_routines.router)
     app.include_router(pages.router, include_in_schema=False)
     app.include_router(pages_live.router, include_in_schema=False)
     app.include_router(pages_people.router, include_in_schema=False)
     app.include_router(pages_accounts.router, include_in_schema=False)
+    app.include_router(pages_routines.router, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=str(files(__package__).joinpath("static"))), name="static")
     app.add_api_route("/healthz", _healthz)
     app.add_middleware(Guard, addresses=own_addresses(board.configuration))

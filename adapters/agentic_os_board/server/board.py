@@ -11,6 +11,7 @@ from .database import Database, open_database
 from .live import Live
 from .run_log import RunLog
 from .runner import Runner
+from .scheduler import Scheduler
 from .webhooks import WebhookSender
 
 
@@ -23,6 +24,7 @@ class Board:
     passwords: Passwords
     runner: Runner
     live: Live
+    scheduler: Scheduler
     background: asyncio.Task[None]
 
     def issue_url(self, number: int) -> str:
@@ -36,7 +38,7 @@ class Board:
 
 @asynccontextmanager
 async def open_board(configuration: Configuration) -> AsyncIterator[Board]:
-    """Open the database, clear up after a crash, and run agents and webhooks until the end of the context."""
+    """Open the database, clear up after a crash, and run agents, routines and webhooks until the end of the context."""
     configuration.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     async with open_database(configuration.database_url.get_secret_value()) as database:
         passwords = Passwords()
@@ -49,8 +51,9 @@ async def open_board(configuration: Configuration) -> AsyncIterator[Board]:
         )
         live = Live(database)
         runner = Runner(database, configuration, wrote=lambda run: live.touch(f"run:{run}"))
+        scheduler = Scheduler(database)
         await runner.recover()
-        background = asyncio.create_task(_work(database, runner, live, configuration))
+        background = asyncio.create_task(_work(database, runner, live, scheduler, configuration))
         try:
             yield Board(
                 configuration=configuration,
@@ -58,6 +61,7 @@ async def open_board(configuration: Configuration) -> AsyncIterator[Board]:
                 passwords=passwords,
                 runner=runner,
                 live=live,
+                scheduler=scheduler,
                 background=background,
             )
         finally:
@@ -66,10 +70,13 @@ async def open_board(configuration: Configuration) -> AsyncIterator[Board]:
             await asyncio.wait([background])
 
 
-async def _work(database: Database, runner: Runner, live: Live, configuration: Configuration) -> None:
+async def _work(
+    database: Database, runner: Runner, live: Live, scheduler: Scheduler, configuration: Configuration
+) -> None:
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(runner.serve())
         tasks.create_task(live.serve())
+        tasks.create_task(scheduler.serve())
         if configuration.webhook_url:
             secret = configuration.webhook_secret.get_secret_value()
             tasks.create_task(WebhookSender(database, configuration.webhook_url, secret).serve())

@@ -30,6 +30,7 @@ class Configuration(BaseModel):
 
     linger_seconds: how long a run may end by itself after its work was taken away.
     alive_seconds: how often a running run is reported as alive.
+    hook_seconds: how long a hook that does not take its run is called again.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -47,6 +48,7 @@ class Configuration(BaseModel):
     run_as: str = ""
     linger_seconds: float = Field(default=3.0, ge=0, le=60)
     alive_seconds: float = Field(default=300.0, gt=0)
+    hook_seconds: float = Field(default=300.0, ge=0, le=3600)
 
     @property
     def address(self) -> str:

@@ -77,7 +77,7 @@ async def show_agents(board: OnBoard, session: SignedIn) -> Response:
         listed = await agents.list_agents(tx)
         places = await read_places(tx)
     live = f"/live/all?after={position}"
-    return page("agents.html", session, agents=listed, places=places, live=live)
+    return page("agents.html", session, agents=listed, places=places, live=live, sharing=board.runner.sharing)
 
 
 @router.get("/runs/{run_id}")

@@ -15,6 +15,7 @@ RUN_VARIABLE = "AGENTIC_OS_BOARD_RUN"
 # that dies in between leaves a gate behind that reads end-of-file and goes away.
 _GATE = 'read -r go || exit 125; exec "$@" </dev/null'
 _TERMINATE_SECONDS = 2.0
+_SWEEPS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,16 @@ def find_user(name: str) -> User | None:
     if os.geteuid() not in {0, entry.pw_uid}:
         raise LookupError(f"run_as: only root can run agents as {name!r}")
     return User(name, entry.pw_uid, entry.pw_gid, entry.pw_dir) if os.geteuid() == 0 else None
+
+
+def shared_account(user: User | None) -> str:
+    """Say plainly that agents have the server's own rights; "" where they have a user of their own."""
+    if user is not None or os.name != "posix":
+        return ""
+    whose = "run as root" if os.geteuid() == 0 else "share your account"
+    return (
+        f"agents {whose}: gates are cooperative; to part them, start as root and name another user in run_as"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +137,20 @@ def signal_group(group: int, number: signal.Signals) -> None:
 def end_leftovers(run: str) -> None:
     """Kill what a run started and moved out of its process group, where the system lets us see it."""
     wanted = f"{RUN_VARIABLE}={run}".encode()
+    for _ in range(_SWEEPS):
+        # A process may have forked while we looked: look again until nothing is found.
+        if not _kill_those_with(wanted):
+            return
+
+
+def _kill_those_with(variable: bytes) -> bool:
+    found = False
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if wanted in folder.joinpath("environ").read_bytes().split(b"\0"):
+            if variable in folder.joinpath("environ").read_bytes().split(b"\0"):
                 os.kill(int(folder.name), signal.SIGKILL)
+                found = True
+    return found
 
 
 def end_orphan(pid: int, process_start: str, run: str) -> None:

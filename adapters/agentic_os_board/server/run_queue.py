@@ -47,7 +47,8 @@ async def stop_runs(tx: Connection, issue: int, reason: str) -> None:
 async def claim_run(tx: Connection) -> Row | None:
     """Take the oldest queued run, with what its agent needs; from here on it has run."""
     cursor = await tx.execute(
-        "update runs set state = 'running', started_at = clock_timestamp() from agents, accounts, issues"
+        "update runs set state = 'running', started_at = coalesce(started_at, clock_timestamp())"
+        " from agents, accounts, issues"
         " where runs.id = (select id from runs where state = 'queued' order by created_at limit 1)"
         " and agents.account = runs.agent and accounts.id = runs.agent and issues.number = runs.issue"
         " returning runs.*, agents.wake, accounts.name as agent_name,"
@@ -62,6 +63,18 @@ async def claim_run(tx: Connection) -> Row | None:
 async def record_alive(tx: Connection, run: Row) -> None:
     """Say that a run is alive."""
     await record(tx, run["agent"], run["issue"], "run.alive", {**_run_data(run), "detail": ""})
+
+
+async def note_worktree(tx: Connection, run: UUID, commit: str, folder: str) -> None:
+    """Note what a run's worktree begins from and where it will be, before it is made."""
+    await tx.execute("update runs set base_commit = %s, worktree = %s where id = %s", (commit, folder, run))
+
+
+async def requeue_run(tx: Connection, run: UUID) -> None:
+    """Have the hook of a run called again: it knows a repeat by the run's id."""
+    await tx.execute(
+        "update runs set state = 'queued' where id = %s and state = 'running' and stop_reason is null", (run,)
+    )
 
 
 async def attach_process(tx: Connection, run: UUID, pid: int, process_start: str) -> bool:
@@ -84,16 +97,20 @@ async def runs_to_stop(tx: Connection) -> list[Row]:
 
 async def unfinished_runs(tx: Connection) -> list[Row]:
     """List the runs that were running when the server stopped without a word."""
-    cursor = await tx.execute("select * from runs where state = 'running'")
+    cursor = await tx.execute(
+        "select runs.*, agents.wake from runs join agents on agents.account = agent where state = 'running'"
+    )
     return await cursor.fetchall()
 
 
-async def finish_run(tx: Connection, run: Row, state: str, exit_code: int | None, detail: str) -> None:
-    """Record how a run ended; its token ends with it."""
+async def finish_run(
+    tx: Connection, run: Row, state: str, exit_code: int | None, detail: str, *, left_behind: str = ""
+) -> None:
+    """Record how a run ended and what it left in its worktree; its token ends with it."""
     cursor = await tx.execute(
-        "update runs set state = %s, exit_code = %s, detail = %s, ended_at = clock_timestamp()"
+        "update runs set state = %s, exit_code = %s, detail = %s, left_behind = %s, ended_at = clock_timestamp()"
         " where id = %s and state = 'running' returning *",
-        (state, exit_code, detail[:2000], run["id"]),
+        (state, exit_code, detail[:2000], left_behind, run["id"]),
     )
     row = await cursor.fetchone()
     await tx.execute("delete from tokens where run = %s", (run["id"],))

@@ -22,6 +22,7 @@ from .processes import (
     end_process,
     find_user,
     open_gate,
+    shared_account,
     signal_group,
     start_gated,
     started_at,
@@ -32,11 +33,13 @@ from .run_queue import (
     claim_run,
     finish_run,
     hand_over_run,
+    note_worktree,
     record_alive,
+    requeue_run,
     runs_to_stop,
     unfinished_runs,
 )
-from .workspace import NotPrepared, Workspaces
+from .workspace import Base, NotPrepared, Workspaces
 
 _logger = logging.getLogger(__name__)
 _RETRY_SECONDS = 1.0
@@ -70,6 +73,7 @@ class Runner:
         self._wrote = wrote
         self._linger = configuration.linger_seconds
         self._alive = configuration.alive_seconds
+        self._hook_limit = timedelta(seconds=configuration.hook_seconds)
         self._user = find_user(configuration.run_as)
         self._address = configuration.address
         self._workspaces = Workspaces(configuration.home, configuration.local_url, self._user)
@@ -86,13 +90,32 @@ class Runner:
         """The folder of captured output."""
         return self._logs
 
+    @property
+    def sharing(self) -> str:
+        """What to tell people where agents have the rights of the server."""
+        return shared_account(self._user)
+
     async def recover(self) -> None:
-        """End what a server that died left running; those runs are lost, and never run again."""
+        """End the commands that a server that died left running, and never run them again; call its hooks again."""
+        async with self._database.read() as tx:
+            left = await unfinished_runs(tx)
+        for run in left:
+            if run["wake"]["kind"] == "hook" and run["pid"] is None:
+                await self._recover_hook(run)
+                continue
+            if run["pid"] is not None:
+                end_orphan(run["pid"], run["process_start"], str(run["id"]))
+            left_behind = await self._workspaces.clear(run, _base_of(run))
+            async with self._database.write() as tx:
+                said = "the board stopped while this run was alive"
+                await finish_run(tx, run, "lost", None, said, left_behind=left_behind)
+
+    async def _recover_hook(self, run: Row) -> None:
         async with self._database.write() as tx:
-            for run in await unfinished_runs(tx):
-                if run["pid"] is not None:
-                    end_orphan(run["pid"], run["process_start"], str(run["id"]))
-                await finish_run(tx, run, "lost", None, "the board stopped while this run was alive")
+            if run["stop_reason"] is None:
+                await requeue_run(tx, run["id"])
+            else:
+                await finish_run(tx, run, "killed", None, run["stop_reason"])
 
     async def serve(self) -> None:
         """Start and stop runs as their rows ask, until cancelled."""
@@ -141,41 +164,65 @@ class Runner:
 
     async def _run(self, run: Row) -> None:
         """Run one attempt to its end; whatever goes wrong is the run's ending, not the server's."""
-        wake = wake_of(run["wake"])
+        base: Base | None = None
+        ending: _Ending | None
         try:
+            wake = wake_of(run["wake"])
             if isinstance(wake, HookWake):
                 ending = await self._call(run, wake)
             else:
-                ending = await self._execute(run, wake)
+                base = await self._find_base(run, wake)
+                ending = await self._execute(run, wake, base)
+        except NotPrepared as error:
+            ending = _Ending("ended", None, f"not started: {error}")
         except DatabaseError as error:
             ending = _Ending("lost", None, f"the board's database failed: {error}")
+        except Exception as error:
+            _logger.exception("run %s failed in the board itself", run["id"])
+            ending = _Ending("lost", None, f"the board failed: {type(error).__name__}; its log says more")
         if ending is not None:
-            await self._finish(run, ending)
+            await self._finish(run, ending, await self._workspaces.clear(run, base))
 
     async def _call(self, run: Row, wake: HookWake) -> _Ending | None:
+        """Call the hook until it takes the run, its time is over, or its work is taken away."""
+        live = self._live[run["id"]]
+        limit = run["started_at"] + self._hook_limit
+        calling = asyncio.create_task(call_hook(wake, run, self._address, limit))
+        ordered = asyncio.create_task(live.stop.wait())
         try:
-            detail = await call_hook(wake, run, self._address)
+            await asyncio.wait({calling, ordered}, return_when=asyncio.FIRST_COMPLETED)
+            if not calling.done():
+                # A server that only stops calls again when it is back: the receiver knows the run by its id.
+                return None if self._stopping else _Ending("killed", None, live.reason)
+            detail = calling.result()
         except HookRefused as error:
             return _Ending("ended", None, str(error))
+        finally:
+            calling.cancel()
+            ordered.cancel()
         async with self._database.write() as tx:
             await hand_over_run(tx, run, detail)
         return None
 
-    async def _execute(self, run: Row, wake: CommandWake) -> _Ending:
+    async def _find_base(self, run: Row, wake: CommandWake) -> Base | None:
+        base = await self._workspaces.base_of(run, wake)
+        if base is not None:
+            async with self._database.read() as tx:
+                await note_worktree(tx, run["id"], base.commit, str(base.folder))
+        return base
+
+    async def _execute(self, run: Row, wake: CommandWake, base: Base | None) -> _Ending:
         lifetime = timedelta(seconds=wake.time_limit_seconds) + _TOKEN_MARGIN
         async with self._database.read() as tx:
             token = await add_token(tx, run["agent"], "run", run=run["id"], lifetime=lifetime)
         try:
-            place = await self._workspaces.prepare(run, wake, token)
+            place = await self._workspaces.prepare(run, wake, token, base)
             started = await start_gated(
                 wake.command, folder=place.folder, environment=place.environment, user=self._user
             )
-        except (NotPrepared, OSError) as error:
+        except OSError as error:
             return _Ending("ended", None, f"not started: {error}")
-        else:
-            return await self._attend(run, wake, started)
-        finally:
-            await self._workspaces.clear(run, wake)
+        return await self._attend(run, wake, started)
 
     async def _attend(self, run: Row, wake: CommandWake, started: GatedProcess) -> _Ending:
         process = started.process
@@ -224,11 +271,13 @@ class Runner:
                 async with self._database.write() as tx:
                     await record_alive(tx, run)
 
-    async def _finish(self, run: Row, ending: _Ending) -> None:
+    async def _finish(self, run: Row, ending: _Ending, left_behind: str) -> None:
         while True:
             try:
                 async with self._database.write() as tx:
-                    await finish_run(tx, run, ending.state, ending.exit_code, ending.detail)
+                    await finish_run(
+                        tx, run, ending.state, ending.exit_code, ending.detail, left_behind=left_behind
+                    )
             except DatabaseError as error:
                 _logger.warning("the end of run %s waits for the database: %s", run["id"], error)
                 if self._stopping:
@@ -236,3 +285,8 @@ class Runner:
                 await asyncio.sleep(_RETRY_SECONDS)
             else:
                 return
+
+
+def _base_of(run: Row) -> Base | None:
+    """Read what was noted of a run's worktree."""
+    return Base(commit=run["base_commit"], folder=Path(run["worktree"])) if run["worktree"] else None

@@ -82,6 +82,8 @@ async def _serve(configuration: Configuration, input_descriptor: int) -> None:
                 board.live,
             )
             _stop_when_told(server, input_descriptor)
+            if board.runner.sharing:
+                _logger.warning("%s", board.runner.sharing)
             # Whoever started us with port 0 learns the port, and that requests are accepted from now on.
             print(f"agentic-os-board: serving {configuration.local_url}", flush=True)  # noqa: T201 - as it says
             await _until_stopped(server, listener, board)

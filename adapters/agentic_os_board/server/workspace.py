@@ -33,6 +33,14 @@ class Workplace:
     environment: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """The commit that an attempt's worktree begins from, and the worktree's folder."""
+
+    commit: str
+    folder: Path
+
+
 class Workspaces:
     """Prepare and clear away the workplaces of runs."""
 
@@ -53,7 +61,18 @@ class Workspaces:
             with contextlib.suppress(OSError):
                 self._root.rmdir()
 
-    async def prepare(self, run: Row, wake: CommandWake, token: str) -> Workplace:
+    async def base_of(self, run: Row, wake: CommandWake) -> Base | None:
+        """Say which commit the attempt begins from, in which folder; None without a worktree. Raises NotPrepared."""
+        if not wake.worktree:
+            return None
+        repository = Path(wake.workspace)
+        code, output = await self._git(repository, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+        if code:
+            said = output.strip()[-500:] or "it has no commit to begin from"
+            raise NotPrepared(f"no git worktree could be made in {repository}: {said}")
+        return Base(commit=output.strip(), folder=self._worktree_folder(run))
+
+    async def prepare(self, run: Row, wake: CommandWake, token: str, base: Base | None) -> Workplace:
         """Write the run's files and find its folder. Raises NotPrepared."""
         private = self._private / str(run["id"])
         self._make(private)
@@ -62,7 +81,7 @@ class Workspaces:
         workspace = Path(wake.workspace)
         if not await asyncio.to_thread(workspace.is_dir):
             raise NotPrepared(f"the workspace {workspace} is not a folder; change the agent's configuration")
-        folder = await self._worktree(run, workspace) if wake.worktree else workspace
+        folder = await self._worktree(run, workspace, base) if base else workspace
         environment = self._inherited(wake) | {
             RUN_VARIABLE: str(run["id"]),
             "AGENTIC_OS_ATTEMPT": str(run["attempt"]),
@@ -72,23 +91,33 @@ class Workspaces:
             "AGENTIC_OS_BRIEF": str(private / "brief.md"),
             "AGENTIC_OS_TASK": run["task_id"],
         }
+        if base:
+            environment["AGENTIC_OS_BASE_COMMIT"] = base.commit
         secrets = {name: self._secret(Path(path), private / name) for name, path in wake.secret_files.items()}
         return Workplace(folder=folder, private=private, environment=environment | secrets)
 
-    async def clear(self, run: Row, wake: CommandWake) -> None:
-        """Remove the run's private files, and its worktree unless something in it was not committed."""
+    async def clear(self, run: Row, base: Base | None) -> str:
+        """Remove the run's private files, its worktree and its branch; keep what the attempt left there, and say so."""
         shutil.rmtree(self._private / str(run["id"]), ignore_errors=True)
-        if wake.worktree:
-            await self._git(Path(wake.workspace), "worktree", "remove", str(self._worktree_folder(run)))
+        if base is None or not await asyncio.to_thread(base.folder.is_dir):
+            return ""
+        code, output = await self._git(base.folder, "rev-parse", "--path-format=absolute", "--git-common-dir")
+        repository = Path(output.strip())
+        if code or (await self._git(repository, "worktree", "remove", str(base.folder)))[0]:
+            return f"the worktree {base.folder} is kept: something in it was not committed"
+        branch = _branch_of(run)
+        # Deleted only where it still is what the attempt began from.
+        code, _ = await self._git(repository, "update-ref", "-d", f"refs/heads/{branch}", base.commit)
+        return f"the branch {branch} has what was committed" if code else ""
 
-    async def _worktree(self, run: Row, repository: Path) -> Path:
-        folder = self._worktree_folder(run)
-        self._make(folder.parent)
-        branch = f"agentic-os/{_file_name(run['task_id'])}/{run['attempt']}"
-        code, output = await self._git(repository, "worktree", "add", "-b", branch, str(folder), "HEAD")
+    async def _worktree(self, run: Row, repository: Path, base: Base) -> Path:
+        self._make(base.folder.parent)
+        code, output = await self._git(
+            repository, "worktree", "add", "-b", _branch_of(run), str(base.folder), base.commit
+        )
         if code:
             raise NotPrepared(f"no git worktree could be made in {repository}: {output.strip()[-500:]}")
-        return folder
+        return base.folder
 
     def _worktree_folder(self, run: Row) -> Path:
         return self._root / "worktrees" / f"{_file_name(run['task_id'])}-{run['attempt']}"
@@ -120,13 +149,11 @@ class Workspaces:
         return {"HOME": self._user.home} if self._user else {}
 
     def _secret(self, source: Path, copy: Path) -> str:
-        """Name the file itself, or a copy that the other user can read."""
+        """Copy a secret to a file that only the agent's user can read; it goes when the run ends."""
         try:
             text = source.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise NotPrepared(f"the secret file {source} cannot be read: {error}") from None
-        if self._user is None:
-            return str(source)
         self._write(copy, text)
         return str(copy)
 
@@ -166,6 +193,10 @@ def _server_environment(names: tuple[str, ...]) -> dict[str, str]:
 
 def _effective_user() -> int:
     return os.geteuid() if hasattr(os, "geteuid") else 0
+
+
+def _branch_of(run: Row) -> str:
+    return f"agentic-os/{_file_name(run['task_id'])}/{run['attempt']}"
 
 
 def _file_name(task_id: str) -> str:

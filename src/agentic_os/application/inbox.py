@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, get_args
 from uuid import UUID, uuid5
 
 from agentic_os.application.breakers import RateBreakers
@@ -38,6 +38,7 @@ from agentic_os.control_plane import (
 )
 from agentic_os.domain import commands as c
 from agentic_os.domain.directive import ASKING, parse
+from agentic_os.domain.documents import Priority
 from agentic_os.domain.policy import DecisionPoint
 from agentic_os.domain.reviews import review_lines
 from agentic_os.domain.task import Task
@@ -253,6 +254,7 @@ class Inbox:
             goal=opened.body or opened.title,
             project=opened.project or "default",
             labels=opened.labels,
+            priority=_priority(opened.labels),
             requester=requester,
             origin=f"{self._plane.name}:{opened.key}",
             at=now(),
@@ -309,3 +311,9 @@ def _outcome(receipts: Sequence[DirectiveReceipt]) -> tuple[str, str]:
         if receipt.outcome == "refused":
             return "refused", receipt.rule or receipt.message
     return "done", ", ".join(f"/{r.verb}" for r in receipts)
+
+
+def _priority(labels: Sequence[str]) -> Priority:
+    """Read the priority that an issue was opened with, from a label such as priority:high; medium without one."""
+    known: Sequence[Priority] = get_args(Priority)
+    return next((each for each in known if f"priority:{each}" in labels), "medium")

@@ -1,16 +1,14 @@
 """Agents' runs: woken once for each attempt, seen to their end, and ended with all they started."""
 
 import asyncio
-import json
 import os
 import shlex
 import signal
 import subprocess
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +17,6 @@ import pytest
 
 from agentic_os.control_plane import RunSeen
 from agentic_os_board.client import BoardClient
-from agentic_os_board.clock import now
-from agentic_os_board.server.agents import HookWake
-from agentic_os_board.server.hook import HookRefused, resolve_permitted
-from agentic_os_board.signatures import verify
 from agentic_os_board.testing import BACKEND_TOKEN, WEBHOOK_SECRET, BoardProcess
 
 DRAFT = {"title": "Count the beans", "body": "The brief.", "project": "", "state": "ready", "labels": []}
@@ -88,6 +82,10 @@ def logs_of(board: BoardProcess, run: dict[str, Any]) -> list[Log]:
     """Read what was captured, the newest part first."""
     found = sorted(Path(board.configuration["home"], "logs").glob(f"{run['id']}.log*"))
     return [Log(file.read_text(), file.stat().st_mode & 0o777) for file in found]
+
+
+def exists(*parts: str) -> bool:
+    return Path(*parts).exists()
 
 
 def private_folders(board: BoardProcess) -> list[Path]:
@@ -348,9 +346,197 @@ async def test_each_attempt_has_a_worktree_of_its_own(board: BoardProcess, tmp_p
     assert len(git(repository, "worktree", "list", "--porcelain")) == len(
         ["worktree", "P", "HEAD", "H", "branch", "B"]
     )
+    left = [run["left_behind"] for run in await board.runs() if run["task_id"] == "tree-1"]
+    assert left == [f"the branch agentic-os/tree-1/{attempt} has what was committed" for attempt in (1, 2)]
     branches = git(repository, "branch", "--format=%(refname:short)")
     assert {"agentic-os/tree-1/1", "agentic-os/tree-1/2"} <= set(branches)
     assert not (repository / "file").exists()
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """Make a repository with one commit."""
+    git(tmp_path, "init", "-q", "repository")
+    (tmp_path / "repository" / "tracked").write_text("one\n")
+    git(tmp_path / "repository", "add", "tracked")
+    git(tmp_path / "repository", "commit", "-q", "-m", "first")
+    return tmp_path / "repository"
+
+
+async def test_a_worktree_begins_at_a_recorded_commit_and_leaves_nothing(
+    board: BoardProcess, repository: Path
+) -> None:
+    """What an attempt began from must be on record; one that changed nothing must leave no folder and no branch."""
+    script = "git rev-parse HEAD; echo $AGENTIC_OS_BASE_COMMIT; cat tracked"
+    agent = await board.add_agent("reading", shell(script), repository, worktree=True)
+    (repository / "tracked").write_text("being edited by a person\n")
+    await assign(board, agent, "base-1")
+    run = await run_of(board, "base-1", SETTLED)
+    (commit,) = git(repository, "rev-parse", "HEAD")
+    (log,) = logs_of(board, run)
+    assert log.text.split() == [commit, commit, "one"]
+    assert (run["base_commit"], run["left_behind"]) == (commit, "")
+    assert not exists(run["worktree"])
+    assert len(git(repository, "branch", "--format=%(refname:short)")) == 1
+    assert (repository / "tracked").read_text() == "being edited by a person\n"
+
+
+async def test_what_was_not_committed_is_kept_and_said(board: BoardProcess, repository: Path) -> None:
+    """A worktree with work in it must stay, with its place on record; the main checkout must stay clean."""
+    agent = await board.add_agent(
+        "messy", shell("echo more >> tracked; echo x > new"), repository, worktree=True
+    )
+    await assign(board, agent, "messy-1")
+    run = await run_of(board, "messy-1", SETTLED)
+    assert run["left_behind"] == f"the worktree {run['worktree']} is kept: something in it was not committed"
+    assert exists(run["worktree"], "new")
+    assert git(repository, "status", "--porcelain") == []
+
+
+async def test_a_repository_without_a_commit_is_said(board: BoardProcess, tmp_path: Path) -> None:
+    """Where there is nothing to begin from, the run must end with that reason."""
+    git(tmp_path, "init", "-q", "empty")
+    agent = await board.add_agent("early", ["true"], tmp_path / "empty", worktree=True)
+    await assign(board, agent, "early-1")
+    run = await run_of(board, "early-1", SETTLED)
+    assert (run["state"], "no commit to begin from" in run["detail"]) == ("ended", True)
+
+
+async def test_a_crash_leaves_no_worktree_unsaid(
+    new_board: Callable[..., BoardProcess], repository: Path, pipe: Path
+) -> None:
+    """After kill -9, a lost run's worktree must be gone, or be named with the run because work is in it."""
+    board = new_board()
+    idle = await board.add_agent("idle", shell(f"echo there > {pipe}; sleep 1000"), repository, worktree=True)
+    script = f"echo x > new; echo there > {pipe}; sleep 1000"
+    busy = await board.add_agent("busy", shell(script), repository, worktree=True)
+    await assign(board, idle, "idle-1")
+    await read_line(pipe)
+    await assign(board, busy, "busy-1")
+    await read_line(pipe)
+    board.kill()
+    board.start()
+    gone, kept = await run_of(board, "idle-1", SETTLED), await run_of(board, "busy-1", SETTLED)
+    assert (gone["state"], gone["left_behind"]) == ("lost", "")
+    assert not exists(gone["worktree"])
+    assert (kept["state"], kept["worktree"] in kept["left_behind"]) == ("lost", True)
+    assert exists(kept["worktree"], "new")
+
+
+async def test_no_secret_is_in_the_environment_or_the_arguments(
+    new_board: Callable[..., BoardProcess], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the server was started with, its agents must see none of it, and secrets only as private files."""
+    for name in ("DATABASE_URL", "AGENTIC_OS_TOKEN", "PGPASSWORD", "SOME_API_KEY"):
+        monkeypatch.setenv(name, "swordfish")
+    credential = tmp_path / "credential"
+    credential.write_text("the executor's credential")
+    credential.chmod(0o644)
+    script = (
+        "cat /proc/$$/environ /proc/$$/cmdline > seen; ls -l /proc/$$/fd | wc -l > open;"
+        " stat -c %a $AGENTIC_OS_CREDENTIAL_FILE > mode; cat $AGENTIC_OS_CREDENTIAL_FILE > read"
+    )
+    board = new_board()
+    secrets = {"AGENTIC_OS_CREDENTIAL_FILE": str(credential)}
+    agent = await board.add_agent("curious", shell(script), tmp_path, secret_files=secrets)
+    await assign(board, agent, "secret-1")
+    assert (await run_of(board, "secret-1", SETTLED))["exit_code"] == 0
+    seen = (tmp_path / "seen").read_text()
+    for secret in (
+        "swordfish",
+        "the executor's credential",
+        BACKEND_TOKEN,
+        "aosb_",
+        board.configuration["database_url"],
+    ):
+        assert secret not in seen
+    assert ((tmp_path / "mode").read_text(), (tmp_path / "read").read_text()) == (
+        "600\n",
+        credential.read_text(),
+    )
+    assert private_folders(board) == []
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "AGENTIC_OS_TOKEN", "PGPASSWORD"])
+async def test_the_server_s_own_variables_cannot_be_passed_on(
+    board: BoardProcess, tmp_path: Path, name: str
+) -> None:
+    """An agent that is to get a variable which holds the server's secrets must be refused."""
+    wake = {"kind": "command", "command": ["true"], "workspace": str(tmp_path), "environment": {name: None}}
+    async with await board.operator() as admin:
+        answer = await admin.post("/api/agents", json={"name": "greedy", "wake": wake})
+    assert answer.status_code == 422
+    assert "environment" in answer.json()["detail"]
+
+
+async def test_no_zombie_is_left(board: BoardProcess, tmp_path: Path) -> None:
+    """A server that has run agents, ended and killed, must have collected every child."""
+    quick = await board.add_agent("quick", shell("sleep 0 & exit 3"), tmp_path)
+    late = await board.add_agent("late", shell("trap '' TERM; sleep 1000"), tmp_path, time_limit_seconds=1)
+    for number in range(5):
+        await assign(board, quick, f"zombie-{number}")
+    await assign(board, late, "zombie-late")
+    for number in range(5):
+        await run_of(board, f"zombie-{number}", SETTLED)
+    assert (await run_of(board, "zombie-late", SETTLED))["exit_code"] == -signal.SIGKILL
+    assert _children(board.process.pid) == []
+
+
+def _children(parent: int) -> list[str]:
+    """List the states and names of a process's children, the dead ones included."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            name, _, rest = stat.read_text().rpartition(")")
+            if int(rest.split()[1]) == parent:
+                found.append(f"{rest.split()[0]} {name}")
+    return found
+
+
+async def test_kills_at_any_moment_start_no_attempt_twice(
+    new_board: Callable[..., BoardProcess], tmp_path: Path
+) -> None:
+    """However often the board is killed under load, each (task, attempt) must start at most once, and be ended."""
+    board = new_board()
+    script = 'echo "$AGENTIC_OS_TASK $AGENTIC_OS_ATTEMPT" >> started; sleep 0.2; echo "$AGENTIC_OS_TASK" >> finished'
+    agent = await board.add_agent("often", shell(script), tmp_path)
+    tasks = [f"storm-{number}" for number in range(12)]
+    for wave in range(3):
+        await asyncio.gather(*(assign(board, agent, task) for task in tasks[wave * 4 : wave * 4 + 4]))
+        board.kill()
+        board.start()
+        await asyncio.gather(*(assign(board, agent, task) for task in tasks[: wave * 4 + 4]))
+    with psycopg.connect(board.configuration["database_url"]) as connection:
+        async with asyncio.timeout(60):
+            while connection.execute(
+                "select 1 from board.runs where state in ('queued', 'running')"
+            ).fetchone():
+                connection.rollback()
+                await asyncio.sleep(0.05)
+        rows = connection.execute("select task_id, state from board.runs").fetchall()
+        told = "select data ->> 'task_id' from board.activities where kind = 'run.ended'"
+        ended = connection.execute(told).fetchall()
+    assert sorted(task for task, _ in rows) == sorted(tasks)
+    assert sorted(task for (task,) in ended) == sorted(tasks)
+    started = (tmp_path / "started").read_text().splitlines()
+    assert len(started) == len(set(started))
+    finished = (tmp_path / "finished").read_text().splitlines() if (tmp_path / "finished").exists() else []
+    assert {task for task, state in rows if state == "ended"} <= set(finished)
+
+
+async def test_sharing_an_account_is_said_plainly(
+    board: BoardProcess, new_board: Callable[..., BoardProcess]
+) -> None:
+    """Where agents have the server's rights, its log and its API must say so; with a user of their own, not."""
+    async with await board.operator() as admin:
+        said = (await admin.get("/api/agents")).json()["sharing"]
+    assert "gates are cooperative" in said
+    assert said in board.log.read_text()
+    if os.geteuid() == 0:
+        apart = new_board(run_as="nobody")
+        async with await apart.operator() as admin:
+            assert (await admin.get("/api/agents")).json()["sharing"] == ""
+        assert "cooperative" not in apart.log.read_text()
 
 
 @pytest.fixture
@@ -382,82 +568,3 @@ async def test_agents_run_as_another_user(
     assert "root" not in (open_workspace / "groups").read_text().split()
     assert (open_workspace / "read").read_text() == "the executor's credentialThe brief."
     assert (open_workspace / "token").read_text().startswith("aosb_")
-
-
-class Hook:
-    """An agent elsewhere that is woken by HTTP; refuses as often as it is told to."""
-
-    def __init__(self, refusals: int) -> None:
-        self.requests: list[tuple[dict[str, str], bytes]] = []
-        hook = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                hook.requests.append(({name.lower(): value for name, value in self.headers.items()}, body))
-                self.send_response(500 if len(hook.requests) <= refusals else 202)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/wake"
-
-
-@pytest.fixture
-def hook() -> Iterator[Hook]:
-    made = Hook(refusals=1)
-    thread = threading.Thread(target=made.server.serve_forever)
-    thread.start()
-    yield made
-    made.server.shutdown()
-    thread.join()
-    made.server.server_close()
-
-
-async def test_a_hook_is_woken_with_a_signature_and_one_id(
-    board: BoardProcess, tmp_path: Path, hook: Hook
-) -> None:
-    """A wake that was refused must be repeated under the same id, signed each time."""
-    secret = tmp_path / "secret"
-    secret.write_text("the hook's secret\n")
-    wake = {"kind": "hook", "url": hook.url, "secret_file": str(secret), "allow_loopback": True}
-    async with await board.operator() as admin:
-        added = await admin.post("/api/agents", json={"name": "elsewhere", "wake": wake})
-        agent = added.json()["id"]
-    await assign(board, agent, "hook-1")
-    run = await run_of(board, "hook-1", SETTLED)
-    assert (run["state"], run["detail"]) == ("ended", "the hook took the run")
-    assert len(hook.requests) == 2
-    assert len({headers["webhook-id"] for headers, _ in hook.requests}) == 1
-    for headers, body in hook.requests:
-        verify(["the hook's secret"], headers, body, now())
-        wanted = {"task_id": "hook-1", "attempt": 1, "brief": "The brief."}
-        assert wanted.items() <= json.loads(body).items()
-
-
-PRIVATE_HOSTS = [
-    *("127.0.0.1", "localhost", "10.1.2.3", "192.168.0.1", "169.254.169.254", "100.64.0.1", "224.0.0.1"),
-    *("0.0.0.0", "::1", "fe80::1", "fd00::1", "::ffff:10.0.0.1", "2130706433", "0x7f.1"),
-]
-
-
-@pytest.mark.parametrize(
-    "host",
-    PRIVATE_HOSTS,
-)
-async def test_hooks_reach_no_private_address(host: str) -> None:
-    """An administrator's hook must not become a way into the network, however its host is written."""
-    wake = HookWake(kind="hook", url="http://example.org/", secret_file="/secret")
-    with pytest.raises(HookRefused):
-        await resolve_permitted(host, 80, wake)
-
-
-async def test_loopback_hooks_need_leave() -> None:
-    """A hook on this machine must be reached only by an agent that is allowed to, and nothing else opened."""
-    wake = HookWake(kind="hook", url="http://127.0.0.1/", secret_file="/secret", allow_loopback=True)
-    assert await resolve_permitted("127.0.0.1", 80, wake) == "127.0.0.1"
-    with pytest.raises(HookRefused):
-        await resolve_permitted("10.1.2.3", 80, wake)
-    assert await resolve_permitted("8.8.8.8", 80, wake) == "8.8.8.8"

@@ -1,8 +1,17 @@
 """Assigning, and what it wakes."""
 
+from contextlib import suppress
+
 import pytest
 
-from agentic_os.control_plane import Assignment, FieldChanged, IssueChanges, RunSeen, Unavailable
+from agentic_os.control_plane import (
+    Assignment,
+    Conflict,
+    FieldChanged,
+    IssueChanges,
+    RunSeen,
+    Unavailable,
+)
 from agentic_os.control_plane.conformance.harness import (
     ROBOT,
     TrackerHarness,
@@ -69,6 +78,17 @@ class Assigning:
         await tracker.plane.assign(key, second)
         assert [first, second] == list(await tracker.wakes())
         assert second == await _assignment(tracker, key)
+
+    async def test_an_attempt_that_is_over_wakes_nobody(self, tracker: TrackerHarness) -> None:
+        """A projection that comes late, of an attempt before the newest, may be refused, and must never wake."""
+        key, first = await _issue(tracker)
+        second = _attempt(first, 2)
+        await tracker.plane.assign(key, first)
+        await tracker.plane.assign(key, second)
+        with suppress(Conflict):
+            await tracker.plane.assign(key, first)
+        await tracker.plane.assign(key, second)
+        assert [first, second] == list(await tracker.wakes())
 
     async def test_another_account_is_woken_alone(self, tracker: TrackerHarness) -> None:
         """An attempt that goes to somebody else must wake them, and not the one it is taken from."""

@@ -9,6 +9,7 @@ from agentic_os.control_plane import (
     Issue,
     IssueChanges,
     NotFound,
+    RateLimited,
     Unavailable,
 )
 from agentic_os.control_plane.conformance.harness import TEXT, TrackerHarness, new_draft
@@ -77,6 +78,24 @@ class CreatingIssues:
             await tracker.plane.ensure_issue(draft)
         assert sorted(before) == sorted(await tracker.issues())
         await _see(tracker.plane, await tracker.plane.ensure_issue(draft))
+
+    async def test_a_crash_after_creating_makes_one_issue(self, tracker: TrackerHarness) -> None:
+        """When neither side remembers the answer, for both began anew, the issue must still be found."""
+        draft, before = new_draft(tracker), await tracker.issues()
+        await tracker.fail_next(before=False)
+        with pytest.raises(Unavailable):
+            await tracker.plane.ensure_issue(draft)
+        await tracker.restart()
+        key = await tracker.plane.ensure_issue(draft)
+        assert [key] == sorted(set(await tracker.issues()) - set(before))
+
+    async def test_a_creation_that_came_too_soon_makes_nothing(self, tracker: TrackerHarness) -> None:
+        """A creation that was refused for haste must have had no effect, and succeed later."""
+        draft, before = new_draft(tracker), await tracker.issues()
+        await tracker.limit_next(1)
+        with pytest.raises(RateLimited):
+            await tracker.plane.ensure_issue(draft)
+        assert sorted(before) == sorted(await tracker.issues())
 
     async def test_a_task_whose_issue_was_deleted_gets_a_new_one(self, tracker: TrackerHarness) -> None:
         """A key of an issue that is gone must never be handed out again."""
@@ -214,5 +233,7 @@ async def _refuses_writes(plane: ControlPlane, key: str) -> None:
         await plane.apply(key, IssueChanges(title="Count the peas"))
     with pytest.raises(NotFound):
         await plane.post(key, "status", "Ready.")
+    with pytest.raises(NotFound):
+        await plane.edit(key, "999999", "Ready.")
     with pytest.raises(NotFound):
         await plane.assign(key, None)

@@ -88,6 +88,17 @@ class Notes:
         assert {"status": Note(id=note_id, marker="status", body="Executing.")} == await _notes(tracker, key)
         assert [note_id] == [comment.id for comment in await tracker.comments(key)]
 
+    async def test_an_edit_whose_answer_was_lost_can_be_repeated(self, tracker: TrackerHarness) -> None:
+        """An edit that took effect unheard must be accepted again, and stay one note."""
+        key = await _issue(tracker)
+        note_id = await tracker.plane.post(key, "status", "Ready.")
+        await tracker.fail_next(before=False)
+        with pytest.raises(Unavailable):
+            await tracker.plane.edit(key, note_id, "Executing.")
+        await tracker.plane.edit(key, note_id, "Executing.")
+        assert {"status": Note(id=note_id, marker="status", body="Executing.")} == await _notes(tracker, key)
+        assert [note_id] == [comment.id for comment in await tracker.comments(key)]
+
     async def test_more_notes_than_one_page_are_all_found(self, tracker: TrackerHarness) -> None:
         """A note must be recognised wherever it stands among the comments, or it would be posted again."""
         key = await _issue(tracker)
@@ -196,6 +207,17 @@ class Gates:
         await tracker.plane.close_review(key, "sha256:" + "0" * 64, "withdrawn")
         assert (_REVIEW.digest,) == await _reviews(tracker, key)
         await tracker.plane.close_review(key, _REVIEW.digest, "approved")
+        await tracker.plane.close_review(key, _REVIEW.digest, "approved")
+        assert await _reviews(tracker, key) == ()
+
+    async def test_a_close_whose_answer_was_lost_can_be_repeated(self, tracker: TrackerHarness) -> None:
+        """A gate that was taken away unheard must stay away when that is repeated."""
+        _needs(tracker, "reviews")
+        key = await _issue(tracker)
+        await tracker.plane.open_review(key, _REVIEW)
+        await tracker.fail_next(before=False)
+        with pytest.raises(Unavailable):
+            await tracker.plane.close_review(key, _REVIEW.digest, "approved")
         await tracker.plane.close_review(key, _REVIEW.digest, "approved")
         assert await _reviews(tracker, key) == ()
 
