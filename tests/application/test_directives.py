@@ -76,6 +76,13 @@ async def test_a_receipt_survives_a_crash_and_nothing_is_done_twice(desk: Tracke
     await desk.work()
     assert before == await desk.events(task_id)
     assert [("reassign", "done", None), ("note", "done", None)] == await desk.receipts(task_id)
+    desk.tracker.comment(key, desk.tracker.account("olga"), "/hold")
+    await desk.worker.look_around()
+    (held,) = await desk.backend.issues.open_items(10)
+    await inbox._judge(held.observation)
+    await desk.direct(task_id, "/unhold", "olga")
+    assert 1 == (await desk.events(task_id)).count("task.held"), "what was released is not held again"
+    await desk.execute("delete from es.directive where verb in ('hold', 'unhold')")
     await desk.execute("update es.directive set outcome = 'received', message = ''")
     await inbox._judge(item.observation)
     assert 1 == (await desk.events(task_id)).count("note.taken")

@@ -1120,6 +1120,13 @@ def test_a_repeated_command_yields_nothing(case: Case):
     given(*case.history, case.command).when(case.command).nothing()
 
 
+def test_a_brief_of_another_step_opens_no_attempt():
+    """When the mode got stricter after the brief was written, nobody is told to execute what must be planned."""
+    stale = replace(offer(), brief={"task_id": "t-1", "step": "execute"})
+    given(*DIRECT, TIGHTEN).when(stale).refused("wrong_phase")
+    assert "dispatched" == given(*DIRECT, stale).task.phase
+
+
 def test_the_cases_leave_out_no_command_and_no_event():
     """Every command and every event that exists is in the table of cases."""
     commands = {kind for union in get_args(c.Command) for kind in (get_args(union) or (union,))}

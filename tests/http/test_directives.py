@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.desk import Desk, assert_problem
+from tests.desk import Desk, assert_problem, callback, token
 
 from agentic_os.cli import main
 from agentic_os.cli.client import Client
@@ -154,6 +154,26 @@ async def test_a_plan_goes_through_the_stages_of_its_policy(desk: Desk):
     assert "dispatched" == await desk.phase(task_id)
     await desk.backend.rebuild()
     assert kinds == await desk.events(task_id)
+
+
+async def test_executors_of_each_stage_are_asked_in_its_turn(desk: Desk):
+    """The role of the open stage is asked, first the one and then the other, before anything is executed."""
+    policy = (
+        "defaults: {mode: plan_first, reviewers: [{role: qa, by: anyone}, {role: security, by: anyone}]}\n"
+    )
+    await desk.post("/api/governance", {"documents": {"policy.yaml": policy}, "reason": "Two."}, "ada")
+    for name, role in (("checker", "qa"), ("guard", "security")):
+        await desk.executor(name, role)
+    task_id = await desk.planned(assignee="coder")
+    plan = (await desk.show(f"/api/tasks/{task_id}"))["plan"]
+    for number, name in ((2, "checker"), (3, "guard")):
+        attempt = (await desk.show(f"/api/tasks/{task_id}"))["attempt"]
+        assert (number, name, "review") == (attempt["number"], attempt["executor"], attempt["step"])
+        body = {"subject": "plan", "digest": plan["digest"], "verdict": "approve", "summary": "Read it."}
+        credential = await desk.ack(task_id, token(name))
+        assert 202 == (await desk.send(callback("review", task_id, number, 2, body), credential)).status_code
+        await desk.work()
+    assert "execute" == (await desk.show(f"/api/tasks/{task_id}"))["attempt"]["step"]
 
 
 def test_the_reference_tells_of_every_verb():
