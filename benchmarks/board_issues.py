@@ -2,18 +2,21 @@
 
     .venv/bin/python benchmarks/board_issues.py [--issues N] [--rounds N] [--json]
 
-A server process of its own over an embedded PostgreSQL of its own; both are gone afterwards. Each figure is the
-99th percentile of whole requests, one after the other; the limit line is GET /me in the same run, a page that
-reads a session and nothing else.
+A server process of its own over an embedded PostgreSQL of its own; both are gone afterwards. p50 and p99 are of whole
+requests, one after the other; the limit line is GET /me in the same run, a page that reads a session and nothing else.
+cpu is what the server and PostgreSQL spend on a request: what remains to be said on a machine that is busy otherwise.
 """
 
 import argparse
 import json
+import os
 import secrets
 import shutil
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 import httpx
@@ -81,7 +84,7 @@ def main() -> None:
             running_server(home / "server", say=lambda _: None) as server,
             BoardProcess(_database(server.superuser), home / "board") as board,
         ):
-            rows = _measure(board, options.issues, options.rounds)
+            rows = _measure(board, options.issues, options.rounds, (board.process.pid, server.pid))
     finally:
         shutil.rmtree(home, ignore_errors=True)
     if options.json:
@@ -90,7 +93,8 @@ def main() -> None:
     print(f"{options.issues} issues; {machine()}")
     for row in rows:
         ok = "ok" if row["ok"] else "MISSED"
-        print(f"{row['p50']:8.1f} {row['p99']:8.1f} ms  x{row['ratio']:5.1f}  {ok:6} {row['name']}")
+        times = f"p50 {row['p50']:7.1f}  p99 {row['p99']:7.1f}  cpu {row['cpu']:6.1f} ms"
+        print(f"{times}  x{row['ratio']:5.1f}  {ok:6} {row['name']}")
 
 
 def _database(superuser: object) -> str:
@@ -102,7 +106,7 @@ def _database(superuser: object) -> str:
     return make_conninfo(superuser("postgres"), user="board", password=password)
 
 
-def _measure(board: BoardProcess, issues: int, rounds: int) -> list[dict[str, object]]:
+def _measure(board: BoardProcess, issues: int, rounds: int, processes: Sequence[int]) -> list[dict[str, Any]]:
     with psycopg.connect(str(board.configuration["database_url"]), options="-c search_path=board") as tx:
         tx.execute(SEED, {"issues": issues})
         tx.execute(REVIEWS, {})
@@ -112,15 +116,13 @@ def _measure(board: BoardProcess, issues: int, rounds: int) -> list[dict[str, ob
         tx.execute("analyze reviews")
     with httpx.Client(base_url=board.url, timeout=30, trust_env=False) as browser:
         _sign_in(browser)
-        limit = _percentiles(browser, "/me", rounds)
-        rows: list[dict[str, object]] = [
-            {"name": "/me", "p50": limit[0], "p99": limit[1], "ratio": 1.0, "ok": True}
-        ]
+        limit = _measured(browser, "/me", rounds, processes)
+        rows = [{"name": "/me", **limit, "ratio": 1.0, "ok": True}]
         for wanted in FILTERS:
             path = f"/issues?{urlencode(wanted)}"
-            middle, high = _percentiles(browser, path, rounds)
-            ratio = round(high / limit[1], 1)
-            rows.append({"name": path, "p50": middle, "p99": high, "ratio": ratio, "ok": high < TARGET_MS})
+            found = _measured(browser, path, rounds, processes)
+            ratio = round(found["p99"] / limit["p99"], 1)
+            rows.append({"name": path, **found, "ratio": ratio, "ok": found["p99"] < TARGET_MS})
     return rows
 
 
@@ -131,14 +133,28 @@ def _sign_in(browser: httpx.Client) -> None:
     assert browser.post("/sign-in", data=form).status_code == httpx.codes.SEE_OTHER
 
 
-def _percentiles(browser: httpx.Client, path: str, rounds: int) -> tuple[float, float]:
-    taken = []
+def _measured(browser: httpx.Client, path: str, rounds: int, processes: Sequence[int]) -> dict[str, float]:
     browser.get(path)
+    taken, before = [], _cpu_seconds(processes)
     for _ in range(rounds):
         began = time.perf_counter()
         browser.get(path).raise_for_status()
         taken.append((time.perf_counter() - began) * 1000)
-    return round(median(taken), 2), round(percentile(taken, 0.99), 2)
+    cpu = (_cpu_seconds(processes) - before) * 1000 / rounds
+    return {"p50": round(median(taken), 2), "p99": round(percentile(taken, 0.99), 2), "cpu": round(cpu, 2)}
+
+
+def _cpu_seconds(processes: Sequence[int]) -> float:
+    """Add up what the server and PostgreSQL, with the backends that it forked, have spent so far (on Linux)."""
+    total = 0
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = entry.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(entry.parent.name) in processes or int(fields[1]) in processes:
+            total += int(fields[11]) + int(fields[12])
+    return total / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":

@@ -174,6 +174,25 @@ async def test_drift_of_what_is_ours_is_repaired(desk: TrackedDesk, field: str, 
     assert "dispatched" == await desk.phase(task_id)
 
 
+async def test_an_issue_names_its_parent_and_priority(desk: TrackedDesk) -> None:
+    """A child's issue hangs below its parent's, also one that was made first, and drift of either is repaired."""
+    await desk.executor()
+    task_id = await desk.task(assignee="coder", priority="critical")
+    acceptance = [{"id": "done", "text": "It is done"}]
+    item = {"ref": "one", "title": "Do one", "goal": "G", "acceptance": acceptance, "priority": "high"}
+    body = {"reason": "Why", "tasks": [item]}
+    answer = await desk.send(callback("task_request", task_id, 1, 2, body), await desk.ack(task_id))
+    assert 202 == answer.status_code, answer.text
+    await desk.work()
+    (child_id,) = (child["id"] for child in (await desk.show(f"/api/tasks/{task_id}"))["children"])
+    parent, child = await desk.issue(task_id), await desk.issue(child_id)
+    assert ("", "critical") == (parent.parent, parent.priority)
+    assert (parent.key, "high") == (child.parent, child.priority)
+    child.parent, child.priority = "", ""
+    await desk.pass_over(child_id)
+    assert (parent.key, "high") == (child.parent, child.priority)
+
+
 async def test_a_tampered_brief_is_restored_and_the_rest_kept(desk: TrackedDesk) -> None:
     """What stands between our markers is put back; what people wrote around them, and the title, stay theirs."""
     await desk.executor()

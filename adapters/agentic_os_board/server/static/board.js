@@ -61,7 +61,13 @@
   function replaceEntries(shown, fresh) {
     let added = 0;
     const wanted = new Set([...fresh.children].map((each) => each.id));
-    for (const each of [...shown.children]) if (!wanted.has(each.id) && !inUse(each)) each.remove();
+    for (const each of [...shown.children]) {
+      if (wanted.has(each.id)) continue;
+      if (!inUse(each)) { each.remove(); continue; }
+      waiting = true;
+      if (each.classList.contains("review"))
+        tell("open", "The review that you are writing on was closed meanwhile. Your words are still there: copy them.");
+    }
     let before = null;
     for (const each of fresh.children) {
       const present = document.getElementById(each.id);
