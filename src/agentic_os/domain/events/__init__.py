@@ -71,6 +71,13 @@ from agentic_os.domain.events.intake import (
     TaskHeld,
     TaskReassigned,
 )
+from agentic_os.domain.events.issues import (
+    FieldAdopted,
+    FieldDrifted,
+    FieldNoted,
+    RepairsPaused,
+    RepairsResumed,
+)
 from agentic_os.domain.events.leases import LeaseExtended, LeaseRenewedByRun, RunEnded
 from agentic_os.domain.events.overlays import (
     DueEscalates,
@@ -118,6 +125,9 @@ __all__ = [
     "Event",
     "EvidenceAdded",
     "EvidenceAttested",
+    "FieldAdopted",
+    "FieldDrifted",
+    "FieldNoted",
     "HoldReleased",
     "InputGiven",
     "InputRequired",
@@ -136,6 +146,8 @@ __all__ = [
     "ProgressReported",
     "QuarantineAdopted",
     "RefusalCharged",
+    "RepairsPaused",
+    "RepairsResumed",
     "ReportRecorded",
     "ResultRejected",
     "ResultReturned",
@@ -238,6 +250,11 @@ Event: TypeAlias = (
     | DispatchAllowed
     | PolicyDecided
     | PolicyDiffered
+    | FieldAdopted
+    | FieldNoted
+    | FieldDrifted
+    | RepairsPaused
+    | RepairsResumed
 )
 
 BY_SYSTEM: Final[frozenset[type]] = frozenset(
@@ -280,6 +297,7 @@ BY_SYSTEM: Final[frozenset[type]] = frozenset(
         DispatchAllowed,
         PolicyDecided,
         PolicyDiffered,
+        RepairsPaused,
     }
 )
 """Facts that the backend decides, whoever's act led to them: their actor is the system, their cause that act."""
@@ -298,6 +316,7 @@ QUIET: Final[frozenset[type]] = frozenset(
         DispatchAllowed,
         PolicyDecided,
         PolicyDiffered,
+        FieldNoted,
     }
 )
 """Facts that change nothing that an issue shows or that the system must act on: they mark no task stale."""
