@@ -21,6 +21,7 @@ from agentic_os.application.governing import Governing, InForce
 from agentic_os.application.holdings import Holdings
 from agentic_os.application.inbox import Adoption, Inbox
 from agentic_os.application.outage import extend_lapsed
+from agentic_os.application.pacing import PacedControlPlane
 from agentic_os.application.ports import SkillSetView, StoreUnavailable
 from agentic_os.application.rates import Rates
 from agentic_os.application.reconciler import Reconciler
@@ -116,7 +117,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
     issues = PostgresIssueBook(pool)
     artifacts = ArtifactDirectory(parts.artifacts)
     tokens = AttemptTokens(parts.server_key)
-    plane = parts.control_plane
+    plane = PacedControlPlane(parts.control_plane) if parts.control_plane is not None else None
     task_list = PostgresTaskList(pool)
     book, source_secrets = PostgresCredentials(pool), SourceSecrets(parts.server_key)
 
@@ -181,6 +182,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
             issues=issues,
             dispatcher=dispatcher,
             control_plane=plane,
+            artifacts=artifacts,
             public_url=parts.public_url,
             jitter=random.random,
         ),
@@ -196,6 +198,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
             policy=policy,
             committed=signals.committed,
             adoption=parts.adoption,
+            public_url=parts.public_url,
         ),
         control_plane=plane,
         signals=signals,

@@ -263,9 +263,9 @@ async def test_every_observation_ends_with_an_outcome(desk: TrackedDesk, tracker
         ("done", "/status"),
         ("ignored", "it has no label agentic-os"),
         ("ignored", "the issue shows no task"),
-        ("done", "the issue is compared again"),
+        ("done", "adopted: labels"),
         ("ignored", "it changes no lease"),
-        ("done", "the issue is compared again"),
+        ("done", "the issue is put back"),
     ] == found
     assert [] == list(await desk.backend.issues.open_items(10))
 

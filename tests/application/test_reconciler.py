@@ -252,6 +252,9 @@ async def test_a_rate_limit_is_waited_for(desk: TrackedDesk, tracker: CountingTr
     await desk.worker.drain_stale()
     assert (0, 0) == (tracker.reads, tracker.writes)
     tracker.limit_until(now())
+    plane = desk.backend.control_plane
+    assert plane is not None
+    plane._paused_until = now()
     await desk.hasten()
     await desk.worker.drain_stale()
     assert 1 == len(tracker.wakes)

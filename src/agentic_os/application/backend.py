@@ -11,6 +11,7 @@ from agentic_os.application.directives import Directives
 from agentic_os.application.dispatch import Dispatcher
 from agentic_os.application.governing import Governing
 from agentic_os.application.inbox import Inbox
+from agentic_os.application.pacing import PacedControlPlane
 from agentic_os.application.ports import (
     ArtifactStore,
     EventLog,
@@ -25,7 +26,6 @@ from agentic_os.application.reconciler import Reconciler
 from agentic_os.application.recorded_verdicts import Explanations
 from agentic_os.application.signals import Signals
 from agentic_os.application.simulation import Simulations
-from agentic_os.control_plane import ControlPlane
 from agentic_os.domain.policy import DecisionPoint
 
 
@@ -59,7 +59,7 @@ class Backend:
     dispatcher: Dispatcher
     reconciler: Reconciler
     inbox: Inbox | None
-    control_plane: ControlPlane | None
+    control_plane: PacedControlPlane | None
     signals: Signals
     verify: Callable[[], Awaitable[AuditOutcome]]
     rebuild: Callable[[], Awaitable[int]]

@@ -1,13 +1,23 @@
 """Operators' directives: a line of a comment becomes a command, or a refusal that says what to write instead."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
+from uuid import NAMESPACE_OID, uuid5
 
 from agentic_os.application import translate
 from agentic_os.application.handle import handle
-from agentic_os.application.ports import DirectiveReceipt, Envelope, EventLog, IssueBook, Principal, Registry
+from agentic_os.application.ports import (
+    DirectiveReceipt,
+    Envelope,
+    EventLog,
+    IssueBook,
+    Principal,
+    Receipt,
+    Registry,
+)
 from agentic_os.application.verdicts import of_directive, put_on_record, ruled
 from agentic_os.clock import new_id, now
 from agentic_os.domain import commands as c
@@ -65,6 +75,14 @@ class Source:
     cause: str
     control_plane: str | None = None
     comment_id: str | None = None
+
+    def receipt(self, principal: str, line: str) -> Receipt | None:
+        """Make a directive of a tracker repeatable: whoever reads it again, after a crash, finds that it was done."""
+        if self.control_plane is None:
+            return None
+        digest = hashlib.sha256(line.encode()).digest()
+        key = f"{self.control_plane}:{self.cause}:{digest.hex()[:16]}"
+        return Receipt(principal=principal, route="directive", key=key, fingerprint=digest)
 
 
 class Directives:
@@ -129,6 +147,9 @@ class Directives:
             return available(await self._task(task_id), participant)
         if directive.verb == "status":
             return status_line(await self._task(task_id))
+        once = source.receipt(principal.name, directive.line)
+        if once is not None and (done := (await self._log.load(task_id, once)).answer) is not None:
+            return done
         task = await self._task(task_id)
         ruling = of_directive(task, directive.verb, participant, self._policy())
         _require_allowed(ruling, directive.verb)
@@ -142,7 +163,15 @@ class Directives:
             if source.control_plane
             else {},
         )
-        handled = await handle(self._log, task_id, lambda _: command, envelope, ruling=ruling)
+        handled = await handle(
+            self._log,
+            task_id,
+            lambda _: command,
+            envelope,
+            ruling=ruling,
+            receipt=once,
+            answer=lambda after, _: status_line(after),
+        )
         self._committed(handled.task)
         return status_line(handled.task)
 
@@ -250,7 +279,7 @@ def _receipt(
     task_id: str, directive: Directive, principal: Principal | None, source: Source
 ) -> DirectiveReceipt:
     return DirectiveReceipt(
-        id=str(new_id()),
+        id=_receipt_id(directive, source),
         task_id=task_id,
         verb=directive.verb,
         text=directive.line,
@@ -261,6 +290,13 @@ def _receipt(
         control_plane=source.control_plane,
         comment_id=source.comment_id,
     )
+
+
+def _receipt_id(directive: Directive, source: Source) -> str:
+    """Name the receipt by what it is for, so that a comment that is read again after a crash leaves no second one."""
+    if source.control_plane is None:
+        return str(new_id())
+    return str(uuid5(NAMESPACE_OID, f"{source.control_plane}:{source.cause}:{directive.line}"))
 
 
 def _refusal(receipt: DirectiveReceipt, refusal: Rejected) -> DirectiveReceipt:

@@ -1,7 +1,7 @@
 """What others change on the task's issue: taken over, left, put back, and put back no more when it never ends."""
 
 from datetime import timedelta
-from typing import Final, get_args
+from typing import Final, Literal, get_args
 
 from agentic_os.domain import commands as c
 from agentic_os.domain import events as e
@@ -97,7 +97,7 @@ def wanted(task: Task, field: OurField) -> str:
             return "there"
 
 
-def closed_as(task: Task) -> str | None:
+def closed_as(task: Task) -> Literal["completed", "not_planned"] | None:
     """Say how the issue of an ended task is closed, in the words of the port; None while the task goes on."""
     if not task.ended:
         return None

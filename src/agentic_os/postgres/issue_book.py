@@ -3,12 +3,13 @@
 import hashlib
 import re
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from psycopg.types.json import Jsonb
 from pydantic import TypeAdapter
 
-from agentic_os.application.ports import DirectiveReceipt, InboxItem, IssueLink
+from agentic_os.application.ports import DirectiveReceipt, InboxItem, IssueLink, TrackerState
 from agentic_os.control_plane import CommentSeen, Observation
 from agentic_os.postgres.pool import Pool
 
@@ -17,8 +18,33 @@ _KINDS: Final = {kind.__name__: kind for kind in Observation.__args__}
 _UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
 
 _TAKE: Final = """
-insert into es.inbox (control_plane, delivery, comment_id, body_digest, observation) values (%s, %s, %s, %s, %s)
-on conflict do nothing
+insert into es.inbox (control_plane, delivery, comment_id, body_digest, observation, key, field, at)
+values (%s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing
+"""
+# Claims are taken one after the other: two at once could each get a part of what there is of an issue.
+_TURN: Final = "select pg_advisory_xact_lock(hashtextextended('inbox', 0))"
+_CLAIM: Final = """
+with taken as (
+    update es.inbox i set claimed_by = %s, claimed_until = clock_timestamp() + %s
+    where i.id in (
+        select o.id from es.inbox o where o.done_at is null and not exists (
+            select from es.inbox b where b.done_at is null and b.control_plane = o.control_plane and b.key = o.key
+                and b.claimed_until > clock_timestamp())
+        order by o.id limit %s)
+    returning i.id, i.control_plane, i.observation
+)
+select t.id, t.control_plane, t.observation from taken t order by t.id
+"""
+_KEEP: Final = """
+update es.inbox set claimed_until = clock_timestamp() + %s where id = %s and claimed_by = %s and done_at is null
+"""
+_PUT_OFF: Final = """
+update es.inbox set claimed_until = clock_timestamp() + %s
+where id = any(%s) and claimed_by = %s and done_at is null
+"""
+_OVERTAKEN: Final = """
+select exists (
+    select from es.inbox i where i.control_plane = %s and i.key = %s and i.field = %s and i.at > %s)
 """
 _RECEIPT: Final = (
     "id, task_id, verb, text, outcome, message, at, rule, paste, principal, control_plane, comment_id"
@@ -83,6 +109,9 @@ class PostgresIssueBook:
                         comment and comment["comment_id"],
                         comment and _digest(comment),
                         Jsonb({"kind": type(seen).__name__, "seen": seen_as_json}),
+                        seen_as_json["key"],
+                        seen_as_json.get("field"),
+                        seen.at,
                     ),
                 )
                 new += stored.rowcount
@@ -114,6 +143,41 @@ class PostgresIssueBook:
             rows = await cursor.fetchall()
         return [InboxItem(id=i, control_plane=plane, observation=_seen(stored)) for i, plane, stored in rows]
 
+    async def claim(self, worker: str, limit: int, lease: timedelta) -> Sequence[InboxItem]:
+        """Take the oldest open items of issues of which nobody holds any."""
+        async with self._pool.connection() as connection, connection.transaction():
+            await connection.execute(_TURN)
+            rows = await (await connection.execute(_CLAIM, (worker, lease, limit))).fetchall()
+        return [InboxItem(id=i, control_plane=plane, observation=_seen(stored)) for i, plane, stored in rows]
+
+    async def keep(self, worker: str, item: InboxItem, lease: timedelta) -> bool:
+        """Keep a claimed item for as long again, if it is still this worker's."""
+        async with self._pool.connection() as connection:
+            return (await connection.execute(_KEEP, (lease, item.id, worker))).rowcount == 1
+
+    async def put_off(self, worker: str, items: Sequence[InboxItem], pause: timedelta) -> None:
+        """Let claimed items, and all of their issues, be taken again after the pause."""
+        async with self._pool.connection() as connection:
+            await connection.execute(_PUT_OFF, (pause, [item.id for item in items], worker))
+
+    async def overtaken(self, control_plane: str, key: str, field: str, at: datetime) -> bool:
+        """Tell whether a later change of the same field of the issue is known."""
+        async with self._pool.connection() as connection:
+            row = await (await connection.execute(_OVERTAKEN, (control_plane, key, field, at))).fetchone()
+        return bool(row and row[0])
+
+    async def tracker_state(self, control_plane: str) -> TrackerState:
+        """Say how it stood with a tracker."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                "select t.reached_at, t.failed_at, t.problem, t.paused_until, t.webhook_at, t.read_at "
+                "from es.tracker t where t.control_plane = %s",
+                (control_plane,),
+            )
+            row = await cursor.fetchone()
+        names = ("reached_at", "failed_at", "problem", "paused_until", "webhook_at", "read_at")
+        return TrackerState(**dict(zip(names, row, strict=True))) if row else TrackerState()
+
     async def finish(self, item: InboxItem, outcome: str, reason: str) -> None:
         """Say what became of an observation."""
         async with self._pool.connection() as connection:
@@ -127,7 +191,10 @@ class PostgresIssueBook:
         values = [getattr(receipt, name) for name in _RECEIPT.split(", ")]
         marks = ", ".join(["%s"] * len(values))
         async with self._pool.connection() as connection:
-            await connection.execute(f"insert into es.directive ({_RECEIPT}) values ({marks})", values)  # noqa: S608 - constants
+            await connection.execute(
+                f"insert into es.directive ({_RECEIPT}) values ({marks}) on conflict (id) do nothing",  # noqa: S608 - constants
+                values,
+            )
 
     async def receipts(self, task_id: str, limit: int) -> Sequence[DirectiveReceipt]:
         """List the latest receipts of a task, the newest first."""
