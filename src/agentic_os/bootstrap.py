@@ -25,6 +25,7 @@ from agentic_os.application.pacing import PacedControlPlane
 from agentic_os.application.ports import SkillSetView, StoreUnavailable
 from agentic_os.application.rates import Rates
 from agentic_os.application.reconciler import Reconciler
+from agentic_os.application.reconciliation import Reconciliation
 from agentic_os.application.recorded_verdicts import Explanations
 from agentic_os.application.signals import Signals
 from agentic_os.application.simulation import PolicyUnreadable, Simulations
@@ -185,6 +186,9 @@ def _join(parts: Parts, pool: Pool) -> Backend:
             artifacts=artifacts,
             public_url=parts.public_url,
             jitter=random.random,
+        ),
+        reconciliation=Reconciliation(
+            log=event_log, registry=registry, work=work, issues=issues, control_plane=plane
         ),
         inbox=None
         if plane is None

@@ -23,6 +23,7 @@ from agentic_os.application.ports import (
 )
 from agentic_os.application.rates import Rates
 from agentic_os.application.reconciler import Reconciler
+from agentic_os.application.reconciliation import Reconciliation
 from agentic_os.application.recorded_verdicts import Explanations
 from agentic_os.application.signals import Signals
 from agentic_os.application.simulation import Simulations
@@ -58,6 +59,7 @@ class Backend:
     directives: Directives
     dispatcher: Dispatcher
     reconciler: Reconciler
+    reconciliation: Reconciliation
     inbox: Inbox | None
     control_plane: PacedControlPlane | None
     signals: Signals

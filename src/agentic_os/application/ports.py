@@ -302,6 +302,10 @@ class Registry(Protocol):
         """List the executors that were not revoked, by name."""
         ...
 
+    async def without_credential(self) -> Sequence[str]:
+        """List the executors that were not revoked and have no credential that counts."""
+        ...
+
     async def participant(self, principal_id: str) -> Participant:
         """Describe a principal as the separation of duties sees it."""
         ...
@@ -410,6 +414,10 @@ class WorkQueue(Protocol):
 
     async def mark_issues(self) -> int:
         """Mark every task stale that has an issue and has not ended; say how many."""
+        ...
+
+    async def paused_repairs(self, limit: int) -> Sequence[str]:
+        """List tasks of which something on the issue is not put back for now."""
         ...
 
     async def backlog(self, limit: int, task_id: str | None = None) -> "Backlog":

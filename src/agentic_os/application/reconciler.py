@@ -135,8 +135,7 @@ class Reconciler:
             return
         link, issue = found
         # The assignment goes first: it is what wakes somebody, and trackers react to an agent's end of run at once.
-        if issue.closed is None or view.closed is None:
-            await self._change(task, link.key, issue, view, plane)
+        await self._change(task, link.key, issue, view, plane)
         await self._review(task, link.key, issue, view, plane)
         await self._assign(task, link.key, issue, view, plane)
         await self._note(link.key, issue, view, plane)

@@ -150,6 +150,15 @@ class PostgresWorkQueue:
         async with self._pool.connection() as connection:
             return (await connection.execute(_MARK_ISSUES)).rowcount
 
+    async def paused_repairs(self, limit: int) -> Sequence[str]:
+        """List tasks of which something on the issue is not put back for now."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                "select distinct d.task_id from es.deadline d where d.kind = 'repairs' order by 1 limit %s",
+                (limit,),
+            )
+            return [row[0] for row in await cursor.fetchall()]
+
     async def backlog(self, limit: int, task_id: str | None = None) -> Backlog:
         """Say what is stale, poisoned tasks first and then the oldest."""
         values = {"task": task_id, "limit": limit}

@@ -72,6 +72,7 @@ class MemoryIssue:
     state: str
     labels: tuple[str, ...]
     closed: Literal["completed", "not_planned"] | None = None
+    priority: str = ""
     assignment: Assignment | None = None
     comments: dict[str, MemoryComment] = field(default_factory=dict)
     reviews: dict[str, Review] = field(default_factory=dict)
@@ -220,7 +221,7 @@ class MemoryTracker:
                 self.set_field(key, author, name, value or None)
             case "labels":
                 self.set_field(key, author, name, tuple(filter(None, map(str.strip, value.split(",")))))
-            case "title" | "body" | "state":
+            case "title" | "body" | "state" | "priority":
                 self.set_field(key, author, name, value)
             case _:
                 raise Invalid(f"an issue has no field {name!r}")
