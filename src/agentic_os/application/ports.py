@@ -126,7 +126,8 @@ class Batch:
     """All that one append writes, or none of it.
 
     answer: built from the event ids before the write, and stored with the receipt. clears: what waiting tasks
-    may go on now. credential: the hash of the credential, which must still be valid when the write happens.
+    may go on now. credential: the hash of the credential, which must still be valid when the write happens. marked:
+    whoever writes holds the stale mark of the tasks that change, and shows them as they then are, so none is set.
     """
 
     envelope: Envelope
@@ -140,6 +141,7 @@ class Batch:
     clears: Sequence[str] = ()
     credential: bytes | None = None
     stale: Sequence[str] = ()
+    marked: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -438,6 +440,10 @@ class WorkQueue(Protocol):
 
     async def wait(self, task_id: str, what: str) -> None:
         """Note that the task may go on once `what` is cleared."""
+        ...
+
+    async def wait_for(self, task_id: str, obstacles: Sequence[str]) -> None:
+        """Note that the task may go on once any of these is cleared, and that it waits for nothing else."""
         ...
 
     async def waits_of(self, task_id: str) -> Sequence[str]:

@@ -31,11 +31,12 @@ with held as materialized (
 update es.stale s set claimed_by = null, claimed_until = null, failures = 0, problem = null, poisoned_at = null
 from held h where s.task_id = h.task_id and h.generation <> %(generation)s
 """
+# One whose claim lapsed may find that another worker was done with it: it is stale all the same.
 _POSTPONE: Final = """
-update es.stale set claimed_by = null, claimed_until = null, failures = failures + %s, problem = %s,
-    not_before = case when generation = %s then %s::timestamptz end,
-    poisoned_at = case when %s then coalesce(poisoned_at, now()) end
-where task_id = %s
+insert into es.stale as s (task_id, failures, problem, not_before) values (%(task)s, 1, %(problem)s, %(until)s)
+on conflict (task_id) do update set claimed_by = null, claimed_until = null, failures = s.failures + %(counts)s,
+    problem = excluded.problem, not_before = case when s.generation = %(generation)s then excluded.not_before end,
+    poisoned_at = case when %(poisoned)s then coalesce(s.poisoned_at, now()) end
 """
 _REDRIVE: Final = """
 insert into es.stale as s (task_id) values (%s)
@@ -96,6 +97,12 @@ with beat as (
 )
 {_OUTLOOK}
 """  # noqa: S608 - constants
+_WAIT_FOR: Final = """
+with gone as (
+    delete from es.waiting w where w.task_id = %(task)s and not (w.what = any(%(what)s::text[]))
+)
+insert into es.waiting (task_id, what) select %(task)s, w from unnest(%(what)s::text[]) w on conflict do nothing
+"""
 _REST: Final = """
 update es.stale set claimed_by = null, claimed_until = null, failures = 0, problem = null, poisoned_at = null,
     not_before = case when generation = %s then %s::timestamptz end
@@ -136,7 +143,14 @@ class PostgresWorkQueue:
         self, mark: StaleMark, until: datetime, problem: str, *, counts: bool = True, poisoned: bool = False
     ) -> None:
         """Put the mark off; one that was renewed meanwhile is due at once."""
-        values = (int(counts), problem[:1000], mark.generation, until, poisoned, mark.task_id)
+        values = {
+            "task": mark.task_id,
+            "generation": mark.generation,
+            "counts": int(counts),
+            "problem": problem[:1000],
+            "until": until,
+            "poisoned": poisoned,
+        }
         async with self._pool.connection() as connection:
             await connection.execute(_POSTPONE, values)
 
@@ -210,6 +224,11 @@ class PostgresWorkQueue:
                 "insert into es.waiting (task_id, what) values (%s, %s) on conflict do nothing",
                 (task_id, what),
             )
+
+    async def wait_for(self, task_id: str, obstacles: Sequence[str]) -> None:
+        """Note what the task waits for, and nothing else; what it waited for before stays as it was."""
+        async with self._pool.connection() as connection:
+            await connection.execute(_WAIT_FOR, {"task": task_id, "what": list(obstacles)})
 
     async def waits_of(self, task_id: str) -> Sequence[str]:
         """List what the task waits for."""
