@@ -109,7 +109,14 @@ class Worker:
     async def drain_inbox(self) -> None:
         """Act on every observation that was stored, each once, and those of one issue in order."""
         inbox, issues = self._backend.inbox, self._backend.issues
-        while inbox is not None and (items := await issues.claim(self._name, _INBOX_BATCH, _INBOX_LEASE)):
+        if inbox is None:
+            return
+        try:
+            await inbox.order()
+        except ControlPlaneError as problem:
+            log.warning("webhooks wait for the feed", problem=f"{type(problem).__name__}: {problem}")
+            self._hear_again()
+        while items := await issues.claim(self._name, _INBOX_BATCH, _INBOX_LEASE):
             waiting = list(items)
             try:
                 while waiting:
@@ -121,6 +128,10 @@ class Worker:
                 raise
             finally:
                 self._backend.signals.work.set()
+
+    def _hear_again(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(_INBOX_PAUSE.total_seconds(), self._backend.signals.inbox.set)
 
     async def _act(self, inbox: Inbox, waiting: list[InboxItem]) -> None:
         """Act on the first of the observations; one that we cannot act on is set aside, so that others are heard."""
@@ -136,8 +147,7 @@ class Worker:
                 behind = [each for each in waiting if each.observation.key == key]
                 await issues.put_off(self._name, behind, _INBOX_PAUSE)
                 waiting[:] = [each for each in waiting if each.observation.key != key]
-                loop = asyncio.get_running_loop()
-                loop.call_later(_INBOX_PAUSE.total_seconds(), self._backend.signals.inbox.set)
+                self._hear_again()
                 return
             except Exception as problem:
                 log.exception("observation cannot be acted on", item=item.id)

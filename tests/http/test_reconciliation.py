@@ -110,7 +110,7 @@ async def test_who_may_ask_and_act(desk: Desk) -> None:
     """Viewers look, operators act; an unknown task and a surplus field are refused."""
     task_id = await desk.task()
     for path in ("/api/reconcile", f"/api/reconcile/{task_id}"):
-        assert_problem(await desk.post(path, {}, "vera"), 403, "not_permitted")
+        assert_problem(await desk.post(path, {}, "vera"), 403, "scope_denied")
     assert_problem(await desk.post(f"/api/reconcile/{new_id()}", {}, "olga"), 404, "unknown_task")
     surplus = await desk.post(f"/api/reconcile/{task_id}", {"hard": True}, "olga")
     assert_problem(surplus, 422, "schema_invalid", "/hard")

@@ -1,5 +1,6 @@
 """What others did on the tracker: stored once, then acted on; every observation ends with an outcome and a reason."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -77,9 +78,19 @@ class Inbox:
         self._adoption = adoption
         self._public_url = public_url
         self._cursor: str | None = None
+        self._reading = asyncio.Lock()
 
     async def pull(self) -> int:
         """Read the tracker's feed to its end: the truth, of which webhooks are only the quick part."""
+        async with self._reading:
+            return await self._pull()
+
+    async def order(self) -> None:
+        """Read the feed where webhooks brought anything: they may be lost or come in any order, the feed has one."""
+        if await self._issues.unconfirmed(self._plane.name):
+            await self.pull()
+
+    async def _pull(self) -> int:
         taken = 0
         if self._cursor is None:
             self._cursor = await self._issues.cursor(self._plane.name)

@@ -543,7 +543,7 @@ class IssueBook(Protocol):
         ...
 
     async def task_of(self, control_plane: str, key: str) -> str | None:
-        """Find the task of an issue."""
+        """Find the task of an issue, be it one that is gone."""
         ...
 
     async def remember(self, link: IssueLink) -> None:
@@ -551,11 +551,14 @@ class IssueBook(Protocol):
         ...
 
     async def forget(self, task_id: str) -> None:
-        """Drop the link of a task whose issue is gone."""
+        """Drop the link of a task whose issue is gone; what was written there is still heard."""
         ...
 
     async def take_in(self, control_plane: str, observations: Sequence[Any], cursor: str | None) -> int:
-        """Store observations not seen before, and the feed's cursor with them; return how many were new."""
+        """Store observations not seen before, and the feed's cursor with them; return how many were new.
+
+        Without a cursor they are a webhook's, and wait until the feed brings them in their order; then they are new.
+        """
         ...
 
     async def cursor(self, control_plane: str) -> str:
@@ -568,6 +571,10 @@ class IssueBook(Protocol):
 
     async def claim(self, worker: str, limit: int, lease: timedelta) -> Sequence[InboxItem]:
         """Take the oldest open items, in order; nobody else gets any of their issues until they are done or lapse."""
+        ...
+
+    async def unconfirmed(self, control_plane: str) -> bool:
+        """Tell whether webhooks brought anything that the feed did not bring yet."""
         ...
 
     async def keep(self, worker: str, item: InboxItem, lease: timedelta) -> bool:

@@ -18,8 +18,11 @@ _KINDS: Final = {kind.__name__: kind for kind in Observation.__args__}
 _UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
 
 _TAKE: Final = """
-insert into es.inbox (control_plane, delivery, comment_id, body_digest, observation, key, field, at)
-values (%s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing
+insert into es.inbox (control_plane, delivery, comment_id, body_digest, observation, key, field, at, confirmed)
+values (%s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing
+"""
+_CONFIRM: Final = """
+update es.inbox set confirmed = true where control_plane = %s and delivery = any(%s) and not confirmed
 """
 # Claims are taken one after the other: two at once could each get a part of what there is of an issue.
 _TURN: Final = "select pg_advisory_xact_lock(hashtextextended('inbox', 0))"
@@ -27,13 +30,13 @@ _CLAIM: Final = """
 with taken as (
     update es.inbox i set claimed_by = %s, claimed_until = clock_timestamp() + %s
     where i.id in (
-        select o.id from es.inbox o where o.done_at is null and not exists (
+        select o.id from es.inbox o where o.done_at is null and o.confirmed and not exists (
             select from es.inbox b where b.done_at is null and b.control_plane = o.control_plane and b.key = o.key
                 and b.claimed_until > clock_timestamp())
-        order by o.id limit %s)
-    returning i.id, i.control_plane, i.observation
+        order by o.at, o.id limit %s)
+    returning i.id, i.control_plane, i.observation, i.at
 )
-select t.id, t.control_plane, t.observation from taken t order by t.id
+select t.id, t.control_plane, t.observation from taken t order by t.at, t.id
 """
 _KEEP: Final = """
 update es.inbox set claimed_until = clock_timestamp() + %s where id = %s and claimed_by = %s and done_at is null
@@ -70,11 +73,12 @@ class PostgresIssueBook:
         )
 
     async def task_of(self, control_plane: str, key: str) -> str | None:
-        """Find the task of an issue."""
+        """Find the task of an issue, be it one that is gone."""
         async with self._pool.connection() as connection:
             cursor = await connection.execute(
-                "select i.task_id from es.issue i where i.control_plane = %s and i.key = %s",
-                (control_plane, key),
+                "select i.task_id from es.issue i where i.control_plane = %(plane)s and i.key = %(key)s union all "
+                "select f.task_id from es.former_issue f where f.control_plane = %(plane)s and f.key = %(key)s",
+                {"plane": control_plane, "key": key},
             )
             row = await cursor.fetchone()
         return row[0] if row else None
@@ -90,9 +94,13 @@ class PostgresIssueBook:
             )
 
     async def forget(self, task_id: str) -> None:
-        """Drop the link of a task whose issue is gone."""
+        """Drop the link of a task whose issue is gone; what was written there is still heard."""
         async with self._pool.connection() as connection:
-            await connection.execute("delete from es.issue where task_id = %s", (task_id,))
+            await connection.execute(
+                "with gone as (delete from es.issue where task_id = %s returning control_plane, key, task_id) "
+                "insert into es.former_issue (control_plane, key, task_id) select * from gone on conflict do nothing",
+                (task_id,),
+            )
 
     async def take_in(self, control_plane: str, observations: Sequence[Any], cursor: str | None) -> int:
         """Store what is new, unique by delivery and by (comment, body), and the cursor in the same transaction."""
@@ -112,10 +120,13 @@ class PostgresIssueBook:
                         seen_as_json["key"],
                         seen_as_json.get("field"),
                         seen.at,
+                        cursor is not None,
                     ),
                 )
                 new += stored.rowcount
             if cursor is not None:
+                known = [seen.delivery for seen in observations]
+                new += (await connection.execute(_CONFIRM, (control_plane, known))).rowcount
                 await connection.execute(
                     "insert into es.feed (control_plane, cursor) values (%s, %s) on conflict (control_plane) "
                     "do update set cursor = excluded.cursor, updated_at = now()",
@@ -149,6 +160,17 @@ class PostgresIssueBook:
             await connection.execute(_TURN)
             rows = await (await connection.execute(_CLAIM, (worker, lease, limit))).fetchall()
         return [InboxItem(id=i, control_plane=plane, observation=_seen(stored)) for i, plane, stored in rows]
+
+    async def unconfirmed(self, control_plane: str) -> bool:
+        """Tell whether webhooks brought anything that the feed did not bring yet."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                "select exists (select from es.inbox i where i.control_plane = %s and i.done_at is null "
+                "and not i.confirmed)",
+                (control_plane,),
+            )
+            row = await cursor.fetchone()
+        return bool(row and row[0])
 
     async def keep(self, worker: str, item: InboxItem, lease: timedelta) -> bool:
         """Keep a claimed item for as long again, if it is still this worker's."""
