@@ -10,6 +10,7 @@ from tests.desk import callback
 from tests.tracked_desk import TrackedDesk
 
 from agentic_os.application import inbox
+from agentic_os.application.directives import Source
 from agentic_os.application.ports import StoreUnavailable
 from agentic_os.clock import now
 from agentic_os.control_plane.memory import MemoryTracker
@@ -377,9 +378,10 @@ async def test_an_observation_that_breaks_us_is_set_aside(
 async def test_a_death_before_the_receipt_repeats_nothing(
     desk: TrackedDesk, tracker: MemoryTracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was carried out, and not yet answered when its worker died, is answered by the next one as done, once."""
-    task_id = await desk.planned()
-    tracker.comment((await desk.issue(task_id)).key, tracker.account("rita"), await line(desk, task_id))
+    """What was carried out, and not yet answered when its worker died, is answered by the next, and not repeated."""
+    await desk.executor()
+    task_id = await desk.task()
+    tracker.comment((await desk.issue(task_id)).key, tracker.account("ada"), "/hold wait")
     await desk.worker.look_around()
 
     async def killed(_: Any) -> None:
@@ -389,13 +391,13 @@ async def test_a_death_before_the_receipt_repeats_nothing(
         patched.setattr(desk.backend.issues, "receipt", killed)
         with pytest.raises(StoreUnavailable):
             await desk.worker.drain_inbox()
-    assert 1 == (await desk.events(task_id)).count("plan.approved")
+    handle = desk.backend.directives.execute
+    olga = await desk.backend.registry.by_name("olga")
+    await handle(task_id, "/unhold", olga, Source(seen_at=now(), cause="by-hand"))
     await desk.work()
-    assert [("approve", "done", None)] == await desk.receipts(task_id)
-    assert 1 == (await desk.events(task_id)).count("plan.approved")
-    assert [("done", "/approve")] == await desk.rows(
-        "select outcome, reason from es.inbox where done_at is not null"
-    )
+    assert {("hold", "done", None), ("unhold", "done", None)} == set(await desk.receipts(task_id))
+    held = [t for t in await desk.events(task_id) if t in ("task.held", "hold.released")]
+    assert ["task.held", "hold.released"] == held
 
 
 async def test_two_workers_act_once_and_in_order(
