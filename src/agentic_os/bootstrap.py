@@ -22,10 +22,12 @@ from agentic_os.application.governing import Governing, InForce
 from agentic_os.application.holdings import Holdings
 from agentic_os.application.inbox import Adoption, Inbox
 from agentic_os.application.outage import extend_lapsed
+from agentic_os.application.pacing import PacedControlPlane
 from agentic_os.application.ports import SkillSetView, StoreUnavailable
 from agentic_os.application.rates import Rates
 from agentic_os.application.reasons import Reasons
 from agentic_os.application.reconciler import Reconciler
+from agentic_os.application.reconciliation import Reconciliation
 from agentic_os.application.recorded_verdicts import Explanations
 from agentic_os.application.signals import Signals
 from agentic_os.application.simulation import PolicyUnreadable, Simulations
@@ -113,7 +115,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
     issues = PostgresIssueBook(pool)
     artifacts = ArtifactDirectory(parts.artifacts)
     tokens = AttemptTokens(parts.server_key)
-    plane = parts.control_plane
+    plane = PacedControlPlane(parts.control_plane) if parts.control_plane is not None else None
     task_list = PostgresTaskList(pool)
     book, source_secrets = PostgresCredentials(pool), SourceSecrets(parts.server_key)
 
@@ -187,8 +189,12 @@ def _join(parts: Parts, pool: Pool) -> Backend:
             issues=issues,
             dispatcher=dispatcher,
             control_plane=plane,
+            artifacts=artifacts,
             public_url=parts.public_url,
             jitter=random.random,
+        ),
+        reconciliation=Reconciliation(
+            log=event_log, registry=registry, work=work, issues=issues, control_plane=plane
         ),
         inbox=None
         if plane is None
@@ -203,6 +209,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
             committed=signals.committed,
             adoption=parts.adoption,
             breakers=breakers,
+            public_url=parts.public_url,
         ),
         control_plane=plane,
         signals=signals,

@@ -17,6 +17,7 @@ from agentic_os.application.ports import (
     Envelope,
     InboxItem,
     Principal,
+    StaleMark,
     StoreUnavailable,
     VersionConflict,
 )
@@ -30,6 +31,11 @@ log = structlog.get_logger()
 
 RESYNC: Final = timedelta(seconds=60)
 _AT_ONCE: Final = 8
+_PASSES: Final = 32
+"""How many tasks are shown at once: most of a pass is waiting for the tracker."""
+_INBOX_BATCH: Final = 50
+_INBOX_LEASE: Final = timedelta(seconds=60)
+_INBOX_PAUSE: Final = timedelta(seconds=5)
 _GAP: Final = 3
 """How many looks in a row may be missing before the time since the last counts as one in which nobody served."""
 _MANY: Final = 64
@@ -70,51 +76,98 @@ class Worker:
                 event.set()
 
     async def drain_stale(self) -> None:
-        """Reconcile every task that is marked stale, several at a time.
+        """Reconcile every task that is marked stale, several at a time; a slow one holds up no other.
 
         Between claim and work the bundle is followed: whoever applies one marks tasks in the same transaction.
         """
-        work = self._backend.work
-        while True:
-            marks = await work.claim(self._name, _AT_ONCE, CLAIM_LEASE)
-            await self._backend.governing.keep_up()
-            if not marks:
-                return
-            retries = await asyncio.gather(*(self._backend.reconciler.reconcile(m) for m in marks))
-            for retry_at in retries:
-                if retry_at is not None:
-                    self._wake_at(retry_at)
+        signal = self._backend.signals.work
+        passes: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                signal.clear()
+                marks = await self._backend.work.claim(self._name, _PASSES - len(passes), CLAIM_LEASE)
+                await self._backend.governing.keep_up()
+                passes |= {asyncio.create_task(self._reconcile(mark)) for mark in marks}
+                if not passes:
+                    return
+                # A claim is worth its query when it can fill some places; there may be nobody else in the queue.
+                full = len(passes) == _PASSES
+                passes = await _some_done(
+                    passes, _PASSES // 4 if full else len(passes), None if full else signal
+                )
+        finally:
+            for each in passes:
+                each.cancel()
+            await asyncio.gather(*passes, return_exceptions=True)
+
+    async def _reconcile(self, mark: StaleMark) -> None:
+        if (again := await self._backend.reconciler.reconcile(mark)) is not None:
+            self._wake_at(again)
 
     def _wake_at(self, at: datetime, event: asyncio.Event | None = None) -> None:
         delay = max((at - now()).total_seconds(), 0.0)
         asyncio.get_running_loop().call_later(delay, (event or self._backend.signals.work).set)
 
     async def drain_inbox(self) -> None:
-        """Act on every observation that was stored, in order."""
-        inbox = self._backend.inbox
-        while inbox is not None and (items := await self._backend.issues.open_items(100)):
-            for item in items:
-                await self._act(inbox, item)
-            self._backend.signals.work.set()
-
-    async def _act(self, inbox: Inbox, item: InboxItem) -> None:
-        """Act on one observation; one that we cannot act on is set aside, so that those behind it are heard."""
-        bundle = self._backend.policy().bundle
+        """Act on every observation that was stored, each once, and those of one issue in order."""
+        inbox, issues = self._backend.inbox, self._backend.issues
+        if inbox is None:
+            return
         try:
-            until = await inbox.act(item)
-        except (StoreUnavailable, VersionConflict, ControlPlaneError):
-            raise
-        except Exception as problem:
-            log.exception("observation cannot be acted on", item=item.id)
-            await self._backend.issues.finish(item, "failed", f"{type(problem).__name__}: {problem}")
-        else:
-            if until is not None:
-                await self._backend.governing.keep_up()
-                # Applied before this was held back, another policy could not let it in.
-                if self._backend.policy().bundle != bundle:
-                    until = now()
-                    await self._backend.issues.hold_back(item, until, "another policy came into force")
-                self._wake_at(max(until, now()) + _AT_LEAST, self._backend.signals.inbox)
+            await inbox.order()
+        except ControlPlaneError as problem:
+            log.warning("webhooks wait for the feed", problem=f"{type(problem).__name__}: {problem}")
+            self._hear_again()
+        while items := await issues.claim(self._name, _INBOX_BATCH, _INBOX_LEASE):
+            waiting = list(items)
+            try:
+                while waiting:
+                    await self._act(inbox, waiting)
+            except (StoreUnavailable, VersionConflict):
+                # Whatever it was, it was not the observation; nobody should have to wait for the lease to end.
+                with contextlib.suppress(StoreUnavailable):
+                    await issues.put_off(self._name, waiting, timedelta(0))
+                raise
+            finally:
+                self._backend.signals.work.set()
+
+    def _hear_again(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(_INBOX_PAUSE.total_seconds(), self._backend.signals.inbox.set)
+
+    async def _act(self, inbox: Inbox, waiting: list[InboxItem]) -> None:
+        """Act on the first of the observations; one that we cannot act on is set aside, so that others are heard."""
+        item, issues = waiting[0], self._backend.issues
+        if await issues.keep(self._name, item, _INBOX_LEASE):
+            bundle = self._backend.policy().bundle
+            try:
+                until = await inbox.act(item)
+            except (StoreUnavailable, VersionConflict):
+                raise
+            except ControlPlaneError as problem:  # what else was said on this issue comes after it
+                log.warning("observation waits", item=item.id, problem=f"{type(problem).__name__}: {problem}")
+                key = item.observation.key
+                behind = [each for each in waiting if each.observation.key == key]
+                await issues.put_off(self._name, behind, _INBOX_PAUSE)
+                waiting[:] = [each for each in waiting if each.observation.key != key]
+                self._hear_again()
+                return
+            except Exception as problem:
+                log.exception("observation cannot be acted on", item=item.id)
+                await issues.finish(item, "failed", f"{type(problem).__name__}: {problem}")
+            else:
+                if until is not None:
+                    await self._wait_out(item, until, bundle)
+        del waiting[0]
+
+    async def _wait_out(self, item: InboxItem, until: datetime, bundle: str) -> None:
+        """Look again at what is held back. bundle: the policy by which it was."""
+        await self._backend.governing.keep_up()
+        # Applied before this was held back, another policy could not let it in.
+        if self._backend.policy().bundle != bundle:
+            until = now()
+            await self._backend.issues.hold_back(item, until, "another policy came into force")
+        self._wake_at(max(until, now()) + _AT_LEAST, self._backend.signals.inbox)
 
     async def drain_deadlines(self) -> datetime | None:
         """Fire every deadline that has come, the oldest first and several at a time; return the next one.
@@ -207,14 +260,36 @@ class Worker:
         """Set the signals that somebody forgot, and read the tracker's feed."""
         signals = self._backend.signals
         await self.notice_gap()
-        outlook = await self._backend.work.look()
+        plane = self._backend.control_plane
+        outlook = await self._backend.work.look(plane.name if plane else None, plane.state if plane else None)
         self._served_at = now()
         await self._backend.governing.keep_up(outlook.bundle)
         if outlook.mark is not None and outlook.mark <= now():
             signals.work.set()
         if outlook.deadline is not None:
             signals.expect(outlook.deadline)
-        if self._backend.inbox is not None and await self._backend.inbox.pull():
-            outlook = await self._backend.work.outlook()
         if outlook.inbox:
             signals.inbox.set()
+        if self._backend.inbox is not None and await self._backend.inbox.pull():
+            signals.inbox.set()
+
+
+async def _some_done(
+    passes: set[asyncio.Task[None]], enough: int, signal: asyncio.Event | None
+) -> set[asyncio.Task[None]]:
+    """Wait until as many passes are done, or the signal comes; return those that go on. Raises what a pass raised."""
+    told = asyncio.create_task(signal.wait()) if signal is not None else None
+    going = set(passes)
+    try:
+        while len(passes) - len(going) < enough:
+            watched = {*going, told} if told is not None else going
+            done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+            going -= done
+            for each in done:
+                each.result()
+            if told in done:
+                break
+    finally:
+        if told is not None:
+            told.cancel()
+    return going

@@ -5,12 +5,16 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from tests.conftest import OpenBackend
 from tests.desk import callback
 from tests.tracked_desk import TrackedDesk
 
 from agentic_os.application import inbox
+from agentic_os.application.directives import Source
+from agentic_os.application.ports import StoreUnavailable
 from agentic_os.clock import now
 from agentic_os.control_plane.memory import MemoryTracker
+from agentic_os.worker import Worker
 
 
 async def line(desk: TrackedDesk, task_id: str) -> str:
@@ -283,9 +287,9 @@ async def test_every_observation_ends_with_an_outcome(desk: TrackedDesk, tracker
         ("done", "/status"),
         ("ignored", "it has no label agentic-os"),
         ("ignored", "the issue shows no task"),
-        ("done", "the issue is compared again"),
+        ("done", "adopted: labels"),
         ("ignored", "it changes no lease"),
-        ("done", "the issue is compared again"),
+        ("done", "the issue is put back"),
     ] == found
     assert [] == list(await desk.backend.issues.open_items(10))
 
@@ -389,3 +393,51 @@ async def test_an_observation_that_breaks_us_is_set_aside(
     assert [("failed", "RuntimeError: broken"), ("done", "/approve")] == await desk.rows(
         "select outcome, reason from es.inbox order by id"
     )
+
+
+async def test_a_death_before_the_receipt_repeats_nothing(
+    desk: TrackedDesk, tracker: MemoryTracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was carried out, and not yet answered when its worker died, is answered by the next, and not repeated."""
+    await desk.executor()
+    task_id = await desk.task()
+    tracker.comment((await desk.issue(task_id)).key, tracker.account("ada"), "/hold wait")
+    await desk.worker.look_around()
+
+    async def killed(_: Any) -> None:
+        raise StoreUnavailable("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(desk.backend.issues, "receipt", killed)
+        with pytest.raises(StoreUnavailable):
+            await desk.worker.drain_inbox()
+    handle = desk.backend.directives.execute
+    olga = await desk.backend.registry.by_name("olga")
+    await handle(task_id, "/unhold", olga, Source(seen_at=now(), cause="by-hand"))
+    await desk.work()
+    assert {("hold", "done", None), ("unhold", "done", None)} == set(await desk.receipts(task_id))
+    held = [t for t in await desk.events(task_id) if t in ("task.held", "hold.released")]
+    assert ["task.held", "hold.released"] == held
+
+
+async def test_two_workers_act_once_and_in_order(
+    desk: TrackedDesk, tracker: MemoryTracker, open_test_backend: OpenBackend
+) -> None:
+    """Two workers at one inbox: each comment is carried out once, and those of an issue in their order."""
+    await desk.executor()
+    tasks = [await desk.task() for _ in range(4)]
+    for n in range(5):
+        for task_id in tasks:
+            key = (await desk.issue(task_id)).key
+            tracker.comment(key, tracker.account("ada"), f"/hold {n}")
+            tracker.comment(key, tracker.account("ada"), f"/unhold {n}")
+    async with open_test_backend(control_plane=desk.plane) as other:
+        workers = (desk.worker, Worker(other))
+        await asyncio.gather(*(each.look_around() for each in workers))
+        await asyncio.gather(*(each.drain_inbox() for each in workers))
+    wanted = [(verb, f"/{verb} {n}", "done") for n in range(5) for verb in ("hold", "unhold")]
+    for task_id in tasks:
+        found = await desk.backend.issues.receipts(task_id, 50)
+        assert wanted == [(r.verb, r.text, r.outcome) for r in reversed(found)]
+        held = [t for t in await desk.events(task_id) if t in ("task.held", "hold.released")]
+        assert ["task.held", "hold.released"] * 5 == held

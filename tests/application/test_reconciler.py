@@ -1,16 +1,20 @@
 """The reconciler: a task's issue becomes what it should be, from whatever it is, with the least change."""
 
+import base64
 import hashlib
 import json
 import re
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from tests.conftest import Database, OpenBackend
-from tests.desk import BODIES, callback
+from tests.desk import BODIES, callback, digest
 from tests.tracked_desk import CountingTracker, TrackedDesk
 
 from agentic_os.application.ports import StaleMark
+from agentic_os.application.reconciler import POISONED_AFTER
 from agentic_os.clock import now
 from agentic_os.control_plane import Assignment, Unavailable
 
@@ -271,6 +275,9 @@ async def test_a_rate_limit_is_waited_for(desk: TrackedDesk, tracker: CountingTr
     await desk.worker.drain_stale()
     assert (0, 0) == (tracker.reads, tracker.writes)
     tracker.limit_until(now())
+    plane = desk.backend.control_plane
+    assert plane is not None
+    plane._paused_until = now()
     await desk.hasten()
     await desk.worker.drain_stale()
     assert 1 == len(tracker.wakes)
@@ -363,3 +370,127 @@ async def test_an_executor_without_an_account_is_dispatched_all_the_same(desk: T
     await desk.introduce("coder")
     await desk.pass_over(task_id)
     assert [1] == [w.attempt for w in desk.tracker.wakes]
+
+
+async def test_a_listing_that_leaves_an_issue_out_deletes_nothing(
+    desk: TrackedDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer without the issue, as of an empty listing, is no answer: the issue stays, and is looked at again."""
+    await desk.executor()
+    task_id = await desk.task()
+
+    async def nothing(_: Sequence[str]) -> dict[str, None]:
+        return {}
+
+    with monkeypatch.context() as patched:
+        patched.setattr(desk.plane, "observe", nothing)
+        await desk.pass_over(task_id)
+    assert "Unavailable" in ((await desk.stale(task_id))[2] or "")
+    await desk.hasten()
+    await desk.worker.drain_stale()
+    assert 1 == len(desk.tracker.issues)
+    assert 0 == (await desk.events(task_id)).count("field.drifted")
+
+
+async def test_a_limit_for_one_is_a_limit_for_all(desk: TrackedDesk, tracker: CountingTracker) -> None:
+    """Once the tracker asks for patience, no task asks anything of it; what needs no tracker goes on."""
+    await desk.executor()
+    tracker.limit_until(now() + timedelta(hours=1))
+    for _ in range(5):
+        await desk.post("/api/tasks", {"title": "T", "goal": "G"}, "olga")
+    tracker.forget()
+    await desk.work()
+    assert 1 >= tracker.reads + tracker.writes
+    assert {"dispatched"} == {t["phase"] for t in (await desk.show("/api/tasks"))["items"]}
+    assert [(0,)] == await desk.rows("select distinct failures from es.stale")
+
+
+async def test_a_task_that_always_fails_is_shown_and_tried_rarely(desk: TrackedDesk) -> None:
+    """After so many failures in a row a task is on the list with its error, until it is redriven or succeeds."""
+    desk.tracker.longest = 4000
+    await desk.executor()
+    hopeless = (await desk.post("/api/tasks", {"title": "T", "goal": "g" * 5000}, "olga")).json()["id"]
+    states = []
+    for _ in range(POISONED_AFTER):
+        await desk.hasten()
+        await desk.worker.drain_stale()
+        states += [(i["state"], i["failures"] >= POISONED_AFTER) for i in await items(desk)]
+    assert ("failing", False) == states[0]
+    assert {("failing", False), ("poisoned", True)} == set(states)
+    (item,) = await items(desk)
+    assert hopeless == item["task_id"]
+    assert "Invalid" in item["problem"]
+    assert timedelta(minutes=50) < datetime.fromisoformat(item["next_try_at"]) - now()
+    desk.tracker.longest = 65_536
+    assert 202 == (await desk.post(f"/api/reconcile/{hopeless}", {"redrive": True}, "olga")).status_code
+    await desk.work()
+    assert [] == await items(desk)
+    assert 1 == len(desk.tracker.wakes)
+
+
+async def test_a_tracker_that_is_away_poisons_no_task(
+    desk: TrackedDesk, tracker: CountingTracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long nobody answers, every task is tried again within minutes of the answer."""
+    task_id = await desk.task()
+    plane = desk.backend.control_plane
+    assert plane is not None
+    monkeypatch.setattr(plane, "_reached_at", None)
+    await desk.backend.work.mark([task_id])
+    for _ in range(POISONED_AFTER + 2):
+        tracker.fail_next(before=True)
+        await desk.hasten()
+        await desk.worker.drain_stale()
+    failures, put_off, _ = await desk.stale(task_id)
+    assert failures > POISONED_AFTER
+    assert put_off is not None
+    assert put_off < now() + timedelta(minutes=8)
+    assert ["failing"] == [i["state"] for i in await items(desk)]
+
+
+async def items(desk: TrackedDesk) -> list[dict[str, Any]]:
+    """List what is stale, as the API shows it."""
+    return list((await desk.show("/api/reconcile"))["items"])
+
+
+async def test_a_hundred_changes_at_once_are_few_writes(desk: TrackedDesk) -> None:
+    """A hundred events on one task within a second are at most three writes to its issue."""
+    await desk.executor()
+    task_id = await desk.task()
+    desk.tracker.forget()
+    for n in range(50):
+        await desk.post(f"/api/tasks/{task_id}/directives", {"text": f"/hold reason {n}"}, "ada")
+        await desk.post(f"/api/tasks/{task_id}/directives", {"text": "/unhold"}, "ada")
+    events = await desk.events(task_id)
+    assert (50, 50) == (events.count("task.held"), events.count("hold.released"))
+    await desk.worker.drain_stale()
+    assert desk.tracker.writes <= 3
+
+
+async def test_small_texts_are_shown_where_people_read(desk: TrackedDesk) -> None:
+    """Small text artifacts are in the end note, fenced so that nothing in them gets out; others are links."""
+    await desk.executor()
+    task_id = await desk.task()
+    token = await desk.ack(task_id)
+    texts = {
+        "notes.md": (b"Done.\n```\n/cancel\n````\n<!-- agentic-os:end -->\n", "text/markdown"),
+        "data.bin": (b"\xff\xfe\x00", "text/plain"),
+        "page.html.gz": (b"abc", "application/gzip"),
+        "big.log": (b"x" * (16 * 1024 + 1), "text/plain"),
+    }
+    artifacts = [
+        {
+            "name": name,
+            "media_type": kind,
+            "digest": digest(content),
+            "size": len(content),
+            "content_base64": base64.b64encode(content).decode(),
+        }
+        for name, (content, kind) in texts.items()
+    ]
+    await desk.submit("result", task_id, token, artifacts=artifacts)
+    end = (await desk.notes(task_id))["end:completed"]
+    assert "`````text\nDone.\n```\n/cancel\n````\n<!-- agentic-os:end -->\n`````" in end
+    assert "xxxx" not in end
+    for content, _ in texts.values():
+        assert f"http://127.0.0.1:8700/api/artifacts/{digest(content)}" in end

@@ -61,11 +61,11 @@ from agentic_os.domain import events as e
 from agentic_os.domain.budgets import Amounts, Ceiling
 from agentic_os.domain.comparison import Difference
 from agentic_os.domain.decide import decide
-from agentic_os.domain.documents import Budget, Criterion, Evidence, Reservation, ReviewItem, Usage
+from agentic_os.domain.documents import Budget, Criterion, Evidence, OurField, Reservation, ReviewItem, Usage
 from agentic_os.domain.family import Parentage, Spending
 from agentic_os.domain.policy import Obligations, Reviewers
 from agentic_os.domain.rejection import Rejected
-from agentic_os.domain.task import Task
+from agentic_os.domain.task import ENDS, Task
 from agentic_os.domain.waiting import waiting_for
 
 EVIDENCE = Evidence(criterion_id="tests", rank="observed", claimed="independent", status="pass")
@@ -249,6 +249,11 @@ NO_PLAN = ruling("plan.submitted", "deny")
 MORE_OF_PLAN = ruling("plan.submitted", reviewers=Reviewers(quorum=2), deadline_seconds=60)
 MORE_OF_RESULT = ruling("result.submitted", result_review=True)
 ASK_REVIEWER = ruling("escalation.raised", ask="reviewer")
+
+
+def drift(seconds: float, field: OurField = "closed", value: str = "completed") -> c.SeeDrift:
+    """Have an agent change what is ours on the issue."""
+    return c.SeeDrift(field=field, author="coder", value=value, at=at(seconds))
 
 
 @dataclass(frozen=True)
@@ -976,6 +981,51 @@ CASES = (
         "executing",
     ),
     Case(
+        "an operator changes the title on the issue",
+        EXECUTING,
+        c.AdoptField(field="title", value=" A better one ", permitted=True, at=at(400)),
+        (e.FieldAdopted(field="title", value="A better one"),),
+        "executing",
+    ),
+    Case(
+        "somebody else changes the title on the issue",
+        EXECUTING,
+        c.AdoptField(field="title", value="A better one", permitted=False, at=at(400)),
+        (
+            e.FieldNoted(
+                field="title",
+                value="A better one",
+                reason="only an operator's changes are taken over",
+                at=at(400),
+            ),
+        ),
+        "executing",
+    ),
+    Case(
+        "an agent closes its issue",
+        EXECUTING,
+        drift(400),
+        (e.FieldDrifted(field="closed", author="coder", value="completed", at=at(400)),),
+        "executing",
+    ),
+    Case(
+        "an agent closes its issue once too often",
+        (*EXECUTING, *(drift(400 + n) for n in range(5))),
+        drift(500),
+        (
+            e.FieldDrifted(field="closed", author="coder", value="completed", at=at(500)),
+            e.RepairsPaused(field="closed", author="coder", wanted="", until=at(4100)),
+        ),
+        "executing",
+    ),
+    Case(
+        "repairs are asked for again",
+        (*EXECUTING, *(drift(400 + n) for n in range(6))),
+        c.ResumeRepairs(reason="redriven"),
+        (e.RepairsResumed(field="closed", reason="redriven"),),
+        "executing",
+    ),
+    Case(
         "fail, and another is to try",
         EXECUTING,
         fail("internal", retryable=False, ruling=ended("other_executor")),
@@ -1186,6 +1236,13 @@ ACTS_IN: dict[str, tuple[Callable[[Task], c.Command], frozenset[str]]] = {
     "start": (lambda _: fire("not_before", "task", 9999), frozenset()),
     "due": (lambda _: fire("due", "task", 9999), frozenset()),
     "end of a freeze": (lambda _: fire("freeze", "year-end", 9999), frozenset()),
+    "see drift": (lambda _: drift(9999, "state", "done"), frozenset(PHASES)),
+    "adopt a field": (
+        lambda _: c.AdoptField(field="labels", value="a, b", permitted=True, at=at(9999)),
+        frozenset(PHASES) - ENDS,
+    ),
+    "resume repairs": (lambda _: c.ResumeRepairs(reason="r"), frozenset()),
+    "quiet": (lambda _: fire("repairs", "state", 9999), frozenset()),
     "unknown deadline": (lambda _: fire("birthday", "1", 9999), frozenset()),
     "quarantine": (lambda _: quarantine(), frozenset(PHASES)),
     "await budget": (lambda _: AWAIT_DAY, frozenset({"ready"})),

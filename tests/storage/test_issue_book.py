@@ -20,6 +20,7 @@ from agentic_os.control_plane import (
 from agentic_os.postgres.issue_book import PostgresIssueBook
 from agentic_os.postgres.pool import Pool
 
+LEASE = timedelta(minutes=1)
 AT = datetime(2027, 1, 5, 12, 30, 0, 123456, tzinfo=UTC)
 COMMENT = CommentSeen(
     delivery="d1", key="K-1", comment_id="c1", author="u1", body="/approve", action="created", at=AT
@@ -170,3 +171,73 @@ async def test_receipts_come_newest_first(issues: PostgresIssueBook):
 
     assert [whole, receipt(1), receipt(0)] == list(await issues.receipts("t", 10))
     assert [whole] == list(await issues.receipts("t", 1))
+
+
+def comment(number: int, key: str) -> CommentSeen:
+    """Make a comment on an issue."""
+    return replace(COMMENT, delivery=f"c-{number}", comment_id=f"c-{number}", key=key, body=f"/note {number}")
+
+
+async def test_two_workers_share_the_inbox_by_issue(issues: PostgresIssueBook) -> None:
+    """Of an issue only one worker has observations at a time, in their order; of different ones, both have some."""
+    await issues.take_in("board", [comment(1, "A"), comment(2, "A"), comment(3, "B"), comment(4, "A")], "1")
+    first = await issues.claim("one", 1, LEASE)
+    second = await issues.claim("two", 10, LEASE)
+    assert (["A"], ["B"]) == ([i.observation.key for i in first], [i.observation.key for i in second])
+    assert [] == await issues.claim("two", 10, LEASE)
+    await issues.finish(first[0], "done", "")
+    assert ["/note 2", "/note 4"] == [i.observation.body for i in await issues.claim("two", 10, LEASE)]
+
+
+async def test_claims_at_the_same_time_give_nothing_twice(issues: PostgresIssueBook) -> None:
+    """However many claim at once, no item and no issue is given to two of them."""
+    await issues.take_in("board", [comment(n, f"K-{n % 7}") for n in range(70)], "1")
+    claims = await asyncio.gather(*(issues.claim(f"w{n}", 20, LEASE) for n in range(8)))
+    given = [(item.id, item.observation.key, n) for n, items in enumerate(claims) for item in items]
+    assert len(given) == len({item for item, _, _ in given})
+    holders: dict[str, set[int]] = {}
+    for _, key, holder in given:
+        holders.setdefault(key, set()).add(holder)
+    assert all(len(who) == 1 for who in holders.values()), holders
+
+
+async def test_a_claim_that_lapsed_is_somebody_elses(issues: PostgresIssueBook) -> None:
+    """A worker that was away too long may not act on what another took meanwhile."""
+    await issues.take_in("board", [COMMENT], "1")
+    (item,) = await issues.claim("one", 10, timedelta(0))
+    assert [item] == list(await issues.claim("two", 10, LEASE))
+    assert not await issues.keep("one", item, LEASE)
+    assert await issues.keep("two", item, LEASE)
+    await issues.finish(item, "done", "")
+    assert not await issues.keep("two", item, LEASE)
+
+
+async def test_what_is_put_off_waits_with_its_issue(issues: PostgresIssueBook) -> None:
+    """While one observation of an issue waits, none behind it is taken; without a pause it is there at once."""
+    await issues.take_in("board", [comment(1, "A"), comment(2, "A")], "1")
+    items = await issues.claim("one", 1, LEASE)
+    await issues.put_off("one", items, LEASE)
+    assert [] == await issues.claim("two", 10, LEASE)
+    await issues.put_off("one", items, timedelta(0))
+    assert 2 == len(await issues.claim("two", 10, LEASE))
+
+
+async def test_a_later_change_overtakes(issues: PostgresIssueBook) -> None:
+    """Of changes of one field of one issue it is known which is the later, in whatever order they came."""
+    changed = FieldChanged(delivery="f1", key="A", field="title", author="u", value="x", at=AT)
+    await issues.take_in("board", [changed, comment(1, "A")], "1")
+    assert await issues.overtaken("board", "A", "title", AT - timedelta(microseconds=1))
+    assert not await issues.overtaken("board", "A", "title", AT)
+    assert not await issues.overtaken("board", "A", "body", AT - timedelta(days=1))
+    assert not await issues.overtaken("board", "B", "title", AT - timedelta(days=1))
+
+
+async def test_what_a_webhook_brought_waits_for_the_feed(issues: PostgresIssueBook) -> None:
+    """Webhooks may come in any order: nothing is acted on before the feed has said what came before it."""
+    await issues.take_in("board", [replace(comment(2, "A"), at=AT + timedelta(seconds=1))], None)
+    assert await issues.unconfirmed("board")
+    assert [] == await issues.claim("one", 10, LEASE)
+    both = [comment(1, "A"), replace(comment(2, "A"), at=AT + timedelta(seconds=1))]
+    assert 2 == await issues.take_in("board", both, "2")
+    assert not await issues.unconfirmed("board")
+    assert ["/note 1", "/note 2"] == [i.observation.body for i in await issues.claim("one", 10, LEASE)]

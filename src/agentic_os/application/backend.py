@@ -11,6 +11,7 @@ from agentic_os.application.directives import Directives
 from agentic_os.application.dispatch import Dispatcher
 from agentic_os.application.governing import Governing
 from agentic_os.application.inbox import Inbox
+from agentic_os.application.pacing import PacedControlPlane
 from agentic_os.application.ports import (
     ArtifactStore,
     EventLog,
@@ -22,10 +23,10 @@ from agentic_os.application.ports import (
 )
 from agentic_os.application.rates import Rates
 from agentic_os.application.reconciler import Reconciler
+from agentic_os.application.reconciliation import Reconciliation
 from agentic_os.application.recorded_verdicts import Explanations
 from agentic_os.application.signals import Signals
 from agentic_os.application.simulation import Simulations
-from agentic_os.control_plane import ControlPlane
 from agentic_os.domain.policy import DecisionPoint
 
 
@@ -58,8 +59,9 @@ class Backend:
     directives: Directives
     dispatcher: Dispatcher
     reconciler: Reconciler
+    reconciliation: Reconciliation
     inbox: Inbox | None
-    control_plane: ControlPlane | None
+    control_plane: PacedControlPlane | None
     signals: Signals
     verify: Callable[[], Awaitable[AuditOutcome]]
     rebuild: Callable[[], Awaitable[int]]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from difflib import unified_diff
 from typing import Any, Final, Literal
 
+from agentic_os.application.ports import EventLog
 from agentic_os.application.readable import document_markdown
 from agentic_os.contracts.canonical import canonical_json
 from agentic_os.domain.task import Answer, Submission, Task
@@ -13,6 +14,7 @@ from agentic_os.domain.task import Answer, Submission, Task
 CONTRACT: Final = "aos.execution/1"
 END: Final = "<!-- agentic-os:end -->"
 INLINE_LIMIT: Final = 48 * 1024
+_HEAD: Final = "<!-- agentic-os:brief v1 "
 _SECTION: Final = re.compile(
     # Whole lines only, and from the last heading to the end after it: a heading that somebody wrote into a goal
     # neither swallows ours nor passes for it.
@@ -153,6 +155,33 @@ def section(brief: Mapping[str, Any], digest: str, brief_url: str) -> str:
         fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", sealed)), default=0))
         machine = f"{fence}json\n{sealed}\n{fence}\n"
     return f"{head}\n{_readable(brief)}\n{machine}{END}"
+
+
+async def section_of(log: EventLog, task_id: str, offered_in: int, public_url: str) -> str:
+    """Write the section of the attempt that was opened by this event."""
+    (event,) = await log.read_stream(task_id, after=offered_in - 1, limit=1)
+    offered: Any = event.data
+    return section(offered["brief"], offered["brief_digest"], f"{public_url}/api/tasks/{task_id}/brief")
+
+
+def last_section(body: str) -> str | None:
+    """Find the section that counts in a body."""
+    found = _SECTION.findall(body)
+    return str(found[-1]) if found else None
+
+
+def attempt_of(section_text: str) -> int:
+    """Read for which attempt a section says that it is; 0 where it says nothing."""
+    found = re.match(r"<!-- agentic-os:brief v1 task=\S+ attempt=(\d{1,9}) ", section_text)
+    return int(found[1]) if found else 0
+
+
+def free_text(body: str) -> str | None:
+    """Give what people wrote around the section; None where its markers are broken, so that nobody can tell."""
+    if body.count(_HEAD) > 1 or body.count(END) > 1:
+        return None
+    rest = _SECTION.sub("", body)
+    return None if _HEAD in rest or END in rest else rest.strip()
 
 
 def with_section(body: str, new: str) -> str:

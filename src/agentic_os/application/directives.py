@@ -1,5 +1,6 @@
 """Operators' directives: a line of a comment becomes a command, or a refusal that says what to write instead."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ from agentic_os.application.ports import (
     EventLog,
     IssueBook,
     Principal,
+    Receipt,
     Registry,
 )
 from agentic_os.application.readable import gate_marker
@@ -131,6 +133,9 @@ class Directives:
         if directive.verb not in VERBS:
             raise _refused("unknown_directive", f"There is no directive /{directive.verb}.", "/help")
         participant = await self._registry.participant(principal.name)
+        once = _once(receipt, principal) if source.control_plane else None
+        if once is not None and (done := (await self._log.load(task_id, once)).answer) is not None:
+            return done
         task = await self._task(task_id)
         if directive.verb not in VOTES:
             require_role(participant, directive.verb, task)
@@ -163,6 +168,8 @@ class Directives:
                 lambda _: command,
                 envelope,
                 ruling=ruling,
+                receipt=once,
+                answer=lambda after, _: status_line(after),
                 credential=source.credential,
                 before_append=still_allowed,
             )
@@ -357,6 +364,12 @@ def _receipt(
         control_plane=source.control_plane,
         comment_id=source.comment_id,
     )
+
+
+def _once(receipt: DirectiveReceipt, principal: Principal) -> Receipt:
+    """Make what was written on a tracker repeatable: whoever reads it again, after a crash, finds that it was done."""
+    digest = hashlib.sha256(receipt.text.encode()).digest()
+    return Receipt(principal=principal.name, route="directive", key=receipt.id, fingerprint=digest)
 
 
 def _refusal(receipt: DirectiveReceipt, refusal: Rejected) -> DirectiveReceipt:

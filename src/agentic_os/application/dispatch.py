@@ -124,9 +124,7 @@ class Dispatcher:
             if noted is not None and noted.issuperset(obstacles):
                 break
             noted = frozenset(obstacles)
-            await self._work.forget_waits(task.id)
-            for obstacle in obstacles:
-                await self._work.wait(task.id, obstacle)
+            await self._work.wait_for(task.id, obstacles)
         if any(obstacle.startswith("budget:") for obstacle in noted):
             return (await self._log.load(task.id)).task or task
         return task
@@ -340,7 +338,10 @@ class Dispatcher:
         movements: Callable[[TaskChange], Sequence[Movement]] = lambda _: (),
     ) -> Handled:
         envelope = Envelope(actor=SYSTEM, at=now())
-        handled = await handle(self._log, task.id, lambda _: command, envelope, movements=movements)
+        # The mark that brought us here stands until the task is shown as it is after this.
+        handled = await handle(
+            self._log, task.id, lambda _: command, envelope, movements=movements, marked=True
+        )
         if handled.events:
             self._committed(handled.task)
         return handled

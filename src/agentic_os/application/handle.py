@@ -67,6 +67,7 @@ async def handle(
     before_append: Callable[[], Awaitable[None]] | None = None,
     lookup: Receipt | None = None,
     ruling: Ruling | None = None,
+    marked: bool = False,
 ) -> Handled:
     """Carry out one command on one task. Raises Rejected, and what the log raises but VersionConflict.
 
@@ -74,6 +75,7 @@ async def handle(
     before_append runs once the decision is made and before it is written: for what the events refer to.
     lookup: a receipt that is looked for whenever the task is loaded, and not written.
     ruling: what policy said of the command, put on record with whatever it changes.
+    marked: the caller holds the task's stale mark, so it needs no other.
     """
     for attempt in range(_TRIES):
         found = loaded if loaded is not None and attempt == 0 else await log.load(task_id, receipt or lookup)
@@ -93,6 +95,7 @@ async def handle(
             seq_guard=seq_guard,
             clears=[*cleared(change), *unreserved(charges)],
             credential=credential,
+            marked=marked,
         )
         if before_append is not None:
             await before_append()

@@ -1,22 +1,23 @@
 """What the issue of a task should look like: pure, so that drift is a comparison and nothing else."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC
 from typing import Any, Final, Literal
 
 from agentic_os.application.directives import status_line
 from agentic_os.application.dispatch import lacked, resting
 from agentic_os.application.ports import DirectiveReceipt
-from agentic_os.application.readable import document_markdown, gate_marker, result_markdown
+from agentic_os.application.readable import document_markdown, fenced, gate_marker, result_markdown
 from agentic_os.application.revision import difference_markdown
 from agentic_os.control_plane import Review
+from agentic_os.domain import drift
 from agentic_os.domain.directive import ASKING
 from agentic_os.domain.escalations import answer_line
 from agentic_os.domain.evidence import effective
 from agentic_os.domain.policy import Reviewers
 from agentic_os.domain.reviews import approval_line, hexadecimal, review_lines, stage_of
-from agentic_os.domain.task import ENDS, Question, Submission, Task
+from agentic_os.domain.task import ENDS, Pause, Question, Submission, Task
 
 STATUS_MARKER: Final = "status"
 RECEIPTS_SHOWN: Final = 5
@@ -45,13 +46,15 @@ class IssueView:
 class Documents:
     """What the view shows and the task's state only names: the documents, and the latest receipts, the newest first.
 
-    before: the version that the one under review replaces.
+    before: the version that the one under review replaces. texts: the small artifacts of the result that can be read
+    where they are shown, digest -> text.
     """
 
     section: str | None = None
     plan: dict[str, Any] | None = None
     result: dict[str, Any] | None = None
     before: dict[str, Any] | None = None
+    texts: Mapping[str, str] = field(default_factory=dict)
     receipts: Sequence[DirectiveReceipt] = ()
     waits: Sequence[str] = ()
 
@@ -63,11 +66,7 @@ def issue_view(task: Task, documents: Documents, public_url: str) -> IssueView:
     review = _review(task, documents)
     return IssueView(
         state=task.phase,
-        closed=None
-        if task.phase not in ENDS
-        else "completed"
-        if task.phase == "completed"
-        else "not_planned",
+        closed=drift.closed_as(task),
         section=documents.section,
         assignee=attempt.executor if attempt and at_work else None,
         attempt=attempt.number if attempt and at_work else 0,
@@ -107,6 +106,7 @@ def _status(task: Task, documents: Documents) -> str:
     lines = [f"**{task.phase}** · {status_line(task)}"]
     if task.overdue and task.due is not None and not task.ended:
         lines.append(f"\n**Overdue**: it was due at {task.due.astimezone(UTC):%Y-%m-%d %H:%M} UTC.")
+    lines += [f"\n{_paused(p)}" for p in task.pauses if not drift.repaired(task, p.field)]
     if documents.waits and not task.kept_back:
         lines.append(f"\nIt waits for {describe_waits(documents.waits)}.")
     for name, letter, submission in (("Plan", "v", task.plan), ("Result", "r", task.result)):
@@ -137,6 +137,22 @@ def _status(task: Task, documents: Documents) -> str:
             for r in documents.receipts[:RECEIPTS_SHOWN]
         ]
     return "\n".join(lines)
+
+
+def _paused(pause: Pause) -> str:
+    if pause.field == "issue":
+        return "Its issue was deleted again and again, so no other is made."
+    return (
+        f"**The {pause.field} of this issue is not put back for now**: others change it again and again, "
+        f"the last time {_cell(pause.author)}."
+    )
+
+
+def _paused_note(task: Task, pause: Pause) -> str:
+    return (
+        f"{_paused(pause)} It is put back again once nobody changed it for about an hour, or after "
+        f"`agentic-os reconcile redrive {task.id}`. Two programs may be set up against each other here."
+    )
 
 
 def describe_waits(waits: Sequence[str]) -> str:
@@ -205,6 +221,14 @@ def _notes(
         for r in reversed(documents.receipts)
         if r.verb in ASKING and r.outcome == "done" and r.control_plane is not None and not r.quiet
     ]
+    notes += [
+        (
+            f"paused:{p.field}:{p.placed_in}",
+            _paused_note(task, p),
+        )
+        for p in task.pauses
+        if p.field != "issue"
+    ]
     if task.phase in ENDS:
         notes.append((f"end:{task.phase}", _ending(task, documents, public_url)))
     return tuple(notes)
@@ -257,12 +281,22 @@ def _ending(task: Task, documents: Documents, public_url: str) -> str:
             found = evidence.get(criterion.id)
             shown = (found.status, found.rank) if found else ("none", "")
             lines.append(f"| `{criterion.id}` {_cell(criterion.text)} | {shown[0]} | {shown[1]} |")
-    if documents.result is not None:
+    artifacts = documents.result.get("artifacts", ()) if documents.result is not None else ()
+    if artifacts:
+        lines += ["", "**Artifacts**", ""]
         lines += [
-            f"- [{a['name']}]({public_url}/api/artifacts/{a['digest']}) ({a['size']} bytes)"
-            for a in documents.result.get("artifacts", ())
+            f"- [{_name(a['name'])}]({public_url}/api/artifacts/{a['digest']}) ({a['size']} bytes)"
+            for a in artifacts
         ]
+    for a in artifacts:
+        if (text := documents.texts.get(a["digest"])) is not None:
+            lines += ["", f"**{_name(a['name'])}**", "", fenced(text)]
     return "\n".join(lines)
+
+
+def _name(name: str) -> str:
+    """Write an artifact's name so that it stays one, whatever is in it."""
+    return "".join(f"\\{c}" if c in "\\`*_[]()<>#|~" else c for c in _cell(name))
 
 
 def outcome_of(submission: Submission | None) -> Literal["approved", "revised", "rejected", "withdrawn"]:

@@ -126,7 +126,8 @@ class Batch:
     """All that one append writes, or none of it.
 
     answer: built from the event ids before the write, and stored with the receipt. clears: what waiting tasks
-    may go on now. credential: the hash of the credential, which must still be valid when the write happens.
+    may go on now. credential: the hash of the credential, which must still be valid when the write happens. marked:
+    whoever writes holds the stale mark of the tasks that change, and shows them as they then are, so none is set.
     """
 
     envelope: Envelope
@@ -140,6 +141,7 @@ class Batch:
     clears: Sequence[str] = ()
     credential: bytes | None = None
     stale: Sequence[str] = ()
+    marked: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -312,6 +314,10 @@ class Registry(Protocol):
         """List the executors that were not revoked, by name."""
         ...
 
+    async def without_credential(self) -> Sequence[str]:
+        """List the executors that were not revoked and have no credential that counts."""
+        ...
+
     async def participant(self, principal_id: str) -> Participant:
         """Describe a principal as the separation of duties sees it."""
         ...
@@ -346,6 +352,50 @@ class StaleMark:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BacklogItem:
+    """A stale task. since: its oldest change that may not be shown yet. again: when it is tried next, None for now.
+
+    at_rest: it waits for its own reasons and not for its issue, so that it lags behind nothing.
+    """
+
+    task_id: str
+    since: datetime
+    failures: int
+    problem: str | None
+    again: datetime | None
+    poisoned_at: datetime | None
+    claimed: bool
+    at_rest: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """What is stale and not yet worked on, in numbers, and the first of it. oldest: of what is not at rest."""
+
+    stale: int
+    poisoned: int
+    oldest: datetime | None
+    inbox: int
+    inbox_oldest: datetime | None
+    items: Sequence[BacklogItem]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackerState:
+    """How it stood with a tracker when somebody last looked; None for what never was.
+
+    reached_at: it answered. problem: what was wrong at failed_at. read_at: its feed was read to the end.
+    """
+
+    reached_at: datetime | None = None
+    failed_at: datetime | None = None
+    problem: str | None = None
+    paused_until: datetime | None = None
+    webhook_at: datetime | None = None
+    read_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DueDeadline:
     """A deadline that has come."""
 
@@ -364,8 +414,26 @@ class WorkQueue(Protocol):
         """Remove the mark if nothing came in meanwhile, else give it free."""
         ...
 
-    async def postpone(self, mark: StaleMark, until: datetime, problem: str) -> None:
-        """Put the mark off after a failure."""
+    async def postpone(
+        self, mark: StaleMark, until: datetime, problem: str, *, counts: bool = True, poisoned: bool = False
+    ) -> None:
+        """Put the mark off after a failure, counted unless it is nobody's fault; a poisoned one is shown as such."""
+        ...
+
+    async def redrive(self, task_id: str) -> None:
+        """Mark the task stale, with no failure counted and nothing put off."""
+        ...
+
+    async def mark_issues(self) -> int:
+        """Mark every task stale that has an issue and has not ended; say how many."""
+        ...
+
+    async def paused_repairs(self, limit: int) -> Sequence[str]:
+        """List tasks of which something on the issue is not put back for now."""
+        ...
+
+    async def backlog(self, limit: int, task_id: str | None = None) -> "Backlog":
+        """Say what is stale, poisoned tasks first and then the oldest, of one task where it is named."""
         ...
 
     async def rest(self, mark: StaleMark, until: datetime) -> None:
@@ -384,6 +452,10 @@ class WorkQueue(Protocol):
         """Note that the task may go on once `what` is cleared."""
         ...
 
+    async def wait_for(self, task_id: str, obstacles: Sequence[str]) -> None:
+        """Note that the task may go on once any of these is cleared, and that it waits for nothing else."""
+        ...
+
     async def waits_of(self, task_id: str) -> Sequence[str]:
         """List what the task waits for."""
         ...
@@ -400,8 +472,11 @@ class WorkQueue(Protocol):
         """Ask, in one query, when there will be work next."""
         ...
 
-    async def look(self) -> "Outlook":
-        """Ask the same, and note in the same query that somebody serves now."""
+    async def look(self, control_plane: str | None = None, state: "TrackerState | None" = None) -> "Outlook":
+        """Ask the same, and note in the same query that somebody serves now, and how it stands with the tracker.
+
+        Of the tracker's state, what is None stays as it was known.
+        """
         ...
 
     async def served_at(self) -> datetime | None:
@@ -493,7 +568,7 @@ class IssueBook(Protocol):
         ...
 
     async def task_of(self, control_plane: str, key: str) -> str | None:
-        """Find the task of an issue."""
+        """Find the task of an issue, be it one that is gone."""
         ...
 
     async def remember(self, link: IssueLink) -> None:
@@ -501,11 +576,14 @@ class IssueBook(Protocol):
         ...
 
     async def forget(self, task_id: str) -> None:
-        """Drop the link of a task whose issue is gone."""
+        """Drop the link of a task whose issue is gone; what was written there is still heard."""
         ...
 
     async def take_in(self, control_plane: str, observations: Sequence[Any], cursor: str | None) -> int:
-        """Store observations not seen before, and the feed's cursor with them; return how many were new."""
+        """Store observations not seen before, and the feed's cursor with them; return how many were new.
+
+        Without a cursor they are a webhook's, and wait until the feed brings them in their order; then they are new.
+        """
         ...
 
     async def cursor(self, control_plane: str) -> str:
@@ -518,6 +596,30 @@ class IssueBook(Protocol):
 
     async def hold_back(self, item: InboxItem, until: datetime, reason: str) -> None:
         """Put an observation off until then."""
+        ...
+
+    async def claim(self, worker: str, limit: int, lease: timedelta) -> Sequence[InboxItem]:
+        """Take the oldest open items, in order; nobody else gets any of their issues until they are done or lapse."""
+        ...
+
+    async def unconfirmed(self, control_plane: str) -> bool:
+        """Tell whether webhooks brought anything that the feed did not bring yet."""
+        ...
+
+    async def keep(self, worker: str, item: InboxItem, lease: timedelta) -> bool:
+        """Keep a claimed item for as long again; False when it is no longer this worker's."""
+        ...
+
+    async def put_off(self, worker: str, items: Sequence[InboxItem], pause: timedelta) -> None:
+        """Give claimed items back, to be taken again after the pause, and with them all of their issues."""
+        ...
+
+    async def overtaken(self, control_plane: str, key: str, field: str, at: datetime) -> bool:
+        """Tell whether a later change of the same field of the issue is known."""
+        ...
+
+    async def tracker_state(self, control_plane: str) -> "TrackerState":
+        """Say how it stood with a tracker."""
         ...
 
     async def finish(self, item: InboxItem, outcome: str, reason: str) -> None:

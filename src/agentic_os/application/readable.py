@@ -1,5 +1,6 @@
 """Plans and results as people read them."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -18,6 +19,12 @@ def gate_marker(submission: Submission) -> str:
 def document_markdown(subject: str, document: Mapping[str, Any]) -> str:
     """Write a plan or a result for people."""
     return plan_markdown(document) if subject == "plan" else result_markdown(document)
+
+
+def fenced(text: str) -> str:
+    """Show a text as it is: nothing in it ends the fence."""
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    return f"{fence}text\n{text.rstrip()}\n{fence}"
 
 
 def plan_markdown(plan: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """Make each stale task's issue look as it should: told which task, never what happened."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -8,20 +9,37 @@ import structlog
 
 from agentic_os.application import brief
 from agentic_os.application.dispatch import Dispatcher, resting
+from agentic_os.application.handle import handle
+from agentic_os.application.inline_artifacts import inline_texts
 from agentic_os.application.issue_view import STATUS_MARKER, Documents, IssueView, issue_view, outcome_of
-from agentic_os.application.ports import EventLog, IssueBook, IssueLink, Registry, StaleMark, WorkQueue
+from agentic_os.application.pacing import PacedControlPlane
+from agentic_os.application.ports import (
+    ArtifactStore,
+    Envelope,
+    EventLog,
+    IssueBook,
+    IssueLink,
+    Registry,
+    StaleMark,
+    StoreUnavailable,
+    WorkQueue,
+)
 from agentic_os.application.readable import gate_marker
 from agentic_os.clock import now
 from agentic_os.control_plane import (
     Assignment,
     ControlPlane,
     ControlPlaneError,
+    Denied,
     Issue,
     IssueChanges,
     IssueDraft,
     NotFound,
     RateLimited,
+    Unavailable,
 )
+from agentic_os.domain import drift
+from agentic_os.domain.commands import SeeDrift
 from agentic_os.domain.task import Submission, Task
 
 log = structlog.get_logger()
@@ -30,6 +48,14 @@ RECEIPTS_READ: Final = 25
 """How many of the latest directives are answered by notes, should they all come between two passes."""
 
 CLAIM_LEASE: Final = timedelta(seconds=30)
+_LONGEST_PASS: Final = timedelta(seconds=25)
+"""Shorter than the claim: what a pass writes never comes after what the next holder of the claim wrote."""
+POISONED_AFTER: Final = 8
+"""How many failures in a row put a task on the list of those that are tried rarely."""
+RARELY: Final = timedelta(hours=1)
+_LATELY: Final = timedelta(minutes=1)
+_ELSEWHERE: Final = (Unavailable, Denied, TimeoutError, StoreUnavailable)
+"""Failures that are no task's own while nothing else succeeds either."""
 
 
 class Reconciler:
@@ -43,7 +69,8 @@ class Reconciler:
         work: WorkQueue,
         issues: IssueBook,
         dispatcher: Dispatcher,
-        control_plane: ControlPlane | None,
+        control_plane: PacedControlPlane | None,
+        artifacts: ArtifactStore,
         public_url: str,
         jitter: Callable[[], float],
     ) -> None:
@@ -53,6 +80,7 @@ class Reconciler:
         self._issues = issues
         self._dispatcher = dispatcher
         self._plane = control_plane
+        self._artifacts = artifacts
         self._public_url = public_url
         self._jitter = jitter
 
@@ -64,22 +92,38 @@ class Reconciler:
         One task that cannot be worked on, for whatever reason, must not keep the others waiting.
         """
         try:
-            task = await self._dispatcher.advance(mark.task_id)
-            waits = await self._work.waits_of(task.id) if task is not None and task.phase == "ready" else ()
-            if task is not None and self._plane is not None:
-                await self._project(task, waits, self._plane)
-        except Exception as problem:
-            if not isinstance(problem, ControlPlaneError):
-                log.exception("task cannot be reconciled", task=mark.task_id)
-            until = now() + self._patience(mark, problem)
-            await self._work.postpone(mark, until, f"{type(problem).__name__}: {problem}")
-            return until
+            async with asyncio.timeout(_LONGEST_PASS.total_seconds()):
+                waits = await self._pass(mark.task_id)
+        except Exception as problem:  # noqa: BLE001 - logged and kept with the mark, whatever it is
+            return await self._put_off(mark, problem)
         again = min(resting(waits).values(), default=None)
         if again is None:
             await self._work.settle(mark)
         else:
             await self._work.rest(mark, again)
         return again
+
+    async def _pass(self, task_id: str) -> Sequence[str]:
+        """Take the task as far as it goes, and show it; return what it waits for."""
+        task = await self._dispatcher.advance(task_id)
+        waits = await self._work.waits_of(task.id) if task is not None and task.phase == "ready" else ()
+        if task is not None and self._plane is not None:
+            await self._project(task, waits, self._plane)
+        return waits
+
+    async def _put_off(self, mark: StaleMark, problem: Exception) -> datetime:
+        if not isinstance(problem, ControlPlaneError | TimeoutError):
+            log.error("task cannot be reconciled", task=mark.task_id, exc_info=problem)
+        counts = not isinstance(problem, RateLimited)
+        # A tracker that is away poisons no task: it is the task's own fault only while the tracker does other things.
+        elsewhere = isinstance(problem, _ELSEWHERE) and not (self._plane and self._plane.answers(_LATELY))
+        poisoned = counts and not elsewhere and mark.failures + 1 >= POISONED_AFTER
+        until = now() + (RARELY if poisoned else self._patience(mark, problem))
+        message = f"{type(problem).__name__}: {problem}"
+        if poisoned and mark.failures + 1 == POISONED_AFTER:
+            log.warning("task is poisoned", task=mark.task_id, problem=message)
+        await self._work.postpone(mark, until, message, counts=counts, poisoned=poisoned)
+        return until
 
     def _patience(self, mark: StaleMark, problem: Exception) -> timedelta:
         if isinstance(problem, RateLimited):
@@ -89,22 +133,31 @@ class Reconciler:
     async def _project(self, task: Task, waits: Sequence[str], plane: ControlPlane) -> None:
         documents = await self._documents(task, waits)
         view = issue_view(task, documents, self._public_url)
-        link, issue = await self._issue(task, view, plane)
+        found = await self._issue(task, view, plane)
+        if found is None:
+            return
+        link, issue = found
         # The assignment goes first: it is what wakes somebody, and trackers react to an agent's end of run at once.
-        if issue.closed is None or view.closed is None:
-            await self._change(task, link.key, issue, view, plane)
+        await self._change(task, link.key, issue, view, plane)
         await self._review(task, link.key, issue, view, plane)
         await self._assign(task, link.key, issue, view, plane)
         await self._note(task, link.key, issue, view, plane)
 
-    async def _issue(self, task: Task, view: IssueView, plane: ControlPlane) -> tuple[IssueLink, Issue]:
-        """Find the issue, or make it; one that a person deleted is made anew, since the task lives on."""
+    async def _issue(
+        self, task: Task, view: IssueView, plane: ControlPlane
+    ) -> tuple[IssueLink, Issue] | None:
+        """Find the issue, or make it; one that somebody deleted is made anew, once, while the task goes on."""
         link = await self._issues.link_of(task.id)
         if link is not None:
-            issue = (await plane.observe([link.key])).get(link.key)
+            issue = (await plane.observe([link.key]))[link.key]
             if issue is not None:
                 return link, issue
+            if task.ended:
+                return None
+            task = await self._deleted(task, link, plane)
             await self._issues.forget(task.id)
+        if not drift.repaired(task, "issue"):
+            return None
         draft = IssueDraft(
             task_id=task.id,
             title=task.title,
@@ -116,7 +169,7 @@ class Reconciler:
             parent=await self._parent_of(task),
         )
         key = await plane.ensure_issue(draft)
-        made = (await plane.observe([key])).get(key)
+        made = (await plane.observe([key]))[key]
         if made is None:
             raise NotFound(f"the issue {key} was gone right after it was made")
         link = IssueLink(task_id=task.id, control_plane=plane.name, key=key, url=made.url)
@@ -128,13 +181,25 @@ class Reconciler:
         link = await self._issues.link_of(task.parent.id) if task.parent else None
         return link.key if link else ""
 
+    async def _deleted(self, task: Task, link: IssueLink, plane: ControlPlane) -> Task:
+        """Put on record that the issue is gone, where nobody told of it before."""
+        seen = SeeDrift(field="issue", author="unknown", value=link.key, at=now())
+        envelope = Envelope(
+            actor="system",
+            at=seen.at,
+            reason=f"the issue {link.key} is gone",
+            meta={"control_plane": plane.name},
+        )
+        return (await handle(self._log, task.id, lambda _: seen, envelope)).task
+
     async def _change(self, task: Task, key: str, issue: Issue, view: IssueView, plane: ControlPlane) -> None:
         parent = await self._parent_of(task) if issue.parent is not None else None
         body = brief.with_section(issue.body, view.section) if view.section else issue.body
+        closed = (view.closed or "") if view.closed != issue.closed else None
         changes = IssueChanges(
-            body=body if body != issue.body else None,
-            state=view.state if view.state != issue.state else None,
-            closed=(view.closed or "") if view.closed != issue.closed else None,
+            body=body if body != issue.body and drift.repaired(task, "brief") else None,
+            state=view.state if view.state != issue.state and drift.repaired(task, "state") else None,
+            closed=closed if drift.repaired(task, "closed") else None,
             priority=task.priority if issue.priority not in {None, task.priority} else None,
             parent=parent if parent != issue.parent else None,
         )
@@ -153,7 +218,7 @@ class Reconciler:
     async def _assign(self, task: Task, key: str, issue: Issue, view: IssueView, plane: ControlPlane) -> None:
         account = await self._registry.account_of(plane.name, view.assignee) if view.assignee else None
         wanted = Assignment(account=account, task_id=task.id, attempt=view.attempt) if account else None
-        if wanted != issue.assignment:
+        if wanted != issue.assignment and drift.repaired(task, "assignee"):
             await plane.assign(key, wanted)
 
     async def _note(self, task: Task, key: str, issue: Issue, view: IssueView, plane: ControlPlane) -> None:
@@ -172,13 +237,13 @@ class Reconciler:
         """Read what the view shows and the state only names."""
         section = None
         if task.attempt is not None:
-            offered = await self._read(task.id, task.attempt.offered_in)
-            url = f"{self._public_url}/api/tasks/{task.id}/brief"
-            section = brief.section(offered["brief"], offered["brief_digest"], url)
+            section = await brief.section_of(self._log, task.id, task.attempt.offered_in, self._public_url)
+        result = await self._document(task, task.result, "result")
         return Documents(
             section=section,
             plan=await self._document(task, task.plan, "plan"),
-            result=await self._document(task, task.result, "result"),
+            result=result,
+            texts=await inline_texts(self._artifacts, result) if task.ended and result is not None else {},
             before=await self._before(task),
             receipts=await self._issues.receipts(task.id, RECEIPTS_READ),
             waits=waits,

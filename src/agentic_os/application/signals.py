@@ -59,6 +59,11 @@ class Signals:
         self.inbox.set()
         self.announce()
 
+    def marked(self) -> None:
+        """Hear that somebody marked tasks stale by hand."""
+        self.work.set()
+        self.announce()
+
     def received(self) -> None:
         """Hear that something was put into the inbox."""
         self.inbox.set()

@@ -7,6 +7,7 @@ from typing import Any
 from agentic_os.application.acceptance import budget_left
 from agentic_os.application.issue_view import describe_waits
 from agentic_os.application.ports import IssueLink
+from agentic_os.domain.drift import repaired
 from agentic_os.domain.evidence import effective
 from agentic_os.domain.family import Child
 from agentic_os.domain.spending import wall_deadline
@@ -63,6 +64,11 @@ def task_view(task: Task, *, link: IssueLink | None, waits: Sequence[str], updat
         "result": _submission(task.result),
         "waiting_for": _waiting(task, waits),
         "holds": [{"reason": h.reason, "by": h.by} for h in task.holds],
+        "repairs_paused": [
+            {"field": p.field, "by": p.author, "until": p.until}
+            for p in task.pauses
+            if not repaired(task, p.field)
+        ],
         "blocked_by": [w.removeprefix("task:") for w in waits if w.startswith("task:")],
         "verdict": None
         if task.ruling is None

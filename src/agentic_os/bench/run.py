@@ -8,6 +8,7 @@ from agentic_os.bench.callbacks import callbacks
 from agentic_os.bench.database import appends, bench_database, starts
 from agentic_os.bench.growth import growth
 from agentic_os.bench.policy import policy
+from agentic_os.bench.projection import projection
 from agentic_os.bench.rows import Row
 from agentic_os.bench.simulation import simulation
 from agentic_os.bench.uploads import uploads
@@ -31,6 +32,8 @@ def run_bench(*, quick: bool, say: Callable[[str], None]) -> Iterator[Row]:
         yield from uvloop.run(uploads(databases, home, repeats))
         say("the worker ...")
         yield from uvloop.run(worker(databases, home, 50 if quick else 300))
+        say("two workers and a slow tracker ...")
+        yield from uvloop.run(projection(databases, home, 300 if quick else 2000, repeats))
         say("long histories, full callbacks, many deadlines ...")
         yield from uvloop.run(growth(databases, home, 20 if quick else 100, 1000 if quick else 10_000))
         say("simulating another policy ...")

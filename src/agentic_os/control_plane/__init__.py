@@ -202,8 +202,8 @@ class ReviewDecided:
 class FieldChanged:
     """Somebody else changed a field of the issue.
 
-    field: "title", "body", "state", "labels", "closed" or "assignee". value: what it is now, as text: labels
-    joined by commas, an account id for the assignee, "" for none and for an open issue.
+    field: "title", "body", "state", "labels", "closed", "assignee", or "priority" where the tracker has one. value:
+    what it is now, as text: labels joined by commas, an account id for the assignee, "" for none and for an open issue.
     """
 
     delivery: str
@@ -263,13 +263,15 @@ class Capabilities:
     """What this tracker can show; what it cannot, the reconciler writes into notes instead.
 
     reviews: a widget of its own for gates. reactions: marks on somebody's comment. runs: agents' runs are
-    observed. webhooks: it sends signed notifications, which `receive` understands.
+    observed. webhooks: it sends signed notifications, which `receive` understands. writes_per_minute: how many
+    writes it bears; None where it has no such limit.
     """
 
     reviews: bool
     reactions: bool
     runs: bool
     webhooks: bool
+    writes_per_minute: int | None = None
 
 
 class ControlPlane(Protocol):

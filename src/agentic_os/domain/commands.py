@@ -16,11 +16,13 @@ from agentic_os.domain.documents import (
     JsonObject,
     Mode,
     Option,
+    OurField,
     Outcome,
     Participant,
     Priority,
     Risk,
     Runtime,
+    TheirField,
     Usage,
     Vote,
 )
@@ -508,6 +510,33 @@ class SeeRun:
     at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeeDrift:
+    """Somebody else changed what is ours on the issue, to `value`, at `at`. author: a principal, or TRACKER:ACCOUNT."""
+
+    field: OurField
+    author: str
+    value: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdoptField:
+    """Somebody changed what is theirs on the issue. permitted: whether they may steer the task."""
+
+    field: TheirField
+    value: str
+    permitted: bool
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeRepairs:
+    """Put back again what is not put back any more."""
+
+    reason: str
+
+
 ExecutorCommand: TypeAlias = (
     Acknowledge
     | Decline
@@ -537,6 +566,9 @@ SteeringCommand: TypeAlias = (
     | TakeNote
 )
 
+IssueCommand: TypeAlias = SeeDrift | AdoptField | ResumeRepairs
+"""What is seen of the task's issue."""
+
 NoticedCommand: TypeAlias = FreezeTask | ThawTask | TripBreaker | ExtendLease | SeeRun
 """What the system notices by itself."""
 
@@ -558,5 +590,6 @@ Command: TypeAlias = (
     | AwaitBudget
     | ChargeRefusal
     | NoticedCommand
+    | IssueCommand
     | RecordDenial
 )

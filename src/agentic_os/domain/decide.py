@@ -8,6 +8,7 @@ from agentic_os.domain import (
     attestation,
     caps,
     children,
+    drift,
     escalations,
     intake,
     leases,
@@ -67,7 +68,15 @@ def _decide(command: c.Command, task: Task | None) -> list[Event]:
         case c.RecordDenial():
             return rulings.record(command, task)
         case (
-            c.FireDeadline() | c.FreezeTask() | c.ThawTask() | c.TripBreaker() | c.ExtendLease() | c.SeeRun()
+            c.FireDeadline()
+            | c.FreezeTask()
+            | c.ThawTask()
+            | c.TripBreaker()
+            | c.ExtendLease()
+            | c.SeeRun()
+            | c.SeeDrift()
+            | c.AdoptField()
+            | c.ResumeRepairs()
         ):
             return _notice(command, task)
         case _:
@@ -153,6 +162,16 @@ def _word_of(command: c.Reprioritise | c.TightenMode | c.TakeNote, task: Task) -
             return intake.take_note(command, task)
 
 
+def _on_issue(command: c.IssueCommand, task: Task) -> list[Event]:
+    match command:
+        case c.SeeDrift():
+            return drift.see(command, task)
+        case c.AdoptField():
+            return drift.adopt(command, task)
+        case c.ResumeRepairs():
+            return drift.resume(command, task)
+
+
 def _fire(command: c.FireDeadline, task: Task) -> list[Event]:
     match command.kind:
         case "ack" | "lease":
@@ -174,10 +193,10 @@ def _fire(command: c.FireDeadline, task: Task) -> list[Event]:
         case "freeze":
             return overlays.freeze_ended(command, task)
         case _:
-            return []
+            return drift.quiet(command, task) if command.kind == "repairs" else []
 
 
-def _notice(command: c.FireDeadline | c.NoticedCommand, task: Task) -> list[Event]:
+def _notice(command: c.FireDeadline | c.NoticedCommand | c.IssueCommand, task: Task) -> list[Event]:
     match command:
         case c.FireDeadline():
             return _fire(command, task)
@@ -191,6 +210,8 @@ def _notice(command: c.FireDeadline | c.NoticedCommand, task: Task) -> list[Even
             return leases.extend(command, task)
         case c.SeeRun():
             return leases.see_run(command, task)
+        case _:
+            return _on_issue(command, task)
 
 
 def _from_executor(command: c.ExecutorCommand, task: Task) -> list[Event]:

@@ -13,6 +13,7 @@ from agentic_os.domain.documents import (
     JsonObject,
     Mode,
     Option,
+    OurField,
     Outcome,
     Priority,
     ReviewItem,
@@ -49,7 +50,7 @@ OPEN: Final[frozenset[AttemptState]] = frozenset({"offered", "acked", "running"}
 REVIEW_TRIES: Final = 2
 """How often one executor's review of one submission may come to nothing before it is not asked again."""
 
-FOLD_VERSION: Final = 5
+FOLD_VERSION: Final = 6
 """Raised whenever the shape or the meaning of the folded state changes, so that stored rows are folded again."""
 
 REMEMBERED_NOTES: Final = 20
@@ -190,6 +191,30 @@ class Freeze:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """What somebody changed on the issue lately that was not taken over."""
+
+    field: str
+    author: str
+    value: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """Which field of the issue is not put back, who changed it last, until when; `placed_in` is the first event of it.
+
+    wanted: what the task wanted it to be; anything else is written all the same.
+    """
+
+    field: OurField
+    author: str
+    wanted: str
+    until: datetime
+    placed_in: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Handoff:
     """Data for the next executor of a role; `recorded_in` is the event that holds it."""
 
@@ -280,6 +305,8 @@ class Task:
     an operator is still to be asked. counted_from: the attempt up to which a breaker counts none, since an operator
     released a hold after it. undecided: how many tasks of the approved plan are neither created nor refused yet.
     least_tier: what the next executor must at least be of, since one below failed; None for any.
+    drifts: what others changed on the issue within the last hour, at most some for each field. pauses: the fields of
+    the issue that are not put back for a while.
     """
 
     id: str
@@ -352,6 +379,8 @@ class Task:
     denied: tuple[str, str, str] | None = None
     least_tier: int | None = None
     notes: tuple[Remark, ...] = ()
+    drifts: tuple[Drift, ...] = ()
+    pauses: tuple[Pause, ...] = ()
 
     @property
     def kept_back(self) -> bool:

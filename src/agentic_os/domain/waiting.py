@@ -55,6 +55,7 @@ def deadlines(task: Task) -> tuple[Deadline, ...]:
             )
     if task.questions and not task.ended:
         found += [Deadline(kind="escalation", ref=q.id, at=q.deadline) for q in task.questions if q.deadline]
+    found += [Deadline(kind="repairs", ref=p.field, at=p.until) for p in task.pauses]
     if task.deferred or task.frozen is not None or task.due is not None:
         found += _over_any_phase(task)
     return tuple(found)

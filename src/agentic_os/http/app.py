@@ -13,6 +13,7 @@ from agentic_os.http import (
     evidence,
     governing,
     history,
+    reconciliation,
     tasks,
 )
 from agentic_os.http.door import Api
@@ -41,6 +42,7 @@ def create_app(backend: Backend) -> FastAPI:
         evidence,
         decisions,
         governing,
+        reconciliation,
     ):
         app.include_router(module.router)
     return app

@@ -197,6 +197,12 @@ class GovernanceIn(Strict):
     reason: Line
 
 
+class ReconcileIn(Strict):
+    """How a task's issue is to be compared again. redrive: as if it had never failed, with all repairs resumed."""
+
+    redrive: bool = False
+
+
 async def read_body(request: Request, limit: int = MAX_BODY, declared: bytes | None = None) -> bytes:
     """Read a body of at most `limit` bytes. Raises Refused too_large as soon as it is longer.
 

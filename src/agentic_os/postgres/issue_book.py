@@ -3,13 +3,13 @@
 import hashlib
 import re
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from psycopg.types.json import Jsonb
 from pydantic import TypeAdapter
 
-from agentic_os.application.ports import DirectiveReceipt, InboxItem, IssueLink
+from agentic_os.application.ports import DirectiveReceipt, InboxItem, IssueLink, TrackerState
 from agentic_os.clock import now
 from agentic_os.control_plane import CommentSeen, Observation
 from agentic_os.domain.directive import ASKING
@@ -21,8 +21,37 @@ _KINDS: Final = {kind.__name__: kind for kind in Observation.__args__}
 _UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
 
 _TAKE: Final = """
-insert into es.inbox (control_plane, delivery, comment_id, body_digest, observation) values (%s, %s, %s, %s, %s)
-on conflict do nothing
+insert into es.inbox (control_plane, delivery, comment_id, body_digest, observation, key, field, at, confirmed)
+values (%s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing
+"""
+_CONFIRM: Final = """
+update es.inbox set confirmed = true where control_plane = %s and delivery = any(%s) and not confirmed
+"""
+# Claims are taken one after the other: two at once could each get a part of what there is of an issue.
+_TURN: Final = "select pg_advisory_xact_lock(hashtextextended('inbox', 0))"
+_CLAIM: Final = """
+with taken as (
+    update es.inbox i set claimed_by = %s, claimed_until = clock_timestamp() + %s
+    where i.id in (
+        select o.id from es.inbox o where o.done_at is null and o.confirmed
+            and (o.not_before is null or o.not_before <= now()) and not exists (
+            select from es.inbox b where b.done_at is null and b.control_plane = o.control_plane and b.key = o.key
+                and b.claimed_until > clock_timestamp())
+        order by o.at, o.id limit %s)
+    returning i.id, i.control_plane, i.observation, i.at, i.outcome is not null as held
+)
+select t.id, t.control_plane, t.observation, t.held from taken t order by t.at, t.id
+"""
+_KEEP: Final = """
+update es.inbox set claimed_until = clock_timestamp() + %s where id = %s and claimed_by = %s and done_at is null
+"""
+_PUT_OFF: Final = """
+update es.inbox set claimed_until = clock_timestamp() + %s
+where id = any(%s) and claimed_by = %s and done_at is null
+"""
+_OVERTAKEN: Final = """
+select exists (
+    select from es.inbox i where i.control_plane = %s and i.key = %s and i.field = %s and i.at > %s)
 """
 _RECEIPT: Final = (
     "id, task_id, verb, text, outcome, message, at, rule, paste, principal, control_plane, comment_id, quiet"
@@ -48,11 +77,12 @@ class PostgresIssueBook:
         )
 
     async def task_of(self, control_plane: str, key: str) -> str | None:
-        """Find the task of an issue."""
+        """Find the task of an issue, be it one that is gone."""
         async with self._pool.connection() as connection:
             cursor = await connection.execute(
-                "select i.task_id from es.issue i where i.control_plane = %s and i.key = %s",
-                (control_plane, key),
+                "select i.task_id from es.issue i where i.control_plane = %(plane)s and i.key = %(key)s union all "
+                "select f.task_id from es.former_issue f where f.control_plane = %(plane)s and f.key = %(key)s",
+                {"plane": control_plane, "key": key},
             )
             row = await cursor.fetchone()
         return row[0] if row else None
@@ -68,9 +98,13 @@ class PostgresIssueBook:
             )
 
     async def forget(self, task_id: str) -> None:
-        """Drop the link of a task whose issue is gone."""
+        """Drop the link of a task whose issue is gone; what was written there is still heard."""
         async with self._pool.connection() as connection:
-            await connection.execute("delete from es.issue where task_id = %s", (task_id,))
+            await connection.execute(
+                "with gone as (delete from es.issue where task_id = %s returning control_plane, key, task_id) "
+                "insert into es.former_issue (control_plane, key, task_id) select * from gone on conflict do nothing",
+                (task_id,),
+            )
 
     async def take_in(self, control_plane: str, observations: Sequence[Any], cursor: str | None) -> int:
         """Store what is new, unique by delivery and by (comment, body), and the cursor in the same transaction."""
@@ -87,10 +121,16 @@ class PostgresIssueBook:
                         comment and comment["comment_id"],
                         comment and _digest(comment),
                         Jsonb({"kind": type(seen).__name__, "seen": seen_as_json}),
+                        seen_as_json["key"],
+                        seen_as_json.get("field"),
+                        seen.at,
+                        cursor is not None,
                     ),
                 )
                 new += stored.rowcount
             if cursor is not None:
+                known = [seen.delivery for seen in observations]
+                new += (await connection.execute(_CONFIRM, (control_plane, known))).rowcount
                 await connection.execute(
                     "insert into es.feed (control_plane, cursor) values (%s, %s) on conflict (control_plane) "
                     "do update set cursor = excluded.cursor, updated_at = now()",
@@ -117,10 +157,7 @@ class PostgresIssueBook:
                 (limit,),
             )
             rows = await cursor.fetchall()
-        return [
-            InboxItem(id=i, control_plane=plane, observation=_seen(stored), held=held)
-            for i, plane, stored, held in rows
-        ]
+        return _items(rows)
 
     async def hold_back(self, item: InboxItem, until: datetime, reason: str) -> None:
         """Put an observation off; for a second at least, where the clock of the store is ahead.
@@ -131,9 +168,55 @@ class PostgresIssueBook:
             await connection.execute(LOCK, (BUNDLE_STREAM,))
             await connection.execute(
                 "update es.inbox set not_before = greatest(%s, now() + interval '1 second'), outcome = 'held', "
-                "reason = %s where id = %s and done_at is null",
+                "claimed_until = null, reason = %s where id = %s and done_at is null",
                 (until, reason[:1000], item.id),
             )
+
+    async def claim(self, worker: str, limit: int, lease: timedelta) -> Sequence[InboxItem]:
+        """Take the oldest open items of issues of which nobody holds any."""
+        async with self._pool.connection() as connection, connection.transaction():
+            await connection.execute(_TURN)
+            rows = await (await connection.execute(_CLAIM, (worker, lease, limit))).fetchall()
+        return _items(rows)
+
+    async def unconfirmed(self, control_plane: str) -> bool:
+        """Tell whether webhooks brought anything that the feed did not bring yet."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                "select exists (select from es.inbox i where i.control_plane = %s and i.done_at is null "
+                "and not i.confirmed)",
+                (control_plane,),
+            )
+            row = await cursor.fetchone()
+        return bool(row and row[0])
+
+    async def keep(self, worker: str, item: InboxItem, lease: timedelta) -> bool:
+        """Keep a claimed item for as long again, if it is still this worker's."""
+        async with self._pool.connection() as connection:
+            return (await connection.execute(_KEEP, (lease, item.id, worker))).rowcount == 1
+
+    async def put_off(self, worker: str, items: Sequence[InboxItem], pause: timedelta) -> None:
+        """Let claimed items, and all of their issues, be taken again after the pause."""
+        async with self._pool.connection() as connection:
+            await connection.execute(_PUT_OFF, (pause, [item.id for item in items], worker))
+
+    async def overtaken(self, control_plane: str, key: str, field: str, at: datetime) -> bool:
+        """Tell whether a later change of the same field of the issue is known."""
+        async with self._pool.connection() as connection:
+            row = await (await connection.execute(_OVERTAKEN, (control_plane, key, field, at))).fetchone()
+        return bool(row and row[0])
+
+    async def tracker_state(self, control_plane: str) -> TrackerState:
+        """Say how it stood with a tracker."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                "select t.reached_at, t.failed_at, t.problem, t.paused_until, t.webhook_at, t.read_at "
+                "from es.tracker t where t.control_plane = %s",
+                (control_plane,),
+            )
+            row = await cursor.fetchone()
+        names = ("reached_at", "failed_at", "problem", "paused_until", "webhook_at", "read_at")
+        return TrackerState(**dict(zip(names, row, strict=True))) if row else TrackerState()
 
     async def finish(self, item: InboxItem, outcome: str, reason: str) -> None:
         """Say what became of an observation."""
@@ -206,6 +289,13 @@ class PostgresIssueBook:
             )
             row = await cursor.fetchone()
         return row[0] if row else None
+
+
+def _items(rows: Sequence[tuple[Any, ...]]) -> list[InboxItem]:
+    return [
+        InboxItem(id=i, control_plane=plane, observation=_seen(stored), held=held)
+        for i, plane, stored, held in rows
+    ]
 
 
 def _storable(value: Any) -> Any:

@@ -51,7 +51,7 @@ def parts_of(batch: Batch) -> tuple[list[str], str, list[Part]]:
     for part, change in zip(parts, batch.changes, strict=True):
         if change.events:
             part.update(task_columns(change.after, batch.envelope.at))
-            part["stale"] = not QUIET.issuperset(map(type, change.events))
+            part["stale"] = not batch.marked and not QUIET.issuperset(map(type, change.events))
     parts += [stream(c.stream, _kind(c), c.expected, c.events) for c in batch.registry]
     _add_deadlines(parts, batch.changes)
     answer = batch.answer(event_ids) if batch.answer else ""

@@ -153,6 +153,16 @@ class PostgresRegistry:
             )
             return [_principal(row) for row in await cursor.fetchall()]
 
+    async def without_credential(self) -> Sequence[str]:
+        """List the executors that were not revoked and have no credential that counts."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                "select p.name from es.principal p where p.kind = 'executor' and p.revoked_at is null and not exists ("
+                "select from es.credential c where c.principal = p.id and c.revoked_at is null "
+                "and (c.expires_at is null or c.expires_at > now())) order by p.name"
+            )
+            return [row[0] for row in await cursor.fetchall()]
+
     async def participant(self, principal_id: str) -> Participant:
         """Describe a principal as the separation of duties sees it; an unknown one has no rights."""
         principal = await self.by_name(principal_id)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from agentic_os.application.ports import DueDeadline, Outlook, StaleMark
+from agentic_os.application.ports import Backlog, BacklogItem, DueDeadline, Outlook, StaleMark, TrackerState
 from agentic_os.clock import now
 from agentic_os.domain.policy import Breaker, RateBreaker
 from agentic_os.domain.waiting import Deadline
@@ -28,13 +28,41 @@ with held as materialized (
 ), gone as (
     delete from es.stale s using held h where s.task_id = h.task_id and h.generation = %(generation)s
 )
-update es.stale s set claimed_by = null, claimed_until = null, failures = 0, problem = null
+update es.stale s set claimed_by = null, claimed_until = null, failures = 0, problem = null, poisoned_at = null
 from held h where s.task_id = h.task_id and h.generation <> %(generation)s
 """
+# One whose claim lapsed may find that another worker was done with it: it is stale all the same.
 _POSTPONE: Final = """
-update es.stale set claimed_by = null, claimed_until = null, failures = failures + 1, problem = %s,
-    not_before = case when generation = %s then %s::timestamptz end
-where task_id = %s
+insert into es.stale as s (task_id, failures, problem, not_before) values (%(task)s, 1, %(problem)s, %(until)s)
+on conflict (task_id) do update set claimed_by = null, claimed_until = null, failures = s.failures + %(counts)s,
+    problem = excluded.problem, not_before = case when s.generation = %(generation)s then excluded.not_before end,
+    poisoned_at = case when %(poisoned)s then coalesce(s.poisoned_at, now()) end
+"""
+_REDRIVE: Final = """
+insert into es.stale as s (task_id) values (%s)
+on conflict (task_id) do update set generation = s.generation + 1, not_before = null, failures = 0, problem = null,
+    poisoned_at = null
+"""
+_MARK_ISSUES: Final = """
+insert into es.stale as s (task_id)
+    select i.task_id from es.issue i join es.task t using (task_id)
+    where t.phase not in ('completed', 'rejected', 'cancelled', 'failed') order by 1
+on conflict (task_id) do update set generation = s.generation + 1, not_before = null
+"""
+# A mark that failed never and was put off belongs to a task that waits for its own reasons.
+_COUNTS: Final = """
+select count(*), count(s.poisoned_at),
+    min(s.since) filter (where not (s.failures = 0 and s.problem is null and coalesce(s.not_before > now(), false))),
+    (select count(*) from es.inbox where done_at is null),
+    (select min(received_at) from es.inbox where done_at is null)
+from es.stale s where %(task)s::text is null or s.task_id = %(task)s
+"""
+_BACKLOG: Final = """
+select s.task_id, s.since, s.failures, s.problem, case when s.not_before > now() then s.not_before end, s.poisoned_at,
+    coalesce(s.claimed_until > now(), false),
+    s.failures = 0 and s.problem is null and coalesce(s.not_before > now(), false)
+from es.stale s where %(task)s::text is null or s.task_id = %(task)s
+order by s.poisoned_at is null, s.since, s.task_id limit %(limit)s
 """
 _MARK: Final = """
 insert into es.stale as s (task_id) select distinct t from unnest(%s::text[]) t order by t
@@ -55,11 +83,28 @@ _LOOK: Final = f"""
 with beat as (
     insert into es.served as s (at) values (%s)
     on conflict (only_row) do update set at = greatest(s.at, excluded.at)
+), noted as (
+    insert into es.tracker as t (control_plane, reached_at, failed_at, problem, paused_until, webhook_at, read_at)
+    select n, %s, %s, %s, %s, %s, %s from unnest(%s::text[]) n
+    on conflict (control_plane) do update set
+        reached_at = greatest(t.reached_at, excluded.reached_at),
+        problem = case when excluded.failed_at >= coalesce(t.failed_at, '-infinity') then excluded.problem
+            else t.problem end,
+        failed_at = greatest(t.failed_at, excluded.failed_at),
+        paused_until = greatest(t.paused_until, excluded.paused_until),
+        webhook_at = greatest(t.webhook_at, excluded.webhook_at),
+        read_at = greatest(t.read_at, excluded.read_at)
 )
 {_OUTLOOK}
 """  # noqa: S608 - constants
+_WAIT_FOR: Final = """
+with gone as (
+    delete from es.waiting w where w.task_id = %(task)s and not (w.what = any(%(what)s::text[]))
+)
+insert into es.waiting (task_id, what) select %(task)s, w from unnest(%(what)s::text[]) w on conflict do nothing
+"""
 _REST: Final = """
-update es.stale set claimed_by = null, claimed_until = null, failures = 0, problem = null,
+update es.stale set claimed_by = null, claimed_until = null, failures = 0, problem = null, poisoned_at = null,
     not_before = case when generation = %s then %s::timestamptz end
 where task_id = %s
 """
@@ -101,10 +146,68 @@ class PostgresWorkQueue:
         async with self._pool.connection() as connection:
             await connection.execute(_SETTLE, {"task": mark.task_id, "generation": mark.generation})
 
-    async def postpone(self, mark: StaleMark, until: datetime, problem: str) -> None:
+    async def postpone(
+        self, mark: StaleMark, until: datetime, problem: str, *, counts: bool = True, poisoned: bool = False
+    ) -> None:
         """Put the mark off; one that was renewed meanwhile is due at once."""
+        values = {
+            "task": mark.task_id,
+            "generation": mark.generation,
+            "counts": int(counts),
+            "problem": problem[:1000],
+            "until": until,
+            "poisoned": poisoned,
+        }
         async with self._pool.connection() as connection:
-            await connection.execute(_POSTPONE, (problem[:1000], mark.generation, until, mark.task_id))
+            await connection.execute(_POSTPONE, values)
+
+    async def redrive(self, task_id: str) -> None:
+        """Mark the task stale, with no failure counted and nothing put off."""
+        async with self._pool.connection() as connection:
+            await connection.execute(_REDRIVE, (task_id,))
+
+    async def mark_issues(self) -> int:
+        """Mark every task stale that has an issue and has not ended."""
+        async with self._pool.connection() as connection:
+            return (await connection.execute(_MARK_ISSUES)).rowcount
+
+    async def paused_repairs(self, limit: int) -> Sequence[str]:
+        """List tasks of which something on the issue is not put back for now."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                "select distinct d.task_id from es.deadline d where d.kind = 'repairs' order by 1 limit %s",
+                (limit,),
+            )
+            return [row[0] for row in await cursor.fetchall()]
+
+    async def backlog(self, limit: int, task_id: str | None = None) -> Backlog:
+        """Say what is stale, poisoned tasks first and then the oldest."""
+        values = {"task": task_id, "limit": limit}
+        async with self._pool.connection() as connection:
+            counts = await (await connection.execute(_COUNTS, values)).fetchone()
+            rows = await (await connection.execute(_BACKLOG, values)).fetchall()
+        assert counts is not None
+        stale, poisoned, oldest, inbox, inbox_oldest = counts
+        return Backlog(
+            stale=stale,
+            poisoned=poisoned,
+            oldest=oldest,
+            inbox=inbox,
+            inbox_oldest=inbox_oldest,
+            items=[
+                BacklogItem(
+                    task_id=task,
+                    since=since,
+                    failures=failures,
+                    problem=problem,
+                    again=again,
+                    poisoned_at=poisoned_at,
+                    claimed=claimed,
+                    at_rest=at_rest,
+                )
+                for task, since, failures, problem, again, poisoned_at, claimed, at_rest in rows
+            ],
+        )
 
     async def rest(self, mark: StaleMark, until: datetime) -> None:
         """Put the mark off; one that was renewed meanwhile is due at once."""
@@ -128,6 +231,11 @@ class PostgresWorkQueue:
                 "insert into es.waiting (task_id, what) values (%s, %s) on conflict do nothing",
                 (task_id, what),
             )
+
+    async def wait_for(self, task_id: str, obstacles: Sequence[str]) -> None:
+        """Note what the task waits for, and nothing else; what it waited for before stays as it was."""
+        async with self._pool.connection() as connection:
+            await connection.execute(_WAIT_FOR, {"task": task_id, "what": list(obstacles)})
 
     async def waits_of(self, task_id: str) -> Sequence[str]:
         """List what the task waits for."""
@@ -159,10 +267,20 @@ class PostgresWorkQueue:
         assert row is not None
         return Outlook(deadline=row[0], mark=row[1], inbox=row[2], bundle=row[3])
 
-    async def look(self) -> Outlook:
-        """Ask the same, and note in the same query that somebody serves now."""
+    async def look(self, control_plane: str | None = None, state: TrackerState | None = None) -> Outlook:
+        """Ask the same, and note in the same query that somebody serves now, and how it stands with the tracker."""
+        known = state or TrackerState()
+        tracker = (
+            known.reached_at,
+            known.failed_at,
+            known.problem,
+            known.paused_until,
+            known.webhook_at,
+            known.read_at,
+            [control_plane] if control_plane is not None else [],
+        )
         async with self._pool.connection() as connection:
-            row = await (await connection.execute(_LOOK, (now(),))).fetchone()
+            row = await (await connection.execute(_LOOK, (now(), *tracker))).fetchone()
         assert row is not None
         return Outlook(deadline=row[0], mark=row[1], inbox=row[2], bundle=row[3])
 

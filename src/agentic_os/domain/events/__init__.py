@@ -75,6 +75,13 @@ from agentic_os.domain.events.intake import (
     TaskReassigned,
     TaskReprioritised,
 )
+from agentic_os.domain.events.issues import (
+    FieldAdopted,
+    FieldDrifted,
+    FieldNoted,
+    RepairsPaused,
+    RepairsResumed,
+)
 from agentic_os.domain.events.leases import LeaseExtended, LeaseRenewedByRun, RunEnded
 from agentic_os.domain.events.overlays import (
     DueEscalates,
@@ -122,6 +129,9 @@ __all__ = [
     "Event",
     "EvidenceAdded",
     "EvidenceAttested",
+    "FieldAdopted",
+    "FieldDrifted",
+    "FieldNoted",
     "HoldReleased",
     "InputGiven",
     "InputRequired",
@@ -142,6 +152,8 @@ __all__ = [
     "ProgressReported",
     "QuarantineAdopted",
     "RefusalCharged",
+    "RepairsPaused",
+    "RepairsResumed",
     "ReportRecorded",
     "ResultRejected",
     "ResultReturned",
@@ -250,6 +262,11 @@ Event: TypeAlias = (
     | ModeTightened
     | NoteTaken
     | ReviewStageOpened
+    | FieldAdopted
+    | FieldNoted
+    | FieldDrifted
+    | RepairsPaused
+    | RepairsResumed
 )
 
 BY_SYSTEM: Final[frozenset[type]] = frozenset(
@@ -293,6 +310,7 @@ BY_SYSTEM: Final[frozenset[type]] = frozenset(
         DispatchAllowed,
         PolicyDecided,
         PolicyDiffered,
+        RepairsPaused,
     }
 )
 """Facts that the backend decides, whoever's act led to them: their actor is the system, their cause that act."""
@@ -311,6 +329,7 @@ QUIET: Final[frozenset[type]] = frozenset(
         DispatchAllowed,
         PolicyDecided,
         PolicyDiffered,
+        FieldNoted,
     }
 )
 """Facts that change nothing that an issue shows or that the system must act on: they mark no task stale."""

@@ -8,6 +8,7 @@ from agentic_os.domain.evolution.budgets import budgeted
 from agentic_os.domain.evolution.copying import changed
 from agentic_os.domain.evolution.gates import at_gate
 from agentic_os.domain.evolution.intake import created, moved, overlaid, ruled
+from agentic_os.domain.evolution.issues import on_issue
 from agentic_os.domain.evolution.overlays import timed
 from agentic_os.domain.evolution.questions import asked
 from agentic_os.domain.task import Task
@@ -32,7 +33,7 @@ def evolve(task: Task | None, event: e.Event) -> Task:
     return changed(_apply(task, event), version=task.version + 1)
 
 
-def _apply(task: Task, event: e.Event) -> Task:
+def _apply(task: Task, event: e.Event) -> Task:  # noqa: PLR0911 - one for each topic
     match event:
         case e.TaskCreated() | e.DispatchAllowed() | e.PolicyDiffered():
             return task
@@ -110,5 +111,7 @@ def _apply(task: Task, event: e.Event) -> Task:
             | e.RunEnded()
         ):
             return timed(task, event)
+        case e.FieldAdopted() | e.FieldNoted() | e.FieldDrifted() | e.RepairsPaused() | e.RepairsResumed():
+            return on_issue(task, event)
         case _:
             return moved(task, event)
