@@ -11,7 +11,7 @@ from tests.tracked_desk import TrackedDesk
 
 from agentic_os.application import inbox
 from agentic_os.application.directives import Source
-from agentic_os.application.ports import StoreUnavailable
+from agentic_os.application.ports import DirectiveReceipt, StoreUnavailable
 from agentic_os.clock import now
 from agentic_os.control_plane.memory import MemoryTracker
 from agentic_os.worker import Worker
@@ -404,8 +404,12 @@ async def test_a_death_before_the_receipt_repeats_nothing(
     tracker.comment((await desk.issue(task_id)).key, tracker.account("ada"), "/hold wait")
     await desk.worker.look_around()
 
-    async def killed(_: Any) -> None:
-        raise StoreUnavailable("killed")
+    write = desk.backend.issues.receipt
+
+    async def killed(receipt: DirectiveReceipt) -> None:
+        if receipt.outcome != "received":
+            raise StoreUnavailable("killed")
+        await write(receipt)
 
     with monkeypatch.context() as patched:
         patched.setattr(desk.backend.issues, "receipt", killed)

@@ -112,7 +112,7 @@ def read_text(
 
 def composed(text: str, path: Path) -> yaml.Node | None:
     """Give the node tree of a text; its marks name the file. None where it says nothing. Raises GovernanceInvalid."""
-    with _told(path, max(len(text.splitlines()), 1)):
+    with _told(path, text.count("\n") + 1):
         node: yaml.Node | None = _Composer(text, str(path)).get_single_node()
     return None if node is None or node.tag == "tag:yaml.org,2002:null" else node
 
