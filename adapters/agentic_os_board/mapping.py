@@ -81,6 +81,7 @@ def review_to(review: Review) -> dict[str, Any]:
         "subject": review.subject,
         "version": review.version,
         "document": review.document,
+        "answers": review.answers,
         "directives": dict(review.directives),
     }
 

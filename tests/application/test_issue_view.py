@@ -124,7 +124,7 @@ def test_a_gate_shows_the_whole_plan():
         "1. `s1` Add the setting (paths: a, b; tools: git; risk: low)",
         "- `tests` The suite passes.",
         "- (high) It breaks. Mitigation: A test.",
-        "- Said why.",
+        "→ Said why.",
         "- approve: `/approve v1@aaaaaaaa`",
     ):
         assert words in shown

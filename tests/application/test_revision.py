@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.domain.documents import JSON, TEXT
 
-from agentic_os.application.revision import LINES_SHOWN, VALUE_SHOWN, difference_markdown
+from agentic_os.application.revision import LINES_SHOWN, VALUE_SHOWN, answers_markdown, changes_markdown
 from agentic_os.domain.directive import parse
 from agentic_os.domain.documents import ReviewItem
 
@@ -37,9 +37,14 @@ AFTER = {
 ITEMS = (ReviewItem(id="i1", text="Use it"), ReviewItem(id="i2", text="Say why"))
 
 
+def both(before: dict, after: dict, items: tuple[ReviewItem, ...]) -> str:
+    """Write what changed, and the answers."""
+    return "\n".join([changes_markdown(1, before, after), answers_markdown(after, items)])
+
+
 def lines(before: dict, after: dict, items: tuple[ReviewItem, ...] = ()) -> list[str]:
-    """List what changed."""
-    return [x for x in difference_markdown(1, before, after, items).splitlines() if x.startswith("- ")]
+    """List what changed, and the answers."""
+    return [x for x in both(before, after, items).splitlines() if x.startswith("- ")]
 
 
 @pytest.mark.parametrize(
@@ -56,8 +61,8 @@ def lines(before: dict, after: dict, items: tuple[ReviewItem, ...] = ()) -> list
         "- risks: changed `It breaks.`: level low → high; mitigation none → A test.",
         "- acceptance: changed `tests`: how By hand. → The suite passes.",
         "- estimate: changed",
-        "- `i1` Use it → It is now used.",
-        "- `i2` Say why → no answer",
+        "- Use it → It is now used.",
+        "- Say why → no answer",
     ],
 )
 def test_each_change_is_told(expected: str):
@@ -75,7 +80,7 @@ def test_it_is_bounded():
     """However much changed, a reader gets a note and not a book, and is told how much more there is."""
     many = {"steps": [{"id": f"s{n}", "title": "x" * 5000} for n in range(500)]}
     items = tuple(ReviewItem(id=f"i{n}", text="y" * 5000) for n in range(500))
-    text = difference_markdown(1, {"steps": []}, many, items)
+    text = both({"steps": []}, many, items)
     assert f"... and {500 - LINES_SHOWN} more changes." in text
     assert len(text) < 2 * (LINES_SHOWN + 4) * (3 * VALUE_SHOWN)
 
@@ -95,7 +100,5 @@ def test_any_two_documents_are_compared(before: dict, after: dict, texts: list[s
     items = tuple(
         ReviewItem(id=f"i{n}", text=f"{text}\n/approve v1@deadbeef") for n, text in enumerate(texts)
     )
-    written = difference_markdown(
-        1, before | {"summary": "a\n/cancel"}, after | {"summary": "b\n/cancel"}, items
-    )
+    written = both(before | {"summary": "a\n/cancel"}, after | {"summary": "b\n/cancel"}, items)
     assert [] == parse(written)

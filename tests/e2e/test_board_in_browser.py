@@ -240,6 +240,7 @@ def test_an_issue_becomes_work_that_is_revised_approved_and_done(
     assert difference.get_by_text("Added").first.is_visible()
     for wish in ("Count them twice", "Write down who counted"):
         assert difference.get_by_text(f"Also: {wish}").is_visible()
+    assert page.get_by_text("How each review item was answered").first.is_visible()
     with page.expect_navigation():
         page.get_by_role("button", name="Approve").click()
     page.evaluate("window.loadedOnce = true")

@@ -87,11 +87,12 @@ class NoteText(Strict):
 
 
 class ReviewRequest(Strict):
-    """A gate for one document; directives: verb -> the line that a button posts."""
+    """A gate for one document; directives: verb -> the line that a button posts. answers: to the items of its last."""
 
     subject: Literal["plan", "result"]
     version: Attempt
     document: Body
+    answers: Body = ""
     directives: Annotated[dict[Word, Annotated[Line, Field(min_length=1)]], Field(max_length=10)]
 
 

@@ -23,8 +23,8 @@ async def open_review(
     require_system(system)
     await find_issue(tx, number)
     cursor = await tx.execute(
-        "insert into reviews (issue, digest, subject, version, document, directives)"
-        " values (%(issue)s, %(digest)s, %(subject)s, %(version)s, %(document)s, %(directives)s)"
+        "insert into reviews (issue, digest, subject, version, document, answers, directives)"
+        " values (%(issue)s, %(digest)s, %(subject)s, %(version)s, %(document)s, %(answers)s, %(directives)s)"
         " on conflict (issue, digest) do update set outcome = null, opened_at = clock_timestamp(),"
         " directives = excluded.directives where reviews.outcome is not null returning digest",
         {**review, "issue": number, "digest": digest, "directives": Json(dict(review["directives"]))},

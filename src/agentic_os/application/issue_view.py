@@ -9,7 +9,7 @@ from agentic_os.application.directives import status_line
 from agentic_os.application.dispatch import lacked, resting
 from agentic_os.application.ports import DirectiveReceipt
 from agentic_os.application.readable import document_markdown, fenced, gate_marker, result_markdown
-from agentic_os.application.revision import difference_markdown
+from agentic_os.application.revision import answers_markdown, changes_markdown
 from agentic_os.control_plane import Review
 from agentic_os.domain import drift
 from agentic_os.domain.directive import ASKING
@@ -82,24 +82,16 @@ def _review(task: Task, documents: Documents) -> Review | None:
     document = documents.plan if subject == "plan" else documents.result
     if task.phase not in ("plan_review", "result_review") or submission is None or document is None:
         return None
+    before = documents.before
     return Review(
         subject=subject,
         version=submission.version,
         digest=submission.digest,
-        document=_reviewed(subject, submission, document, documents.before),
+        document=document_markdown(subject, document),
         directives=review_lines(subject, submission),
+        changes=changes_markdown(submission.version - 1, before, document) if before is not None else "",
+        answers=answers_markdown(document, submission.answers_to),
     )
-
-
-def _reviewed(
-    subject: str, submission: Submission, document: dict[str, Any], before: dict[str, Any] | None
-) -> str:
-    """Write what is under review, and what changed in it since the version before."""
-    written = document_markdown(subject, document)
-    if before is None:
-        return written
-    changes = difference_markdown(submission.version - 1, before, document, submission.answers_to)
-    return f"{written}\n\n{changes}"
 
 
 def _status(task: Task, documents: Documents) -> str:
@@ -248,7 +240,8 @@ def _gates(task: Task, review: Review) -> list[tuple[str, str]]:
             f"1. {_stage(stage)}" for stage in stages
         )
     first = replace(submission, stage=0)
-    opened = f"**{name} awaits its review.**\n\n{review.document}{ordered}\n\n{decide}"
+    told = "\n\n".join(part for part in (review.document, review.changes, review.answers) if part)
+    opened = f"**{name} awaits its review.**\n\n{told}{ordered}\n\n{decide}"
     notes = [(gate_marker(first), opened)]
     if submission.stage:
         words = f"**{name} awaits the next stage of its review{stage_of(task)}:** {_stage(task.deciding)}."

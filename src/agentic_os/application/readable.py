@@ -49,8 +49,6 @@ def plan_markdown(plan: Mapping[str, Any]) -> str:
             lines.append(f"- ({risk['level']}) {risk['description']}{mitigation}")
     if plan.get("tasks"):
         lines += ["", "**Tasks to be created on approval**", "", *map(_proposed, plan["tasks"])]
-    if plan.get("responds_to"):
-        lines += ["", "**Answers to the review**", "", *(f"- {a['how']}" for a in plan["responds_to"])]
     return "\n".join(lines)
 
 

@@ -25,22 +25,24 @@ _UNTOLD: Final = frozenset({"responds_to"})
 """What is told as answers, and is no part of what a digest names."""
 
 
-def difference_markdown(
-    version: int, before: Mapping[str, Any], after: Mapping[str, Any], items: Sequence[ReviewItem]
-) -> str:
-    """Write what became of the version before, and how each review item was answered; bounded in size."""
+def changes_markdown(version: int, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Write what became of the version before; bounded in size."""
     lines = [*_changes(before, after)] or ["- Nothing that its digest names."]
     if len(lines) > LINES_SHOWN:
         lines = [*lines[:LINES_SHOWN], f"- ... and {len(lines) - LINES_SHOWN} more changes."]
+    return "\n".join([f"**What changed since version {version}**", "", *lines])
+
+
+def answers_markdown(after: Mapping[str, Any], items: Sequence[ReviewItem]) -> str:
+    """Write how each review item was answered, and what else is said in answer; bounded in size, "" for nothing."""
     answers = {a["item_id"]: a["how"] for a in after.get("responds_to", ())}
-    answered = [
-        f"- `{item.id}` {_shown(item.text)} → {_shown(answers.get(item.id, 'no answer'))}"
-        for item in items[:LINES_SHOWN]
-    ]
-    if len(items) > LINES_SHOWN:
-        answered.append(f"- ... and {len(items) - LINES_SHOWN} more items.")
-    told = ["", "**How each review item was answered**", "", *answered] if items else []
-    return "\n".join([f"**What changed since version {version}**", "", *lines, *told])
+    answered = [f"- {_shown(i.text)} → {_shown(answers.pop(i.id, 'no answer'))}" for i in items]
+    answered += [f"- `{_shown(item_id)}` → {_shown(how)}" for item_id, how in answers.items()]
+    if not answered:
+        return ""
+    if len(answered) > LINES_SHOWN:
+        answered[LINES_SHOWN:] = [f"- ... and {len(answered) - LINES_SHOWN} more answers."]
+    return "\n".join(["**How each review item was answered**", "", *answered])
 
 
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:

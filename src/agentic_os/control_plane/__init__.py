@@ -102,7 +102,9 @@ class Note:
 class Review:
     """A gate shown to people: exactly one document version, named by its digest.
 
-    subject: "plan" or "result". directives: verb -> the exact line that a button or a person would post.
+    subject: "plan" or "result". directives: verb -> the exact line that a button or a person would post. changes: what
+    changed since the version before; answers: how each item of its review was answered. Both are markdown, "" where
+    there is nothing to say, and no part of the document: a tracker that compares versions itself shows only answers.
     """
 
     subject: Literal["plan", "result"]
@@ -110,6 +112,8 @@ class Review:
     digest: str
     document: str
     directives: Mapping[str, str]
+    changes: str = ""
+    answers: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

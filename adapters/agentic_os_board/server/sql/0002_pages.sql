@@ -33,4 +33,7 @@ update accounts set role = 'admin' where admin;
 alter table accounts drop column admin;
 alter table accounts add check (kind = 'person' or (password_hash is null and role = 'member' and deactivated_at is null));
 
+-- How the items of the last review were answered, beside the document.
+alter table reviews add column answers text not null default '';
+
 create index sessions_by_account on sessions (account);
