@@ -146,6 +146,7 @@ def _opened(activity: Json) -> IssueOpened:
         body=data["body"],
         project=data["project"],
         labels=tuple(data["labels"]),
+        routine=data.get("routine", ""),
     )
 
 

@@ -211,3 +211,22 @@ async def test_runs_of_routines_are_counted(desk: TrackedDesk) -> None:
     assert None is await breakers.routine("nightly:2")
     assert None is await breakers.adoption("memory:1")
     assert None is await breakers.task_request("coder", ["a", "b", "c"])
+
+
+async def test_issues_of_routines_have_a_breaker_of_their_own(desk: TrackedDesk) -> None:
+    """Those beyond it are held back, and those of people are let in beside them."""
+    olga = desk.tracker.account("olga")
+    routine = [
+        desk.tracker.open_issue(olga, "Audit", labels=["agentic-os"], routine="nightly") for _ in range(3)
+    ]
+    person = adopted(desk)
+    await desk.listen()
+    assert {*routine[:2], person} == await issues_of_tasks(desk)
+    assert [("held", "the breaker of routines")] == await desk.rows(
+        "select outcome, reason from es.inbox where done_at is null"
+    )
+    (trip,) = await trips(desk, "routine")
+    assert (2, []) == (trip["attempts"], await trips(desk, "adoption"))
+    await hour_passes(desk)
+    await desk.listen()
+    assert {*routine, person} == await issues_of_tasks(desk)

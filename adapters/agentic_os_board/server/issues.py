@@ -24,7 +24,7 @@ async def ensure_issue(
 
 
 async def open_issue(tx: Connection, actor: Account, draft: Mapping[str, Any]) -> int:
-    """Open an issue as a person."""
+    """Open an issue as a person, or for one by the routine that the draft names."""
     if actor.kind != "person":
         raise Forbidden("only people open issues here; the backend keys them by task")
     require_member(actor)
@@ -104,6 +104,8 @@ async def _insert(tx: Connection, actor: Account, draft: Mapping[str, Any]) -> i
     row = await cursor.fetchone()
     number = int(row["number"]) if row else 0
     shown = {field: draft[field] for field in ("title", "body", "project", "labels")}
+    if routine := draft.get("routine"):
+        shown["routine"] = routine
     await record(tx, actor, number, "issue.opened", shown)
     return number
 

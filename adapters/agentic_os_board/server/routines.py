@@ -277,6 +277,7 @@ async def _open(tx: Connection, row: Row, due: _Due) -> int:
         "body": row["body"],
         "project": row["project"],
         "labels": list(dict.fromkeys([*row["labels"], *priority_label(row["priority"])])),
+        "routine": row["name"],
     }
     issue = await open_issue(tx, account_of(owner), draft)
     await tx.execute(

@@ -35,7 +35,7 @@ class RateBreakers:
         return await self._take("task_request", breaker, refs, executor=executor)
 
     async def routine(self, ref: str) -> datetime | None:
-        """Count a run of a routine: what starts routines asks before each run."""
+        """Count an issue of a routine that becomes a task."""
         return await self._take(_ROUTINE, self._policy().breakers.routine, [ref])
 
     async def give_back(self, name: RateName, refs: Sequence[str], *, executor: str | None = None) -> None:

@@ -42,6 +42,7 @@ from agentic_os.control_plane import (
 from agentic_os.domain import commands as c
 from agentic_os.domain.directive import ASKING, parse
 from agentic_os.domain.documents import OurField, Priority, TheirField
+from agentic_os.domain.governance import RateName
 from agentic_os.domain.policy import DecisionPoint
 from agentic_os.domain.reviews import review_lines
 from agentic_os.domain.task import Task
@@ -59,11 +60,12 @@ class Adoption:
 
 
 class _HeldBack(Exception):
-    """A breaker lets no further issue become a task before `until`."""
+    """A breaker lets no further issue become a task before `until`. breaker: of what, in the plural."""
 
-    def __init__(self, key: str, until: datetime) -> None:
+    def __init__(self, key: str, breaker: str, until: datetime) -> None:
         super().__init__(key)
         self.key = key
+        self.breaker = breaker
         self.until = until
 
 
@@ -141,7 +143,7 @@ class Inbox:
             except NotFound:
                 await self._issues.finish(item, "ignored", "the issue is gone")
                 return None
-        await self._issues.hold_back(item, held.until, "the breaker of adoptions")
+        await self._issues.hold_back(item, held.until, f"the breaker of {held.breaker}")
         return held.until
 
     async def _judge(self, seen: Observation, *, held: bool = False) -> tuple[str, str]:
@@ -255,12 +257,14 @@ class Inbox:
         task_id = await self._issues.task_of(self._plane.name, opened.key)
         if task_id is None:
             counted = f"{self._plane.name}:{opened.key}"
-            until = await self._breakers.adoption(counted)
+            breaker: RateName = "routine" if opened.routine else "adoption"
+            counts = self._breakers.routine if opened.routine else self._breakers.adoption
+            until = await counts(counted)
             if until is not None:
-                raise _HeldBack(opened.key, until)
+                raise _HeldBack(opened.key, f"{breaker}s", until)
             issue = (await self._plane.observe([opened.key])).get(opened.key)
             if issue is None or (held and self._withdrawn(issue)):
-                await self._breakers.give_back("adoption", [counted])
+                await self._breakers.give_back(breaker, [counted])
                 return "ignored", "the issue is gone" if issue is None else "it was withdrawn meanwhile"
             if held:
                 opened = replace(opened, title=issue.title, body=issue.body, labels=issue.labels)

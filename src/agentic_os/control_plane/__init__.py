@@ -220,7 +220,10 @@ class FieldChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssueOpened:
-    """Somebody else opened an issue, which may be adopted as a task."""
+    """Somebody else opened an issue, which may be adopted as a task.
+
+    routine: the name of the routine that opened it for its author, "" where the author did.
+    """
 
     delivery: str
     key: str
@@ -230,6 +233,7 @@ class IssueOpened:
     project: str
     labels: tuple[str, ...]
     at: datetime
+    routine: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -273,7 +273,7 @@ async def test_a_routine_is_adopted_like_an_issue_of_its_owner(board: BoardProce
     await plane.aclose()
     (issue,) = [one for one in seen if isinstance(one, IssueOpened) and one.key == ran.json()["key"]]
     assert (issue.author, issue.labels) == (me, ("agentic-os", "priority:high"))
-    assert issue.project == "default"
+    assert (issue.project, issue.routine) == ("default", "adopted")
 
 
 async def test_a_time_missed_while_the_board_was_killed_is_made_up_for_once(

@@ -156,6 +156,7 @@ class MemoryTracker:
         state: str = "",
         priority: str = "",
         parent: str = "",
+        routine: str = "",
     ) -> str:
         """Open an issue, or find the one of the same `task_id`; return its key."""
         existing = self._keys.get(task_id) if task_id else None
@@ -184,6 +185,7 @@ class MemoryTracker:
                 project=project,
                 labels=tuple(labels),
                 at=self.now(),
+                routine=routine,
             ),
             author,
         )
