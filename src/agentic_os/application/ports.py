@@ -384,7 +384,8 @@ class Backlog:
 class TrackerState:
     """How it stood with a tracker when somebody last looked; None for what never was.
 
-    reached_at: it answered. problem: what was wrong at failed_at. read_at: its feed was read to the end.
+    reached_at: it answered. problem: what was wrong at failed_at. read_at: its feed was read to the end. heard_at: when
+    somebody else did there what was heard of last, however it was.
     """
 
     reached_at: datetime | None = None
@@ -393,6 +394,7 @@ class TrackerState:
     paused_until: datetime | None = None
     webhook_at: datetime | None = None
     read_at: datetime | None = None
+    heard_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

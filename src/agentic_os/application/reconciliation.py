@@ -22,7 +22,8 @@ from agentic_os.domain.commands import ResumeRepairs
 _SILENT: Final = timedelta(minutes=3)
 """A worker looks around once a minute; after three looks that were missing, it is not there."""
 _BEHIND: Final = timedelta(minutes=5)
-_NO_WEBHOOKS: Final = timedelta(days=1)
+_ON_ITS_WAY: Final = timedelta(minutes=1)
+"""How much later than what it tells of a webhook may come."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +110,7 @@ class Reconciliation:
             "paused_until": paused if paused is not None and paused > at else None,
             "sends_webhooks": plane.capabilities.webhooks,
             "last_webhook_at": _later(stored.webhook_at, seen.webhook_at),
+            "last_heard_at": stored.heard_at,
             "last_feed_read_at": read,
             "feed_lag_seconds": _seconds(read, at),
             "writes_per_minute": plane.capabilities.writes_per_minute,
@@ -240,9 +242,10 @@ def _webhooks(report: Mapping[str, Any]) -> Check:
     tracker = report["tracker"]
     if not tracker["sends_webhooks"]:
         return Check(name="webhooks", status="ok", detail=f"{tracker['name']} sends none; its feed is read")
-    last = tracker["last_webhook_at"]
-    if last is not None and report["at"] - last <= _NO_WEBHOOKS:
-        return Check(name="webhooks", status="ok", detail=f"the last came at {last:%Y-%m-%d %H:%M:%S} UTC")
+    last, heard = tracker["last_webhook_at"], tracker["last_heard_at"]
+    if heard is None or (last is not None and heard <= last + _ON_ITS_WAY):
+        came = "nobody did anything yet" if last is None else f"the last came at {last:%Y-%m-%d %H:%M:%S} UTC"
+        return Check(name="webhooks", status="ok", detail=came)
     came = "none ever came" if last is None else f"the last came at {last:%Y-%m-%d %H:%M:%S} UTC"
     return Check(
         name="webhooks",

@@ -210,13 +210,15 @@ class PostgresIssueBook:
         """Say how it stood with a tracker."""
         async with self._pool.connection() as connection:
             cursor = await connection.execute(
-                "select t.reached_at, t.failed_at, t.problem, t.paused_until, t.webhook_at, t.read_at "
-                "from es.tracker t where t.control_plane = %s",
+                "select t.reached_at, t.failed_at, t.problem, t.paused_until, t.webhook_at, t.read_at, "
+                "(select i.at from es.inbox i where i.control_plane = p.name order by i.id desc limit 1) "
+                "from (select %s::text as name) p left join es.tracker t on t.control_plane = p.name",
                 (control_plane,),
             )
             row = await cursor.fetchone()
-        names = ("reached_at", "failed_at", "problem", "paused_until", "webhook_at", "read_at")
-        return TrackerState(**dict(zip(names, row, strict=True))) if row else TrackerState()
+        assert row is not None
+        names = ("reached_at", "failed_at", "problem", "paused_until", "webhook_at", "read_at", "heard_at")
+        return TrackerState(**dict(zip(names, row, strict=True)))
 
     async def finish(self, item: InboxItem, outcome: str, reason: str) -> None:
         """Say what became of an observation."""
