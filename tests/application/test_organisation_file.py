@@ -95,7 +95,7 @@ REVIEWERS = "rules:\n  - id: a\n    on: task.received\n    require:\n      revie
     ("role", "who", "words"),
     [
         ("qa", "anyone", "no member of organisation.yaml has the role 'qa'"),
-        ("qa", "people", "'qa' is none of: reviewer, admin, tech-lead, developer"),
+        ("qa", "people", "'qa' is none of: reviewer, admin, superior, tech-lead, developer"),
         ("ghost", "people", "people of any members in organisation.yaml"),
     ],
 )

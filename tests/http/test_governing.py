@@ -201,6 +201,52 @@ async def test_a_role_of_people_decides(desk: Desk) -> None:
     assert "dispatched" == await desk.phase(task_id)
 
 
+SUPERIORS = "defaults: {mode: plan_first, reviewers: {role: superior}}\n"
+
+
+@pytest.mark.parametrize(
+    "organisation",
+    [
+        "members: {coder: {reports_to: helper}, helper: {reports_to: rita}, rita: {}}\n",
+        "roles: {developer: {reports_to: lead}, lead: {}}\nmembers: {rita: {roles: [lead]}}\n",
+    ],
+)
+async def test_whoever_stands_above_the_author_decides(desk: Desk, organisation: str) -> None:
+    """By members or by roles, through others too; another reviewer is refused, and told whom to ask."""
+    await applied(desk, SUPERIORS, organisation=organisation)
+    task_id = await desk.planned()
+    shown = await desk.show(f"/api/tasks/{task_id}")
+    assert "to whom coder reports" in shown["waiting_for"]["what"]
+    refused = await desk.direct(task_id, f"/approve v1@{shown['plan']['digest'][7:15]}", "ada")
+    assert ("refused", "not_permitted") == (refused["outcome"], refused["rule"])
+    assert "somebody above coder" in refused["message"]
+    await desk.approve(task_id, "rita")
+    assert "dispatched" == await desk.phase(task_id)
+
+
+async def test_where_nobody_stands_above_the_author_any_reviewer_decides(desk: Desk) -> None:
+    """An author at the top is reviewed by whoever may, rather than by nobody."""
+    await applied(desk, SUPERIORS, organisation="members: {helper: {reports_to: rita}, rita: {}}\n")
+    task_id = await desk.planned()
+    await desk.approve(task_id, "ada")
+    assert "dispatched" == await desk.phase(task_id)
+
+
+async def test_an_executor_above_the_author_is_asked(desk: Desk) -> None:
+    """Of those that could review, the one that the author reports to; with none, people decide and read why."""
+    for name in ("senior", "other"):
+        await desk.executor(name, "reviewing")
+    policy = SUPERIORS.replace("superior", "superior, by: anyone")
+    await applied(desk, policy, organisation="members: {coder: {reports_to: senior}, senior: {}}\n")
+    task_id = await desk.planned()
+    assert "senior" == (await desk.show(f"/api/tasks/{task_id}"))["waiting_for"]["owner"]
+    await applied(desk, policy, organisation="members: {senior: {}}\n")
+    second = await desk.task(mode="plan_first", assignee="coder")
+    await desk.submit("plan", second, await desk.ack(second))
+    waiting = (await desk.show(f"/api/tasks/{second}"))["waiting_for"]
+    assert "no executor above coder is left" in waiting["what"]
+
+
 async def test_a_role_of_people_who_are_not_registered_yet_is_held_by_nobody(desk: Desk) -> None:
     """As long as nobody who is known has it, nobody decides, rather than everybody."""
     await applied(desk, LEADS, organisation=ORGANISATION.replace("rita:", "omar:"))

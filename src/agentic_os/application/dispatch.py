@@ -30,7 +30,7 @@ from agentic_os.domain.documents import JsonObject
 from agentic_os.domain.governance import BreakerTripped
 from agentic_os.domain.organisation import Organisation
 from agentic_os.domain.overlays import overdue_reason
-from agentic_os.domain.policy import Breaker, DecisionPoint
+from agentic_os.domain.policy import SUPERIOR, Breaker, DecisionPoint
 from agentic_os.domain.rejection import Rejected
 from agentic_os.domain.routing import Candidate, Needs, missing, needs_of, preference
 from agentic_os.domain.task import Submission, Task
@@ -180,13 +180,20 @@ class Dispatcher:
     async def _try_reviewers(self, task: Task, submission: Submission) -> tuple[Task | None, Sequence[str]]:
         """Ask an executor for a review; with nobody left to ask, a person must look."""
         role = task.deciding.role
-        candidates = [e for e in await self._registry.executors() if role in e.roles]
+        executors = await self._registry.executors()
+        if role == SUPERIOR:
+            registered = next((e.roles for e in executors if e.name == submission.executor), ())
+            above = self._organisation().superiors(submission.executor, registered)
+            candidates = [e for e in executors if e.name in above]
+        else:
+            candidates = [e for e in executors if role in e.roles]
         candidates = [e for e in candidates if may_review(task, submission, e.name)]
         fresh_first = sorted(candidates, key=lambda e: (submission.passed.count(e.name), e.load, e.name))
         offered, waits = await self._first_free(task, fresh_first, otherwise=())
         if offered is not None or waits:
             return offered, waits
-        reason = f"no executor with the role {role} is left that may review it"
+        who = f"above {submission.executor}" if role == SUPERIOR else f"with the role {role}"
+        reason = f"no executor {who} is left that may review it"
         command = c.EscalateReview(version=submission.version, reason=reason)
         return (await self._handle(task, command)).task, ()
 

@@ -15,7 +15,7 @@ from agentic_os.domain import drift
 from agentic_os.domain.directive import ASKING
 from agentic_os.domain.escalations import answer_line
 from agentic_os.domain.evidence import effective
-from agentic_os.domain.policy import Reviewers
+from agentic_os.domain.policy import SUPERIOR, Reviewers
 from agentic_os.domain.reviews import approval_line, hexadecimal, review_lines, stage_of
 from agentic_os.domain.task import ENDS, Pause, Question, Submission, Task
 
@@ -251,9 +251,8 @@ def _gates(task: Task, review: Review) -> list[tuple[str, str]]:
 
 def _stage(reviewers: Reviewers) -> str:
     many = f"{reviewers.quorum} approvals" if reviewers.quorum > 1 else "an approval"
-    return f"{many} of the role {reviewers.role}" + (
-        ", executors included" if reviewers.by == "anyone" else ""
-    )
+    who = "whom the author reports to" if reviewers.role == SUPERIOR else f"the role {reviewers.role}"
+    return f"{many} of {who}" + (", executors included" if reviewers.by == "anyone" else "")
 
 
 def _asked(question: Question) -> str:

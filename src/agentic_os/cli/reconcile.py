@@ -33,6 +33,10 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         add_connection(parser)
 
 
+def _came(last: str | None) -> str:
+    return "none came yet" if last is None else f"the last came {last}"
+
+
 def _status(args: argparse.Namespace) -> int:
     report = Client.of(args).get("/api/reconcile", task=args.task, limit=args.limit)
     if args.json:
@@ -42,7 +46,7 @@ def _status(args: argparse.Namespace) -> int:
         print(f"tracker   {tracker['name']}: {tracker['health']}{_why(tracker)}")
         print(f"feed      read to its end {tracker['last_feed_read_at'] or 'never'}")
         if tracker["sends_webhooks"]:
-            print(f"webhooks  the last came {tracker['last_webhook_at'] or 'never'}")
+            print(f"webhooks  {_came(tracker['last_webhook_at'])}")
     else:
         print("tracker   none is connected")
     print(f"worker    looked around {report['worker']['served_at'] or 'never'}")

@@ -164,7 +164,8 @@ class Participant:
 
     id: the principal. kind: a person, an executor or the system. roles: its scopes and organisation roles.
     owns: for a person, the executors that they own. binding: the organisation roles that people hold: where one of
-    them must decide, whoever decides holds it.
+    them must decide, whoever decides holds it. beneath: the executors that report to them, be it through others.
+    headed: those above whom the organisation has any person.
     """
 
     id: str
@@ -172,3 +173,5 @@ class Participant:
     roles: frozenset[str] = field(default_factory=frozenset)
     owns: frozenset[str] = field(default_factory=frozenset)
     binding: frozenset[str] = field(default_factory=frozenset)
+    beneath: frozenset[str] = field(default_factory=frozenset)
+    headed: frozenset[str] = field(default_factory=frozenset)

@@ -64,6 +64,31 @@ class Organisation:
         """List the members who hold a role."""
         return tuple(name for name, member in self.members.items() if role in member.roles)
 
+    @property
+    def has_lines(self) -> bool:
+        """Tell whether anybody reports to anybody."""
+        return any(m.reports_to for m in self.members.values()) or any(
+            r.reports_to for r in self.roles.values()
+        )
+
+    def superiors(self, principal: str, registered: Iterable[str] = ()) -> frozenset[str]:
+        """List who stands above a principal: those it reports to, theirs, and who holds a role above one of its own."""
+        found: set[str] = set()
+        roles: set[str] = set()
+        members, todo = [principal], list(self.roles_of(principal, registered))
+        while members:
+            member = self.members.get(members.pop())
+            if member is not None and member.reports_to and member.reports_to not in found:
+                found.add(member.reports_to)
+                members.append(member.reports_to)
+        while todo:
+            role = self.roles.get(todo.pop())
+            if role is not None and role.reports_to and role.reports_to not in roles:
+                roles.add(role.reports_to)
+                todo.append(role.reports_to)
+                found.update(self.holders(role.reports_to))
+        return frozenset(found - {principal})
+
     def capacity_of(self, principal: str, registered: int | None) -> int | None:
         """Say how many attempts an executor may hold at once: as the organisation says, else as was registered."""
         member = self.members.get(principal)

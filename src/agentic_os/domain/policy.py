@@ -19,6 +19,7 @@ __all__ = [
     "HOOKS",
     "NONE",
     "REVIEWER_ROLES",
+    "SUPERIOR",
     "THENS",
     "Breaker",
     "Breakers",
@@ -59,6 +60,9 @@ UNLISTED: Final = "default-deny"
 """The rule that denies what no rule lets in, where nothing is let in by itself."""
 REVIEWER_ROLES: Final = ("reviewer", "admin")
 """From the least to the most restrictive: whoever is an admin has the rights of a reviewer too."""
+
+SUPERIOR: Final = "superior"
+"""The role of whoever stands above the author in the reporting lines of the organisation."""
 
 ASKABLE: Final = ("operator", "reviewer", "admin")
 """Who may be asked an executor's question; whoever is an admin may always answer."""

@@ -12,7 +12,7 @@ from agentic_os.domain.directive import line_of
 from agentic_os.domain.documents import RISKS, Artifact, Participant, ReviewItem, Risk, Step
 from agentic_os.domain.evidence import suffices
 from agentic_os.domain.intake import refuse_ended, supersede
-from agentic_os.domain.policy import REVIEWER_ROLES, Obligations, OnTimeout, combine
+from agentic_os.domain.policy import REVIEWER_ROLES, SUPERIOR, Obligations, OnTimeout, combine
 from agentic_os.domain.rejection import Rejected
 from agentic_os.domain.scope import require_within
 from agentic_os.domain.task import Submission, Task
@@ -352,6 +352,13 @@ def _require_right(voter: Participant, task: Task, submission: Submission) -> No
         )
     # A role of agents stands in no person's token: there, whoever may review at all may vote.
     named = task.deciding.role
+    if named == SUPERIOR and submission.executor in voter.headed - voter.beneath:
+        raise Rejected(
+            "not_permitted",
+            f"Deciding on this {_subject(task)}{stage_of(task)} is for somebody above {submission.executor} in the "
+            "organisation.",
+            next_step="Ask somebody to whom it reports.",
+        )
     scope = named if named in REVIEWER_ROLES else REVIEWER_ROLES[0]
     role = named if scope in voter.roles and named in voter.binding else scope
     if role not in voter.roles:

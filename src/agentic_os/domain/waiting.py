@@ -8,7 +8,7 @@ from agentic_os.domain.caps import passed
 from agentic_os.domain.escalations import answer_line, may_default
 from agentic_os.domain.evidence import unmet
 from agentic_os.domain.overlays import TASK
-from agentic_os.domain.policy import REVIEWER_ROLES
+from agentic_os.domain.policy import REVIEWER_ROLES, SUPERIOR
 from agentic_os.domain.reviews import approval_line, default_outcome, stage_of
 from agentic_os.domain.spending import wall_deadline
 from agentic_os.domain.task import BudgetWait, Task
@@ -189,7 +189,9 @@ def _for_review(task: Task) -> WaitingFor | None:
     reason = f" (evidence is missing for: {', '.join(missing)})" if missing else ""
     if submission.escalated:
         reason += f" (no executor is asked: {submission.escalated})"
-    if (
+    if reviewers.role == SUPERIOR:
+        reason += f" (of somebody to whom {submission.executor} reports, where there is anybody)"
+    elif (
         reviewers.role not in REVIEWER_ROLES
     ):  # which people's role it is, the organisation says when somebody votes
         reason += f" (whoever may review decides; of the role {reviewers.role}, where people hold it)"

@@ -8,6 +8,7 @@ import yaml
 
 from agentic_os.contracts.output import schema_fault
 from agentic_os.domain.organisation import Member, Organisation, Role, circle
+from agentic_os.domain.policy import SUPERIOR
 from agentic_os.governance.nodes import ROLE, GovernanceInvalid, Nodes
 
 _Part = TypeVar("_Part")
@@ -38,6 +39,10 @@ class OrganisationFile(Nodes):
             for name, each in named.items():
                 if not ROLE.fullmatch(name):
                     self.fail(each, f"{name!r} is no {kind}: letters, digits, '.', '_' and '-', at most 60")
+        if SUPERIOR in roles:
+            self.fail(
+                roles[SUPERIOR], f"{SUPERIOR!r} is whoever stands above an author: give the role another name"
+            )
         found = Organisation(
             roles=self._each(roles, lambda node: self._role(node, roles)),
             members=self._each(members, lambda node: self._member(node, roles, members, teams)),

@@ -18,6 +18,7 @@ from agentic_os.domain.policy import (
     ASKABLE,
     NONE,
     REVIEWER_ROLES,
+    SUPERIOR,
     THENS,
     Breaker,
     Breakers,
@@ -401,10 +402,10 @@ class PolicyFile(Nodes):
             if not ROLE.fullmatch(role):
                 self.fail(parts["role"], f"{role!r} is no role: letters, digits, '.', '_' and '-'")
             known = self._organisation
-            if known.members and role not in REVIEWER_ROLES and not known.holders(role):
+            if known.members and role not in (*REVIEWER_ROLES, SUPERIOR) and not known.holders(role):
                 self.fail(parts["role"], f"no member of organisation.yaml has the role {role!r}")
         else:
             declared = [r for r in self._organisation.roles if self._organisation.holders(r)]
             hint = "; executors of any role need `by: anyone`, people of any members in organisation.yaml"
-            role = self.one_of(parts["role"], (*REVIEWER_ROLES, *declared), hint)
+            role = self.one_of(parts["role"], (*REVIEWER_ROLES, SUPERIOR, *declared), hint)
         return Reviewers(role=role, quorum=quorum, by=by or "people")

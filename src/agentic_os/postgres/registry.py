@@ -174,6 +174,7 @@ class PostgresRegistry:
             )
             owned = frozenset(row[0] for row in await cursor.fetchall())
             binding = await self._binding(connection)
+            beneath, headed = await self._lines(connection, principal.name)
         scopes = {*principal.roles, *(s for r in principal.roles for s in _SCOPES.get(r, ()))}
         # A role of the organisation is not what a token may do, whatever it is called.
         declared = {r for r in self._organisation().roles_of(principal.name) if r not in _TOKENS}
@@ -183,7 +184,20 @@ class PostgresRegistry:
             roles=frozenset(scopes | declared),
             owns=owned,
             binding=binding,
+            beneath=beneath,
+            headed=headed,
         )
+
+    async def _lines(self, connection: Connection, superior: str) -> tuple[frozenset[str], frozenset[str]]:
+        """List the executors beneath somebody in the reporting lines, and those with any person above them."""
+        organisation = self._organisation()
+        if not organisation.has_lines:
+            return frozenset(), frozenset()
+        cursor = await connection.execute("select name, roles from es.principal where kind = 'executor'")
+        executors: dict[str, list[str]] = dict(await cursor.fetchall())
+        above = {name: organisation.superiors(name, roles) for name, roles in executors.items()}
+        beneath = frozenset(name for name, found in above.items() if superior in found)
+        return beneath, frozenset(name for name, found in above.items() if found - executors.keys())
 
     async def _binding(self, connection: Connection) -> frozenset[str]:
         """List the roles that members hold who are no executors, be they registered yet or not."""
