@@ -45,6 +45,38 @@ async def test_an_end_by_the_operator_frees_capacity(desk: TrackedDesk, line: st
     assert (1, "coder") == await attempt(desk, second)
 
 
+async def test_what_is_wanted_sooner_goes_first(desk: TrackedDesk) -> None:
+    """Of those that wait for the same hand the most urgent gets it, whichever came first, also after /priority."""
+    await desk.executor(capacity=1)
+    first = await desk.task()
+    tasks = {p: await desk.task(priority=p) for p in ("low", "medium", "high")}
+    late = await desk.task(priority="low")
+    await desk.direct(late, "/priority critical")
+    await desk.direct(first, "/cancel")
+    assert "dispatched" == await desk.phase(late)
+    assert {"ready"} == {await desk.phase(task_id) for task_id in tasks.values()}
+    for cancelled, following in ((late, "high"), (tasks["high"], "medium"), (tasks["medium"], "low")):
+        await desk.direct(cancelled, "/cancel")
+        assert "dispatched" == await desk.phase(tasks[following])
+
+
+async def test_a_more_urgent_task_that_takes_no_hand_keeps_nobody_waiting(desk: TrackedDesk) -> None:
+    """What lets it go first looks again by itself."""
+    await desk.executor(capacity=1)
+    first = await desk.task()
+    urgent, other = await desk.task(priority="critical"), await desk.task()
+    await desk.backend.work.mark([urgent])
+    await desk.execute("update es.stale set claimed_until = now() + interval '1 hour', claimed_by = 'dead'")
+    await desk.direct(first, "/cancel")
+    assert "ready" == await desk.phase(other)
+    assert "coder to have a free hand" in await waiting(desk, other)
+    assert [(True,)] == await desk.rows("select not_before > now() from es.stale where task_id = %s", other)
+    await desk.execute("delete from es.stale where task_id = %s", urgent)
+    await desk.execute("update es.stale set not_before = null")
+    await desk.work()
+    assert "dispatched" == await desk.phase(other)
+
+
 async def test_capacity_is_never_exceeded_by_many_at_once(desk: TrackedDesk) -> None:
     """Ten tasks dispatched at the same time to an executor of capacity three: three are offered, the others wait."""
     await desk.executor(capacity=3)

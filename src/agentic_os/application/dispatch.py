@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from agentic_os.application import brief
 from agentic_os.application.accounts import is_executors, opened, wait_of
@@ -26,7 +26,7 @@ from agentic_os.contracts.canonical import digest_of
 from agentic_os.domain import commands as c
 from agentic_os.domain.agent_reviews import awaits_attempt, may_review, wanted
 from agentic_os.domain.budgets import renewal
-from agentic_os.domain.documents import JsonObject
+from agentic_os.domain.documents import JsonObject, Priority
 from agentic_os.domain.governance import BreakerTripped
 from agentic_os.domain.organisation import Organisation
 from agentic_os.domain.overlays import overdue_reason
@@ -42,6 +42,9 @@ NOTES_CARRIED: Final = 10
 
 _RESTING: Final = "breaker:"
 _LACKING: Final = "lacking:"
+_PRIORITIES: Final = get_args(Priority)
+_TURN: Final = "turn:"
+"""What a task waits for that lets a more urgent one go first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +127,7 @@ class Dispatcher:
             if noted is not None and noted.issuperset(obstacles):
                 break
             noted = frozenset(obstacles)
-            await self._work.wait_for(task.id, obstacles)
+            await self._work.wait_for(task.id, obstacles, _rank(task))
         if any(obstacle.startswith("budget:") for obstacle in noted):
             return (await self._log.load(task.id)).task or task
         return task
@@ -203,6 +206,10 @@ class Dispatcher:
         """Offer the attempt to the first that has a free hand; name what there is to wait for where none has."""
         busy = []
         for candidate in candidates:
+            hand = f"capacity:{candidate.name}"
+            if candidate.capacity is not None and await self._work.outranked(task.id, hand, _rank(task)):
+                busy += [hand, f"{_TURN}{candidate.name}"]
+                continue
             rests_until = await self._rests_until(task, candidate)
             if rests_until is not None:
                 busy.append(f"{_RESTING}{candidate.name}:{rests_until.isoformat()}")
@@ -214,7 +221,7 @@ class Dispatcher:
                 if budget is not None and not is_executors(budget):
                     await self._await(task, budget)
                     return None, [budget]
-                busy.append(budget or f"capacity:{candidate.name}")
+                busy.append(budget or hand)
             except Rejected as refusal:
                 if refusal.denial is not None:
                     await put_on_record(self._log, task.id, refusal.denial, Envelope(actor=SYSTEM, at=now()))
@@ -352,6 +359,16 @@ class Dispatcher:
         if handled.events:
             self._committed(handled.task)
         return handled
+
+
+def yields(waits: Sequence[str]) -> bool:
+    """Tell whether a task lets a more urgent one go first, which may not take the hand after all."""
+    return any(w.startswith(_TURN) for w in waits)
+
+
+def _rank(task: Task) -> int:
+    """Rank how urgent a task is, 0 for the most."""
+    return _PRIORITIES[::-1].index(task.priority)
 
 
 def resting(waits: Sequence[str]) -> dict[str, datetime]:

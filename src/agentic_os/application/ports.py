@@ -454,8 +454,15 @@ class WorkQueue(Protocol):
         """Note that the task may go on once `what` is cleared."""
         ...
 
-    async def wait_for(self, task_id: str, obstacles: Sequence[str]) -> None:
-        """Note that the task may go on once any of these is cleared, and that it waits for nothing else."""
+    async def wait_for(self, task_id: str, obstacles: Sequence[str], rank: int) -> None:
+        """Note that the task may go on once any of these is cleared, and that it waits for nothing else.
+
+        rank: how urgent it is, 0 for the most.
+        """
+        ...
+
+    async def outranked(self, task_id: str, what: str, rank: int) -> bool:
+        """Tell whether a more urgent task waits for the same, and is about to be looked at."""
         ...
 
     async def waits_of(self, task_id: str) -> Sequence[str]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import structlog
 
 from agentic_os.application import brief
-from agentic_os.application.dispatch import Dispatcher, resting
+from agentic_os.application.dispatch import Dispatcher, resting, yields
 from agentic_os.application.handle import handle
 from agentic_os.application.inline_artifacts import inline_texts
 from agentic_os.application.issue_view import STATUS_MARKER, Documents, IssueView, issue_view, outcome_of
@@ -53,6 +53,7 @@ _LONGEST_PASS: Final = timedelta(seconds=25)
 POISONED_AFTER: Final = 8
 """How many failures in a row put a task on the list of those that are tried rarely."""
 RARELY: Final = timedelta(hours=1)
+_ITS_TURN: Final = timedelta(seconds=1)
 _LATELY: Final = timedelta(minutes=1)
 _ELSEWHERE: Final = (Unavailable, Denied, TimeoutError, StoreUnavailable)
 """Failures that are no task's own while nothing else succeeds either."""
@@ -96,7 +97,7 @@ class Reconciler:
                 waits = await self._pass(mark.task_id)
         except Exception as problem:  # noqa: BLE001 - logged and kept with the mark, whatever it is
             return await self._put_off(mark, problem)
-        again = min(resting(waits).values(), default=None)
+        again = min([*resting(waits).values(), *([now() + _ITS_TURN] if yields(waits) else [])], default=None)
         if again is None:
             await self._work.settle(mark)
         else:

@@ -101,7 +101,13 @@ _WAIT_FOR: Final = """
 with gone as (
     delete from es.waiting w where w.task_id = %(task)s and not (w.what = any(%(what)s::text[]))
 )
-insert into es.waiting (task_id, what) select %(task)s, w from unnest(%(what)s::text[]) w on conflict do nothing
+insert into es.waiting as w (task_id, what, rank) select %(task)s, o, %(rank)s from unnest(%(what)s::text[]) o
+on conflict (task_id, what) do update set rank = excluded.rank where w.rank <> excluded.rank
+"""
+_OUTRANKED: Final = """
+select exists (
+    select from es.waiting w join es.stale s on s.task_id = w.task_id
+    where w.what = %s and w.rank < %s and w.task_id <> %s and (s.not_before is null or s.not_before <= now()))
 """
 _REST: Final = """
 update es.stale set claimed_by = null, claimed_until = null, failures = 0, problem = null, poisoned_at = null,
@@ -232,10 +238,16 @@ class PostgresWorkQueue:
                 (task_id, what),
             )
 
-    async def wait_for(self, task_id: str, obstacles: Sequence[str]) -> None:
+    async def wait_for(self, task_id: str, obstacles: Sequence[str], rank: int) -> None:
         """Note what the task waits for, and nothing else; what it waited for before stays as it was."""
         async with self._pool.connection() as connection:
-            await connection.execute(_WAIT_FOR, {"task": task_id, "what": list(obstacles)})
+            await connection.execute(_WAIT_FOR, {"task": task_id, "what": list(obstacles), "rank": rank})
+
+    async def outranked(self, task_id: str, what: str, rank: int) -> bool:
+        """Tell whether a more urgent task waits for the same, and is about to be looked at."""
+        async with self._pool.connection() as connection:
+            row = await (await connection.execute(_OUTRANKED, (what, rank, task_id))).fetchone()
+        return bool(row and row[0])
 
     async def waits_of(self, task_id: str) -> Sequence[str]:
         """List what the task waits for."""
