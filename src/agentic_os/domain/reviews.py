@@ -92,20 +92,7 @@ def edit_plan(command: c.EditPlan, task: Task) -> list[e.Event]:
         command.replaces,
     ):
         return []
-    if task.phase != "plan_review" or plan is None or plan.state != "open":
-        raise Rejected(
-            "wrong_phase",
-            f"A plan is edited while it is under review; the task is {task.phase}.",
-            next_step="/status",
-        )
-    _require_editor(command.by, task)
-    if command.replaces != plan.digest:
-        raise Rejected(
-            "digest_mismatch",
-            f"That is not the plan under review, which is version {plan.version}.",
-            next_step="Read that version, and edit it.",
-            pointers=("/replaces",),
-        )
+    plan = editable_plan(command.by, command.replaces, task)
     if command.digest == plan.digest:
         raise Rejected(
             "plan_unchanged",
@@ -128,6 +115,26 @@ def edit_plan(command: c.EditPlan, task: Task) -> list[e.Event]:
         at=command.at,
     )
     return [*supersede(task, "the plan was edited"), edited, *_on_record(command, edited, required)]
+
+
+def editable_plan(by: Participant, replaces: str, task: Task) -> Submission:
+    """Give the plan under review to somebody who may edit exactly this version. Raises Rejected."""
+    plan = task.plan
+    if task.phase != "plan_review" or plan is None or plan.state != "open":
+        raise Rejected(
+            "wrong_phase",
+            f"A plan is edited while it is under review; the task is {task.phase}.",
+            next_step="/status",
+        )
+    _require_editor(by, task)
+    if replaces != plan.digest:
+        raise Rejected(
+            "digest_mismatch",
+            f"That is not the plan under review, which is version {plan.version}.",
+            next_step="Read that version, and edit it.",
+            pointers=("/replaces",),
+        )
+    return plan
 
 
 def _require_editor(by: Participant, task: Task) -> None:
