@@ -18,7 +18,10 @@ def editable_text(plan: dict[str, JsonValue], *, task_id: str, attempt: int) -> 
 
     Raises NotExpressible for one that marked text cannot say.
     """
-    return render_marked("plan", task_id, attempt, _without_answers(plan))
+    text = render_marked("plan", task_id, attempt, _without_answers(plan))
+    if len(text) > MOST_CHARACTERS:
+        raise NotExpressible(f"the plan is longer than {MOST_CHARACTERS} characters as marked text")
+    return text
 
 
 def read_edited(text: str, before: dict[str, JsonValue], *, task_id: str, attempt: int) -> dict[str, Any]:
