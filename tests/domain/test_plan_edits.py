@@ -1,6 +1,9 @@
 """A person's edit of the plan under review is its next version: reviewed anew, and by others where policy says so."""
 
 import pytest
+from hypothesis import given as drawn
+from hypothesis import settings
+from hypothesis import strategies as st
 from tests.domain.kit import (
     EXECUTING_PLAN,
     IN_PLAN_REVIEW,
@@ -28,8 +31,10 @@ from agentic_os.domain import events as e
 from agentic_os.domain.agent_reviews import wanted
 from agentic_os.domain.decide import decide
 from agentic_os.domain.documents import Participant
+from agentic_os.domain.evolution import fold
 from agentic_os.domain.policy import Reviewers
-from agentic_os.domain.task import Submission
+from agentic_os.domain.rejection import Rejected
+from agentic_os.domain.task import Submission, Task
 
 VERA = person("vera", "viewer")
 FOUR_EYES: tuple[Step, ...] = (
@@ -219,3 +224,74 @@ def test_agents_asked_before_an_edit_are_asked_again():
     left = (*PLAN_FOR_AGENTS, c.EscalateReview(version=1, reason="Nobody."))
     assert wanted(given(*left).task) is None
     assert wanted(given(*left, edit_plan()).task) is not None
+
+
+WHO = (
+    RITA,
+    OMAR,
+    person("otto", "reviewer", owns=frozenset({"ada"})),
+    person("ada", "reviewer", "operator"),
+    VERA,
+)
+MOVES = st.lists(
+    st.tuples(
+        st.sampled_from(["edit", "edit", "approve", "approve", "revise", "plan"]),
+        st.sampled_from(WHO),
+        st.sampled_from("abh"),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=300)
+@drawn(moves=MOVES, four_eyes=st.booleans(), quorum=st.sampled_from([1, 2]))
+def test_no_order_of_edits_and_votes_lets_an_author_approve(
+    moves: list[tuple[str, Participant, str]],
+    four_eyes: bool,  # noqa: FBT001 - drawn
+    quorum: int,
+):
+    """Neither the lineage nor, under four eyes, any editor approves, and only what was approved is authorised."""
+    reviewers = Reviewers(quorum=quorum)
+    task = given(
+        create(),
+        admit(mode="plan_first", independent_human=four_eyes, reviewers=reviewers),
+        offer(),
+        ack(),
+        submit_plan(),
+    ).task
+    editors: set[str] = set()
+    for number, (move, who, content) in enumerate(moves, 1):
+        for command in _moved(task, move, who, content, number):
+            try:
+                events = decide(command, task)
+            except Rejected:
+                break
+            for event in events:
+                if isinstance(event, e.PlanEdited):
+                    assert event.author in {"rita", "omar", "otto"}
+                    editors.add(event.author)
+                if isinstance(event, e.PlanVoted):
+                    assert "ada" != event.voter
+                    assert not four_eyes or event.voter not in editors | {"otto"}
+                if isinstance(event, e.PlanApproved):
+                    assert event.digest == task.plan.digest
+                    assert quorum <= len(set(event.approvers))
+            task = fold(events, task)
+
+
+def _moved(task: Task, move: str, who: Participant, content: str, number: int) -> list[c.Command]:
+    """Say what somebody does with the plan as it is now."""
+    plan = task.plan
+    assert plan is not None
+    if move == "edit":
+        return [edit_plan(content, replaces=plan.digest[-1], by=who)]
+    if move == "plan":
+        attempt, seconds = (task.attempt.number if task.attempt else 0) + 1, 100 * number
+        answers = frozenset(item.id for item in task.items)
+        return [
+            offer(attempt, seconds=seconds),
+            ack(attempt=attempt, seconds=seconds + 1),
+            submit_plan(content, answers=answers, attempt=attempt, seconds=seconds + 2),
+        ]
+    items = ("one",) if move == "revise" else ()
+    return [cast(move, voter=who, version=plan.version, content=plan.digest[-1], items=items)]
