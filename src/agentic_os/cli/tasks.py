@@ -245,7 +245,11 @@ def _edit_plan(args: argparse.Namespace) -> int:
         print(f"Edit of {plan['digest']}, version {plan['version']} by {plan['author']}.\n")
         print(plan["marked_text"], end="")
         return 0
-    text = sys.stdin.read() if args.file == "-" else Path(args.file).read_text("utf-8")
+    try:
+        text = sys.stdin.read() if args.file == "-" else Path(args.file).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        print(f"{args.file} cannot be read: {problem}", file=sys.stderr)
+        return 2
     named = args.replaces or (found[1] if (found := _EDITS.search(text)) else None)
     if named is None:
         print("Name the version that was edited with --replaces DIGEST.", file=sys.stderr)
