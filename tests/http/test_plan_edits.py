@@ -1,8 +1,18 @@
 """People edit the plan under review over HTTP: as marked text or structured, once, within what the task may."""
 
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
+import pytest
+import uvicorn
 from tests.desk import BODIES, Desk, assert_problem, callback, token
+
+from agentic_os.cli import main
+from agentic_os.http.app import create_app
 
 PLAN = {name: BODIES["plan"][name] for name in ("summary", "acceptance", "risks")} | {
     "steps": [{n: v for n, v in step.items() if n != "rollback"} for step in BODIES["plan"]["steps"]]
@@ -156,3 +166,45 @@ async def test_an_executor_edits_no_plan(desk: Desk):
         f"/api/tasks/{task_id}/plan", json=body, headers={"authorization": f"Bearer {token('coder')}"}
     )
     assert refused.status_code in (401, 403)
+
+
+@asynccontextmanager
+async def served(desk: Desk) -> AsyncIterator[str]:
+    """Serve the desk's backend on loopback, for a client that is another program; give the address."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(create_app(desk.backend), lifespan="off", log_config=None)
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve([listening]))
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await serving
+
+
+async def test_the_command_line_prints_the_text_and_sends_it_back(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """The printed text names its version, so that what was edited meanwhile by somebody else is not overwritten."""
+    task_id = await planned(desk)
+    async with served(desk) as url:
+        monkeypatch.setenv("AGENTIC_OS_URL", url)
+        monkeypatch.setenv("AGENTIC_OS_TOKEN", token("rita"))
+
+        async def said(*arguments: object) -> tuple[int, str]:
+            code = await asyncio.to_thread(main, ["task", "edit-plan", *map(str, arguments)])
+            output = capsys.readouterr()
+            return code, output.out + output.err
+
+        code, printed = await said(task_id)
+        assert 0 == code, printed
+        file = tmp_path / "plan.txt"
+        file.write_text(printed.replace(PLAN["summary"], "Mine."))
+        code, sent = await said(task_id, "--file", file)
+        assert (0, "version 2 by rita: sha256:") == (code, sent[:26]), sent
+        code, stale = await said(task_id, "--file", file)
+        assert (3, True) == (code, "not the plan under review" in stale), stale
+        file.write_text(printed.partition("\n")[2])
+        assert 2 == (await said(task_id, "--file", file))[0]
+        assert 2 == (await said(task_id, "--file", tmp_path / "none"))[0]
+    assert 1 == (await desk.events(task_id)).count("plan.edited")
