@@ -165,13 +165,13 @@ class PlanEdits:
         replayed = handled.appended is not None and handled.appended.replayed
         return Edited(standing=status_line(handled.task), replayed=replayed)
 
-    async def shown(self, task_id: str) -> dict[str, Any]:
-        """Show the latest plan of a task, with the text to edit while it can be edited. Raises Rejected."""
+    async def shown(self, task_id: str) -> dict[str, Any] | None:
+        """Show the latest plan of a task, with the text to edit while it can be edited; None where there is none."""
         task = (await self._log.load(task_id)).task
         if task is None:
             raise Rejected("unknown_task", "There is no such task.")
         if task.plan is None:
-            raise Rejected("wrong_phase", f"It has no plan; the task is {task.phase}.")
+            return None
         document = await self._document(task, task.plan)
         text: str | None = None
         if task.phase == "plan_review":

@@ -304,7 +304,10 @@ async def direct(request: Request, caller: Viewer, task_id: str) -> Response:
 async def plan(request: Request, caller: Viewer, task_id: str) -> Response:
     """Give the latest plan with its digest and, while it can be edited, as the marked text to send back."""
     backend: Backend = request.app.state.backend
-    return answer(await backend.plan_edits.shown(clean(task_id) or ""))
+    found = await backend.plan_edits.shown(clean(task_id) or "")
+    if found is None:
+        raise Refused("not_found", "The task has no plan yet.", next_step="Wait.")
+    return answer(found)
 
 
 @router.post("/tasks/{task_id}/plan", summary="Edit the plan under review", openapi_extra=documented(PlanIn))
