@@ -15,6 +15,7 @@ from agentic_os.control_plane import (
     IssueOpened,
     Note,
     Observation,
+    PlanEdited,
     Review,
     RunSeen,
 )
@@ -82,6 +83,7 @@ def review_to(review: Review) -> dict[str, Any]:
         "version": review.version,
         "document": review.document,
         "answers": review.answers,
+        "editable": review.editable,
         "directives": dict(review.directives),
     }
 
@@ -137,6 +139,11 @@ def _field(activity: Json) -> FieldChanged:
     return FieldChanged(**_where(activity), field=data["field"], author=activity["actor"], value=value or "")
 
 
+def _plan(activity: Json) -> PlanEdited:
+    data = activity["data"]
+    return PlanEdited(**_where(activity), digest=data["digest"], author=activity["actor"], text=data["text"])
+
+
 def _opened(activity: Json) -> IssueOpened:
     data = activity["data"]
     return IssueOpened(
@@ -157,5 +164,6 @@ def _deleted(activity: Json) -> IssueDeleted:
 _READERS: Mapping[str, Callable[[Json], Observation]] = {
     "issue.changed": _field,
     "issue.opened": _opened,
+    "plan.edited": _plan,
     "issue.deleted": _deleted,
 }

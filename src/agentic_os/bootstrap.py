@@ -23,6 +23,7 @@ from agentic_os.application.holdings import Holdings
 from agentic_os.application.inbox import Adoption, Inbox
 from agentic_os.application.outage import extend_lapsed
 from agentic_os.application.pacing import PacedControlPlane
+from agentic_os.application.plan_edits import PlanEdits
 from agentic_os.application.ports import SkillSetView, StoreUnavailable
 from agentic_os.application.rates import Rates
 from agentic_os.application.reasons import Reasons
@@ -131,6 +132,14 @@ def _join(parts: Parts, pool: Pool) -> Backend:
         policy=policy,
         reasons=Reasons(log=event_log, issues=issues, decisions=decisions, explanations=explanations),
     )
+    plan_edits = PlanEdits(
+        log=event_log,
+        registry=registry,
+        issues=issues,
+        directives=directives,
+        committed=signals.committed,
+        policy=policy,
+    )
     dispatcher = Dispatcher(
         log=event_log,
         registry=registry,
@@ -181,6 +190,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
         ),
         rates=parts.rates,
         directives=directives,
+        plan_edits=plan_edits,
         dispatcher=dispatcher,
         reconciler=Reconciler(
             log=event_log,
@@ -204,6 +214,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
             issues=issues,
             work=work,
             directives=directives,
+            plan_edits=plan_edits,
             control_plane=plane,
             policy=policy,
             committed=signals.committed,

@@ -76,6 +76,9 @@ class MemoryHarness:
     ) -> None:
         self._far.decide_review(key, digest, author, verdict)
 
+    async def edit_plan(self, key: str, digest: str, author: str, text: str) -> None:
+        self._far.edit_plan(key, digest, author, text)
+
     async def report_run(self, key: str, assignment: Assignment, state: Literal["alive", "ended"]) -> None:
         self._far.report_run(key, assignment, state)
 

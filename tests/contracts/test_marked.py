@@ -6,6 +6,8 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from agentic_os.contracts.callback import check_plan
+from agentic_os.contracts.edited_plan import editable_text, read_edited
 from agentic_os.contracts.marked import NotExpressible, parse_marked, render_marked
 from agentic_os.contracts.violation import ContractViolation
 
@@ -265,3 +267,54 @@ def test_a_list_that_lacks_is_written_as_none():
         "plan", "t-1", 2, {"summary": "s", "steps": [{"id": "a", "title": "b"}], "acceptance": []}
     )
     assert parse_marked(text, kind="plan", task_id="t-1", attempt=2)["risks"] == []
+
+
+@given(
+    PLANS.flatmap(
+        lambda plan: st.sampled_from([plan, {n: v for n, v in plan.items() if n != "risks"}]),
+    ),
+    RESPONSES,
+)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+def test_a_plan_comes_back_from_the_text_that_people_edit(plan: dict[str, Any], answers: list[Any]):
+    """Left alone, the text is the same plan, answers included, whatever a form did to its line ends."""
+    plan = plan | ({"responds_to": answers} if answers else {})
+    try:
+        text = editable_text(plan, task_id="t-1", attempt=2)
+    except NotExpressible:
+        assume(False)  # noqa: FBT003 - hypothesis wants it so
+    try:
+        check_plan(plan, at="")
+    except ContractViolation:
+        assume(False)  # noqa: FBT003 - as above
+    assert "## Responses" not in text
+    back = text.replace("\n", "\r\n")
+    assert plan == read_edited(back, plan, task_id="t-1", attempt=2)
+    edited = text.replace("## Summary\n", "## Summary\nFirst, ")
+    assert {**plan, "summary": "First, " + plan["summary"]} == read_edited(
+        edited, plan, task_id="t-1", attempt=2
+    )
+
+
+@pytest.mark.parametrize(
+    "more", [{"estimate": {"wall_seconds": 1}}, {"markdown": "# A plan"}, {"summary": "a\n## Steps"}]
+)
+def test_a_plan_that_would_lose_something_is_not_edited_as_text(more: dict[str, Any]):
+    """What the text cannot say is neither shown for editing nor dropped from what was there."""
+    plan = {"summary": "s", "steps": [{"id": "s1", "title": "t"}], "acceptance": []}
+    text = editable_text(plan, task_id="t-1", attempt=2)
+    with pytest.raises(NotExpressible):
+        editable_text(plan | more, task_id="t-1", attempt=2)
+    with pytest.raises(ContractViolation) as caught:
+        read_edited(text, plan | more, task_id="t-1", attempt=2)
+    assert ("schema_invalid", ("/marked_text",)) == (caught.value.code, caught.value.pointers)
+
+
+def test_a_text_that_is_too_long_is_refused():
+    """The limit is that of marked text in callbacks."""
+    plan = {"summary": "s" * 200_001, "steps": [], "acceptance": []}
+    with pytest.raises(NotExpressible):
+        editable_text(plan, task_id="t-1", attempt=2)
+    with pytest.raises(ContractViolation) as caught:
+        read_edited("x" * 200_001, plan, task_id="t-1", attempt=2)
+    assert "too_large" == caught.value.code

@@ -294,6 +294,16 @@ def cast(
     )
 
 
+def edit_plan(
+    content: str = "b", *, replaces: str = "a", by: Participant = RITA, seconds: float = 50, **more: Any
+) -> c.EditPlan:
+    """Edit the plan whose digest is the one character repeated into one of the other."""
+    plan = {"summary": content} | more.pop("plan", {})
+    return c.EditPlan(
+        by=by, replaces=digest(replaces), digest=digest(content), plan=plan, at=at(seconds), **more
+    )
+
+
 def accept(**changes: Any) -> c.CastVote:
     """Accept the first result."""
     return cast(**({"subject": "result", "content": "c"} | changes))

@@ -51,6 +51,8 @@ class Ledger:
     adopted: int | None = None
     on_hold: bool = False
     agents_may: bool = False
+    four_eyes: bool = False
+    editors: set[str] = field(default_factory=set)
     asked: str | None = None
     spent: int = 0
     refused: int = 0
@@ -139,6 +141,8 @@ class Ledger:
             self.asked_tier = event.obligations.tier
 
     def _judged(self, event: e.Event) -> None:
+        if isinstance(event, e.PlanEdited):
+            self._edited(event)
         if isinstance(event, e.PolicyDiffered):
             assert event.differences, "the shadow did not differ"
         elif isinstance(event, e.DispatchAllowed):
@@ -205,9 +209,20 @@ class Ledger:
             self.children.discard(event.child_id)
             self.waited.discard(event.child_id)
 
+    def _edited(self, event: e.PlanEdited) -> None:
+        assert event.author in self.people, "a plan was edited by nobody who may"
+        assert event.author not in self.held.values(), "one of the lineage edited the plan"
+        assert event.replaces == self.submitted != event.digest, (
+            "edited another plan than the one under review"
+        )
+        assert self.open is None, "an executor reviews what was edited away"
+        self.editors.add(event.author)
+        self.submitted, self.voters, self.needed = event.digest, set(), self.quorum
+
     def _voted(self, event: e.PlanVoted | e.ResultVoted) -> None:
         assert event.voter in self.people or event.voter == self.asked, "a vote of nobody who may"
         assert event.voter not in self.held.values(), "a vote from the author's lineage"
+        assert not self.four_eyes or event.voter not in self.editors, "decided on what they had edited"
         assert event.vote != "approve" or event.voter not in self.voters, "one person counted twice"
         if event.vote == "approve":
             self.voters.add(event.voter)

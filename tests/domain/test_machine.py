@@ -18,6 +18,7 @@ from tests.domain.kit import (
     at,
     create,
     digest,
+    edit_plan,
     item,
     offer,
     person,
@@ -65,6 +66,7 @@ FITTING = {
     "dispatched": ("ack",) * 6 + ("decline", "reassign"),
     "planning": ("plan",) * 5 + ("heartbeat", "fail", "see a run", "extend"),
     "plan_review": ("vote",) * 5
+    + ("edit",) * 2
     + ("offer", "ack", "review") * 3
     + ("reassign", "fail", "leave", "switch off"),
     "executing": ("result",) * 4
@@ -93,7 +95,7 @@ class AnyOrder(RuleBasedStateMachine):
         quorum=st.sampled_from([1, 1, 2]),
         risk=st.sampled_from(["low", "high"]),
         on_timeout=st.sampled_from(["block", "proceed"]),
-        flags=st.tuples(st.booleans(), st.booleans(), st.booleans(), st.booleans(), st.booleans()),
+        flags=st.tuples(*[st.booleans()] * 6),
         times=st.tuples(st.sampled_from([False, False, False, True]), st.booleans(), st.booleans()),
     )
     def begin(  # noqa: PLR0917 - drawn by hypothesis
@@ -108,7 +110,9 @@ class AnyOrder(RuleBasedStateMachine):
         """Create a task, under obligations of any kind."""
         self.seconds = 0.0
         self.calls = 0
-        self.ledger = Ledger(people=frozenset(p.id for p in PEOPLE), quorum=quorum, agents_may=flags[4])
+        self.ledger = Ledger(
+            people=frozenset(p.id for p in PEOPLE), quorum=quorum, agents_may=flags[4], four_eyes=flags[5]
+        )
         self.budget = Budget(
             attempts=8 if flags[1] else None,
             wall_seconds=200 if flags[0] else None,
@@ -123,6 +127,7 @@ class AnyOrder(RuleBasedStateMachine):
             on_timeout=on_timeout,
             result_review=flags[2],
             bare_approve=flags[3],
+            independent_human=flags[5],
             evidence={"tests": "observed"},
             tier=1 if times[2] and flags[0] else None,
         )
@@ -398,6 +403,16 @@ class AnyOrder(RuleBasedStateMachine):
             items=("change it",) if vote == "revise" else (),
             item_ids=("i1",) if vote == "revise" else (),
             bundle="sha256:b",
+        )
+
+    def _edit(self, draw: Draw, *, stale: bool) -> c.Command:
+        under_review = self.task.plan.digest[-1] if self.task.plan and not stale else "0"
+        return edit_plan(
+            draw(st.sampled_from("abhi")),
+            replaces=under_review,
+            by=draw(st.sampled_from((*PEOPLE, *AGENTS))),
+            seconds=self.seconds,
+            ruling=self._ruling(draw),
         )
 
     def _retry(self, draw: Draw, *, stale: bool) -> c.Command:  # noqa: ARG002 - all are called alike

@@ -389,7 +389,7 @@ async def test_the_same_bytes_twice_at_once_are_kept_once(desk: Desk, executing:
 
 COLUMNS = {
     "name", "version", "digest", "size", "media_type", "attempt", "step_id", "criterion_id",
-    "result_version", "plan_version", "plan_digest", "approved_by",
+    "result_version", "plan_version", "plan_digest", "plan_author", "approved_by",
 }  # fmt: skip
 
 
@@ -413,7 +413,9 @@ async def test_without_a_plan_an_artifact_leads_to_attempt_and_criterion(
         latest[name] for name in ("version", "attempt", "result_version", "step_id", "criterion_id")
     )
     for artifact in (first, latest):
-        assert (None, None, []) == tuple(artifact[n] for n in ("plan_version", "plan_digest", "approved_by"))
+        assert (None, None, None, []) == tuple(
+            artifact[n] for n in ("plan_version", "plan_digest", "plan_author", "approved_by")
+        )
         assert (digest(CONTENT), len(CONTENT)) == (artifact["digest"], artifact["size"])
 
 

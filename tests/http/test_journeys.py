@@ -223,7 +223,7 @@ async def test_a_plan_is_revised_approved_and_executed(desk: Desk) -> None:
     attempt_token = await desk.ack(task_id, credential)
     await accepted(await desk.send(callback("plan", task_id, 2, 2, second), attempt_token))
     plan = (await desk.show(f"/api/tasks/{task_id}"))["plan"]
-    assert {"version": 2, "digest": document_digest(second), "state": "open"} == plan
+    assert {"version": 2, "digest": document_digest(second), "state": "open", "author": "coder"} == plan
     await desk.approve(task_id)
 
     offer = await read_brief(desk, task_id)

@@ -87,12 +87,16 @@ class NoteText(Strict):
 
 
 class ReviewRequest(Strict):
-    """A gate for one document; directives: verb -> the line that a button posts. answers: to the items of its last."""
+    """A gate for one document; directives: verb -> the line that a button posts. answers: to the items of its last.
+
+    editable: a plan as text that people may edit.
+    """
 
     subject: Literal["plan", "result"]
     version: Attempt
     document: Body
     answers: Body = ""
+    editable: Body = ""
     directives: Annotated[dict[Word, Annotated[Line, Field(min_length=1)]], Field(max_length=10)]
 
 

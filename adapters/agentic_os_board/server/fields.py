@@ -44,6 +44,7 @@ CommentBody = Annotated[
     str, StringConstraints(max_length=65_536, strip_whitespace=True, min_length=1), AfterValidator(storable)
 ]
 VerdictText = Annotated[str, StringConstraints(max_length=60_000), AfterValidator(storable)]
+PlanText = Annotated[str, StringConstraints(max_length=400_000, min_length=1), AfterValidator(storable)]
 NoteBody = Annotated[str, StringConstraints(min_length=1, max_length=400_000), AfterValidator(storable)]
 Search = Annotated[str, StringConstraints(max_length=200), AfterValidator(_one_line)]
 Priority: TypeAlias = Literal["", "low", "medium", "high", "critical"]

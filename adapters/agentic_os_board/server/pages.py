@@ -14,7 +14,7 @@ from .activity import newest_activity
 from .api import CommentNumber, IssueNumber, OnBoard
 from .database import Connection, Row
 from .differences import difference
-from .fields import AccountId, Body, CommentBody, Identifier, Search, Title, VerdictText, Word
+from .fields import AccountId, Body, CommentBody, Identifier, PlanText, Search, Title, VerdictText, Word
 from .issue_list import PAGE_SIZE, IssueFilter, list_choices, list_issues
 from .problems import Unacceptable
 from .render import page, see
@@ -36,6 +36,12 @@ class VerdictForm(PageForm):
 
     verb: Word
     text: VerdictText = ""
+
+
+class PlanForm(PageForm):
+    """What somebody made of the plan under review."""
+
+    text: PlanText
 
 
 class IssueForm(PageForm):
@@ -228,6 +234,21 @@ async def decide(
     async with board.database.write() as tx:
         added = await reviews.post_verdict(tx, session.account, number, digest, verb=form.verb, text=text)
     return see(f"/issues/{number}#comment-{added}")
+
+
+@router.post("/issues/{number}/reviews/{digest}/edit")
+async def edit_plan(
+    board: OnBoard,
+    session: SignedIn,
+    number: IssueNumber,
+    digest: Identifier,
+    form: Annotated[PlanForm, Form()],
+) -> Response:
+    """Hand what a person made of the plan to the backend, which answers on the issue."""
+    form.require_own(session)
+    async with board.database.write() as tx:
+        await reviews.edit_plan(tx, session.account, number, digest, form.text.replace("\r\n", "\n"))
+    return see(f"/issues/{number}")
 
 
 @router.get("/comments/{comment_id}/edit")

@@ -6,7 +6,7 @@ from typing import Any
 
 from psycopg.types.json import Json
 
-from .accounts import Account, require_system
+from .accounts import Account, require_member, require_system
 from .activity import record
 from .comments import add_comment
 from .database import Connection, Row
@@ -23,10 +23,12 @@ async def open_review(
     require_system(system)
     await find_issue(tx, number)
     cursor = await tx.execute(
-        "insert into reviews (issue, digest, subject, version, document, answers, directives)"
-        " values (%(issue)s, %(digest)s, %(subject)s, %(version)s, %(document)s, %(answers)s, %(directives)s)"
+        "insert into reviews (issue, digest, subject, version, document, answers, directives, editable) values"
+        " (%(issue)s, %(digest)s, %(subject)s, %(version)s, %(document)s, %(answers)s, %(directives)s, %(editable)s)"
+        # What was edited back to an earlier version is a later one with its digest.
         " on conflict (issue, digest) do update set outcome = null, opened_at = clock_timestamp(),"
-        " directives = excluded.directives where reviews.outcome is not null returning digest",
+        " directives = excluded.directives, version = excluded.version, answers = excluded.answers,"
+        " editable = excluded.editable where reviews.outcome is not null returning digest",
         {**review, "issue": number, "digest": digest, "directives": Json(dict(review["directives"]))},
     )
     if await cursor.fetchone() is not None:
@@ -81,6 +83,23 @@ async def closed_reviews(tx: Connection, number: int) -> Sequence[Row]:
         (number,),
     )
     return await cursor.fetchall()
+
+
+async def edit_plan(tx: Connection, actor: Account, number: int, digest: str, text: str) -> None:
+    """Record what a person made of the plan that a review shows; the backend makes it the next version, or answers."""
+    require_member(actor)
+    review = await find_review(tx, number, digest)
+    if review["outcome"] is not None:
+        raise Contradiction(
+            "this review has been closed since you opened the page; go back to copy your text, and look at the issue"
+            " again"
+        )
+    if not review["editable"]:
+        raise Unacceptable(f"this {review['subject']} cannot be edited here")
+    if text.strip() == review["editable"].strip():
+        raise Unacceptable("this is the plan as it is; change something, or decide on it")
+    shown = {"digest": digest, "subject": review["subject"], "version": review["version"], "text": text}
+    await record(tx, actor, number, "plan.edited", shown)
 
 
 def as_items(text: str) -> str:

@@ -34,7 +34,8 @@ async def read_timeline(tx: Connection, number: int, before: int) -> Timeline:
     """Read what happened to an issue before an activity, 0 for the newest."""
     cursor = await tx.execute(
         "select * from activities where issue = %s and (%s = 0 or id < %s)"
-        " and kind in ('comment.created', 'issue.changed', 'review.opened', 'review.closed', 'run.alive', 'run.ended')"
+        " and kind in ('comment.created', 'issue.changed', 'review.opened', 'review.closed', 'plan.edited',"
+        " 'run.alive', 'run.ended')"
         " order by id desc limit %s",
         (number, before, before, PAGE_SIZE),
     )

@@ -12,6 +12,7 @@ from agentic_os.application.dispatch import Dispatcher
 from agentic_os.application.governing import Governing
 from agentic_os.application.inbox import Inbox
 from agentic_os.application.pacing import PacedControlPlane
+from agentic_os.application.plan_edits import PlanEdits
 from agentic_os.application.ports import (
     ArtifactStore,
     EventLog,
@@ -57,6 +58,7 @@ class Backend:
     credentials: Credentials
     rates: Rates
     directives: Directives
+    plan_edits: PlanEdits
     dispatcher: Dispatcher
     reconciler: Reconciler
     reconciliation: Reconciliation

@@ -8,6 +8,7 @@ from agentic_os.application.ports import Registry, WorkQueue
 from agentic_os.clock import now
 from agentic_os.domain.governance import BreakerTripped, RateName
 from agentic_os.domain.policy import DecisionPoint, RateBreaker
+from agentic_os.domain.rejection import Rejected
 
 _ADOPTION: Final = "adoption"
 _ROUTINE: Final = "routine"
@@ -62,3 +63,17 @@ class RateBreakers:
 
 def _account(name: RateName, executor: str | None) -> str:
     return name if executor is None else f"{name}:{executor}"
+
+
+def require_few(asked: Sequence[object], policy: DecisionPoint) -> None:
+    """Refuse more tasks at once than the breaker of an executor lets through in all of its span. Raises Rejected."""
+    breaker = policy.breakers.task_request
+    if breaker is not None and len(asked) > breaker.count:
+        raise Rejected(
+            "policy_denied",
+            f"An executor may ask for {breaker.count} tasks within {int(breaker.within.total_seconds())} seconds; "
+            f"these are {len(asked)}.",
+            next_step="Ask for fewer tasks at once.",
+            pointers=("/body/tasks",),
+            rule="breaker",
+        )

@@ -12,7 +12,7 @@ import orjson
 from agentic_os.application import translate
 from agentic_os.application.acceptance import acceptance
 from agentic_os.application.attempt_tokens import AttemptClaim, AttemptTokens
-from agentic_os.application.breakers import RateBreakers
+from agentic_os.application.breakers import RateBreakers, require_few
 from agentic_os.application.callers import (
     Caller,
     CredentialInvalid,
@@ -317,16 +317,8 @@ class Callbacks:
         breaker = policy.breakers.task_request
         if breaker is None:
             return
-        asked = callback.body.get("tasks", ()) if callback.kind in ("plan", "task_request") else ()
-        if len(asked) > breaker.count:
-            raise Rejected(
-                "policy_denied",
-                f"An executor may ask for {breaker.count} tasks within {int(breaker.within.total_seconds())} seconds; "
-                f"these are {len(asked)}.",
-                next_step="Ask for fewer tasks at once.",
-                pointers=("/body/tasks",),
-                rule="breaker",
-            )
+        if callback.kind in ("plan", "task_request"):
+            require_few(callback.body.get("tasks", ()), policy)
         until = await self._breakers.task_request(executor, _requests(callback))
         if until is not None:
             raise RateLimited(

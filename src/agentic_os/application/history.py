@@ -287,6 +287,7 @@ class Reviews:
                 "digest": submission.digest,
                 "state": submission.state,
                 "executor": submission.executor,
+                "author": submission.author,
                 "attempt": submission.attempt,
                 "submitted_at": submission.submitted_at,
                 "timed_out": False,

@@ -11,6 +11,7 @@ from agentic_os.application import brief
 from agentic_os.application.breakers import RateBreakers
 from agentic_os.application.directives import Directives, Source
 from agentic_os.application.handle import handle
+from agentic_os.application.plan_edits import PlanEdits
 from agentic_os.application.ports import (
     DirectiveReceipt,
     Envelope,
@@ -35,6 +36,7 @@ from agentic_os.control_plane import (
     IssueOpened,
     NotFound,
     Observation,
+    PlanEdited,
     Reaction,
     ReviewDecided,
     RunSeen,
@@ -80,6 +82,7 @@ class Inbox:
         issues: IssueBook,
         work: WorkQueue,
         directives: Directives,
+        plan_edits: PlanEdits,
         control_plane: ControlPlane,
         policy: Callable[[], DecisionPoint],
         committed: Callable[[Task], None],
@@ -92,6 +95,7 @@ class Inbox:
         self._issues = issues
         self._work = work
         self._directives = directives
+        self._plan_edits = plan_edits
         self._plane = control_plane
         self._policy = policy
         self._committed = committed
@@ -152,6 +156,8 @@ class Inbox:
                 return await self._comment(seen)
             case ReviewDecided():
                 return await self._decision(seen)
+            case PlanEdited():
+                return await self._plan_edited(seen)
             case IssueOpened():
                 return await self._opened(seen, held=held)
             case FieldChanged():
@@ -217,6 +223,15 @@ class Inbox:
                 text = f"{review_lines(subject, submission)[decided.verdict]} {decided.body}".strip()
                 return _outcome(await self._execute(task.id, decided.author, text, None, decided))
         return "refused", "the digest is not that of the latest plan or result"
+
+    async def _plan_edited(self, seen: PlanEdited) -> tuple[str, str]:
+        """Take in a plan that somebody edited, or answer on the issue what is wrong with it."""
+        task_id = await self._issues.task_of(self._plane.name, seen.key)
+        if task_id is None or (await self._log.load(task_id)).task is None:
+            return "ignored", "the issue shows no task"
+        receipt = await self._plan_edits.on_tracker(task_id, seen, self._plane.name)
+        await self._work.mark([task_id])
+        return _outcome([receipt]) if receipt.outcome == "refused" else ("done", "the plan was edited")
 
     async def _execute(
         self,

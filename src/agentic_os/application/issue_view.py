@@ -10,6 +10,8 @@ from agentic_os.application.dispatch import lacked, resting
 from agentic_os.application.ports import DirectiveReceipt
 from agentic_os.application.readable import document_markdown, fenced, gate_marker, result_markdown
 from agentic_os.application.revision import answers_markdown, changes_markdown
+from agentic_os.contracts.edited_plan import editable_text
+from agentic_os.contracts.marked import NotExpressible
 from agentic_os.control_plane import Review
 from agentic_os.domain import drift
 from agentic_os.domain.directive import ASKING
@@ -91,7 +93,15 @@ def _review(task: Task, documents: Documents) -> Review | None:
         directives=review_lines(subject, submission),
         changes=changes_markdown(submission.version - 1, before, document) if before is not None else "",
         answers=answers_markdown(document, submission.answers_to),
+        editable=_editable(task, submission, document) if subject == "plan" else "",
     )
+
+
+def _editable(task: Task, submission: Submission, document: dict[str, Any]) -> str:
+    try:
+        return editable_text(document, task_id=task.id, attempt=submission.attempt)
+    except NotExpressible:
+        return ""
 
 
 def _status(task: Task, documents: Documents) -> str:
@@ -104,7 +114,8 @@ def _status(task: Task, documents: Documents) -> str:
     for name, letter, submission in (("Plan", "v", task.plan), ("Result", "r", task.result)):
         if submission is not None:
             lines.append(
-                f"\n{name} {letter}{submission.version} `{hexadecimal(submission)[:8]}`: {submission.state}."
+                f"\n{name} {letter}{submission.version} `{hexadecimal(submission)[:8]}`: {submission.state}"
+                f"{_by(submission)}."
             )
             lines += [
                 f"It came over the budget ({flag.passed})."
@@ -129,6 +140,10 @@ def _status(task: Task, documents: Documents) -> str:
             for r in documents.receipts[:RECEIPTS_SHOWN]
         ]
     return "\n".join(lines)
+
+
+def _by(submission: Submission) -> str:
+    return f", edited by {submission.edited_by}" if submission.edited_by else ""
 
 
 def _paused(pause: Pause) -> str:
@@ -241,7 +256,8 @@ def _gates(task: Task, review: Review) -> list[tuple[str, str]]:
         )
     first = replace(submission, stage=0)
     told = "\n\n".join(part for part in (review.document, review.changes, review.answers) if part)
-    opened = f"**{name} awaits its review.**\n\n{told}{ordered}\n\n{decide}"
+    edited = f"{_by(submission)}," if submission.edited_by else ""
+    opened = f"**{name}{edited} awaits its review.**\n\n{told}{ordered}\n\n{decide}"
     notes = [(gate_marker(first), opened)]
     if submission.stage:
         words = f"**{name} awaits the next stage of its review{stage_of(task)}:** {_stage(task.deciding)}."

@@ -97,6 +97,8 @@ def _said_of(subject: str, letter: str, submission: Submission, task: Task) -> s
     by = f", with the approval of {', '.join(submission.approvals)}" if submission.approvals else ""
     defaulted = " (nobody decided in time)" if submission.timed_out else ""
     name = f"The {subject} {letter}{submission.version} by {submission.executor}"
+    if submission.edited_by:
+        name += f", edited by {submission.edited_by},"
     return f"{name} is {submission.state}{stage}{by}{defaulted}"
 
 

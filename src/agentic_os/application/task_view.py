@@ -148,7 +148,12 @@ def _child(child: Child) -> dict[str, Any]:
 def _submission(submission: Submission | None) -> dict[str, Any] | None:
     if submission is None:
         return None
-    return {"version": submission.version, "digest": submission.digest, "state": submission.state}
+    return {
+        "version": submission.version,
+        "digest": submission.digest,
+        "state": submission.state,
+        "author": submission.author,
+    }
 
 
 def _waiting(task: Task, waits: Sequence[str]) -> dict[str, Any] | None:

@@ -62,6 +62,9 @@ def ruled(
     match command:
         case c.SubmitPlan(attempt=number):
             return replace(command, ruling=ruling("plan.submitted", number, _of_plan(command, task)))
+        case c.EditPlan() if task.plan is not None:
+            number = task.plan.attempt  # whose work the edited plan still is
+            return replace(command, ruling=ruling("plan.submitted", number, _of_plan(command, task)))
         case c.SubmitResult(attempt=number):
             return replace(command, ruling=ruling("result.submitted", number, _of_result(command, task)))
         case c.Escalate(attempt=number):
@@ -87,7 +90,7 @@ def _of_attempt(task: Task, number: int) -> dict[str, Any]:
     }
 
 
-def _of_plan(command: c.SubmitPlan, task: Task) -> dict[str, Any]:
+def _of_plan(command: c.SubmitPlan | c.EditPlan, task: Task) -> dict[str, Any]:
     plan = command.plan
     steps = plan.get("steps", ())
     risks = [s["risk"] for s in steps if "risk" in s] + [r["level"] for r in plan.get("risks", ())]

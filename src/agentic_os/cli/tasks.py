@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import re
 import sys
+from pathlib import Path
 from typing import Any
 
 from agentic_os.cli import history
@@ -39,7 +41,17 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     directive.add_argument("task")
     directive.add_argument("text", help="for instance '/approve v1@9f2c1a7b', or /help")
     directive.set_defaults(run=_direct)
-    for parser in (listing, show, log, directive):
+    edit = verbs.add_parser(
+        "edit-plan", help="edit the plan under review: without --file, print the text to edit"
+    )
+    edit.add_argument("task")
+    edit.add_argument("--file", metavar="FILE", help="the edited text; - reads it from the input")
+    edit.add_argument(
+        "--replaces", metavar="DIGEST", help="the version that was edited (default: as the file says)"
+    )
+    edit.add_argument("--key", help="idempotency key: the same key edits once")
+    edit.set_defaults(run=_edit_plan)
+    for parser in (listing, show, log, directive, edit):
         add_connection(parser)
     history.add_verbs(verbs)
     _decisions(commands)
@@ -214,6 +226,42 @@ def _revise(args: argparse.Namespace) -> int:
 
 def _reject(args: argparse.Namespace) -> int:
     return _write(args, f"/reject {' '.join(args.reason.split())}")
+
+
+_EDITS = re.compile(r"^Edit of (sha256:[0-9a-f]{64})\b", re.MULTILINE)
+"""The line above the markers that says which version the text was; whoever reads marked text passes over it."""
+
+
+def _edit_plan(args: argparse.Namespace) -> int:
+    client = Client.of(args)
+    if args.file is None:
+        plan = client.get(f"/api/tasks/{args.task}/plan")
+        if plan["marked_text"] is None:
+            print(
+                "Marked text cannot say this plan, or it is not under review: send it as `plan` over the API.",
+                file=sys.stderr,
+            )
+            return 1
+        print(f"Edit of {plan['digest']}, version {plan['version']} by {plan['author']}.\n")
+        print(plan["marked_text"], end="")
+        return 0
+    try:
+        text = sys.stdin.read() if args.file == "-" else Path(args.file).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        print(f"{args.file} cannot be read: {problem}", file=sys.stderr)
+        return 2
+    named = args.replaces or (found[1] if (found := _EDITS.search(text)) else None)
+    if named is None:
+        print("Name the version that was edited with --replaces DIGEST.", file=sys.stderr)
+        return 2
+    task = client.post(f"/api/tasks/{args.task}/plan", {"replaces": named, "marked_text": text}, args.key)
+    plan = task["plan"]
+    print(
+        json.dumps(task, indent=2)
+        if args.json
+        else f"version {plan['version']} by {plan['author']}: {plan['digest']}"
+    )
+    return 0
 
 
 def _direct(args: argparse.Namespace) -> int:

@@ -78,6 +78,20 @@ def check_document(document: JsonValue) -> None:
     check_body("marked" if kind in MARKED_KINDS and "marked_text" in body else kind, body)
 
 
+def check_plan(plan: JsonValue, *, at: str) -> None:
+    """Check a plan that no callback brings; `at` is the pointer to it. Raises ContractViolation."""
+    try:
+        check_body("plan", plan)
+        _check_meaning("plan", plan)
+    except ContractViolation as violation:
+        places = tuple(at + place.removeprefix("/body") for place in violation.pointers)
+        message = "; ".join(
+            at + part.removeprefix("/body") if part.startswith("/body") else part
+            for part in violation.message.split("; ")
+        )
+        raise ContractViolation(violation.code, message, places) from None
+
+
 def _read_marked(document: dict[str, JsonValue]) -> dict[str, JsonValue]:
     kind = document["kind"]
     body = parse_marked(

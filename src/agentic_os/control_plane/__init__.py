@@ -30,6 +30,7 @@ __all__ = [
     "NotFound",
     "Note",
     "Observation",
+    "PlanEdited",
     "Plugin",
     "RateLimited",
     "Reaction",
@@ -105,6 +106,7 @@ class Review:
     subject: "plan" or "result". directives: verb -> the exact line that a button or a person would post. changes: what
     changed since the version before; answers: how each item of its review was answered. Both are markdown, "" where
     there is nothing to say, and no part of the document: a tracker that compares versions itself shows only answers.
+    editable: a plan as marked text, which people may make the next version of (see PlanEdited); "" where they may not.
     """
 
     subject: Literal["plan", "result"]
@@ -114,6 +116,7 @@ class Review:
     directives: Mapping[str, str]
     changes: str = ""
     answers: str = ""
+    editable: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +206,21 @@ class ReviewDecided:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlanEdited:
+    """Somebody edited the plan that an open review shows; digest: of the version that they edited.
+
+    text: all of what they made of `Review.editable`, whatever it is; the backend finds out whether it is a plan.
+    """
+
+    delivery: str
+    key: str
+    digest: str
+    author: str
+    text: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FieldChanged:
     """Somebody else changed a field of the issue.
 
@@ -263,7 +281,9 @@ class RunSeen:
     at: datetime
 
 
-Observation: TypeAlias = CommentSeen | ReviewDecided | FieldChanged | IssueOpened | IssueDeleted | RunSeen
+Observation: TypeAlias = (
+    CommentSeen | ReviewDecided | PlanEdited | FieldChanged | IssueOpened | IssueDeleted | RunSeen
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,7 +292,7 @@ class Capabilities:
 
     reviews: a widget of its own for gates. reactions: marks on somebody's comment. runs: agents' runs are
     observed. webhooks: it sends signed notifications, which `receive` understands. writes_per_minute: how many
-    writes it bears; None where it has no such limit.
+    writes it bears; None where it has no such limit. plan_edits: people can edit the plan that a review shows.
     """
 
     reviews: bool
@@ -280,6 +300,7 @@ class Capabilities:
     runs: bool
     webhooks: bool
     writes_per_minute: int | None = None
+    plan_edits: bool = False
 
 
 class ControlPlane(Protocol):

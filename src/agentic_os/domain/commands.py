@@ -346,6 +346,21 @@ class CastVote:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EditPlan:
+    """Put a person's own version in the place of the plan under review. ruling: on plan.submitted.
+
+    replaces: the digest of the version that they edited. digest: of the new one.
+    """
+
+    by: Participant
+    replaces: str
+    plan: JsonObject
+    digest: str
+    at: datetime
+    ruling: Ruling | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel:
     """Call the task off."""
 
@@ -584,6 +599,7 @@ Command: TypeAlias = (
     | Quarantine
     | Adopt
     | CastVote
+    | EditPlan
     | SteeringCommand
     | Attest
     | FireDeadline

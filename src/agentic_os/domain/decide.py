@@ -49,7 +49,7 @@ def _decide(command: c.Command, task: Task | None) -> list[Event]:
             return _account(command, task)
         case c.Quarantine() | c.Adopt():
             return _late(command, task)
-        case c.CastVote() | c.Attest():
+        case c.CastVote() | c.EditPlan() | c.Attest():
             return _judge(command, task)
         case (
             c.FenceOff()
@@ -123,10 +123,14 @@ def _late(command: c.Quarantine | c.Adopt, task: Task) -> list[Event]:
             return quarantine.adopt(command, task)
 
 
-def _judge(command: c.CastVote | c.Attest, task: Task) -> list[Event]:
-    if isinstance(command, c.Attest):
-        return attestation.attest(command, task)
-    return reviews.vote(command, task)
+def _judge(command: c.CastVote | c.EditPlan | c.Attest, task: Task) -> list[Event]:
+    match command:
+        case c.Attest():
+            return attestation.attest(command, task)
+        case c.EditPlan():
+            return reviews.edit_plan(command, task)
+        case c.CastVote():
+            return reviews.vote(command, task)
 
 
 def _steer(command: c.SteeringCommand, task: Task) -> list[Event]:

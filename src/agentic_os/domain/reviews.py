@@ -33,6 +33,9 @@ REWORK_CAP: Final = 3
 SHORTEST_DIGEST: Final = 8
 """How many characters of a digest name a submission."""
 
+EDITORS: Final = frozenset({"operator", "reviewer"})
+"""Who may edit a plan that is under review: whoever has one of these roles."""
+
 ITEM_SHOWN: Final = 80
 """How many characters of a review item are said of one that has no answer."""
 
@@ -80,6 +83,76 @@ def plan_submitted(command: c.SubmitPlan, task: Task, step: Step) -> list[e.Even
     return [submitted, *_on_record(command, submitted, required)]
 
 
+def edit_plan(command: c.EditPlan, task: Task) -> list[e.Event]:
+    """Replace the plan under review by what a person made of it; its review begins anew, and is asked of others."""
+    plan = task.plan
+    if plan is not None and (plan.digest, plan.edited_by, plan.edits) == (
+        command.digest,
+        command.by.id,
+        command.replaces,
+    ):
+        return []
+    plan = editable_plan(command.by, command.replaces, task)
+    if command.digest == plan.digest:
+        raise Rejected(
+            "plan_unchanged",
+            f"This plan is the same as version {plan.version}, which is under review.",
+            next_step="Change something, or decide on it as it is.",
+            pointers=("/body",),
+        )
+    require_within(command.plan, task)
+    if asked_for := command.plan.get("tasks"):
+        children.require_rights(asked_for, task)
+    required = _required(command, task)
+    deadline = required.deadline_seconds
+    edited = e.PlanEdited(
+        version=plan.version + 1,
+        digest=command.digest,
+        replaces=plan.digest,
+        author=command.by.id,
+        plan=command.plan,
+        review_deadline=None if deadline is None else command.at + timedelta(seconds=deadline),
+        at=command.at,
+    )
+    return [*supersede(task, "the plan was edited"), edited, *_on_record(command, edited, required)]
+
+
+def editable_plan(by: Participant, replaces: str, task: Task) -> Submission:
+    """Give the plan under review to somebody who may edit exactly this version. Raises Rejected."""
+    plan = task.plan
+    if task.phase != "plan_review" or plan is None or plan.state != "open":
+        raise Rejected(
+            "wrong_phase",
+            f"A plan is edited while it is under review; the task is {task.phase}.",
+            next_step="/status",
+        )
+    _require_editor(by, task)
+    if replaces != plan.digest:
+        raise Rejected(
+            "digest_mismatch",
+            f"That is not the plan under review, which is version {plan.version}.",
+            next_step="Read that version, and edit it.",
+            pointers=("/replaces",),
+        )
+    return plan
+
+
+def _require_editor(by: Participant, task: Task) -> None:
+    """Let people with a say in the task edit its plan, but nobody of the lineage, whose plan goes back by /revise."""
+    if by.id in task.lineage:
+        raise Rejected(
+            "self_review",
+            "An executor that worked on this task does not edit its plan: it is sent back, and the next one answers.",
+            next_step="Ask somebody else with the reviewer or operator role.",
+        )
+    if by.kind != "person" or EDITORS.isdisjoint(by.roles):
+        raise Rejected(
+            "not_permitted",
+            "Editing a plan needs the role operator or reviewer.",
+            next_step="Ask somebody with the role operator or reviewer.",
+        )
+
+
 def submit_result(command: c.SubmitResult, task: Task) -> list[e.Event]:
     """Hand in a result; it completes the task by itself where policy and evidence allow."""
     return result_submitted(command, task, started(command, task).step)
@@ -121,7 +194,7 @@ def result_submitted(command: c.SubmitResult, task: Task, step: Step) -> list[e.
     return decided
 
 
-def _required(command: c.SubmitPlan | c.SubmitResult, task: Task) -> Obligations:
+def _required(command: c.SubmitPlan | c.EditPlan | c.SubmitResult, task: Task) -> Obligations:
     """Join what policy asks for this submission with what it asks for the task: it can only get stricter.
 
     Raises Rejected where policy does not take it at all.
@@ -130,11 +203,12 @@ def _required(command: c.SubmitPlan | c.SubmitResult, task: Task) -> Obligations
         return task.obligations
     verdict = command.ruling.verdict
     if verdict.decision == "deny":
-        what = "plan" if isinstance(command, c.SubmitPlan) else "result"
+        what = "result" if isinstance(command, c.SubmitResult) else "plan"
+        otherwise = "" if isinstance(command, c.EditPlan) else ", ask with an escalation, or fail"
         raise Rejected(
             "policy_denied",
             f"Policy takes no such {what} (rule {', '.join(verdict.rules)}). {' '.join(verdict.reasons)}".strip(),
-            next_step=f"Send a {what} that keeps to it, ask with an escalation, or fail.",
+            next_step=f"Send a {what} that keeps to it{otherwise}.",
             rule=verdict.rules[0],
             denial=verdict,
         )
@@ -142,8 +216,8 @@ def _required(command: c.SubmitPlan | c.SubmitResult, task: Task) -> Obligations
 
 
 def _on_record(
-    command: c.SubmitPlan | c.SubmitResult,
-    submitted: e.PlanSubmitted | e.ResultSubmitted,
+    command: c.SubmitPlan | c.EditPlan | c.SubmitResult,
+    submitted: e.PlanSubmitted | e.PlanEdited | e.ResultSubmitted,
     required: Obligations,
 ) -> list[e.Event]:
     """Say what holds for this submission and by which rules; nothing where none matched."""
@@ -152,7 +226,7 @@ def _on_record(
     verdict = command.ruling.verdict
     return [
         e.ReviewRequired(
-            subject="plan" if isinstance(command, c.SubmitPlan) else "result",
+            subject="result" if isinstance(command, c.SubmitResult) else "plan",
             version=submitted.version,
             digest=submitted.digest,
             obligations=required,
@@ -348,6 +422,12 @@ def _require_right(voter: Participant, task: Task, submission: Submission) -> No
         raise Rejected(
             "self_review",
             "Policy asks for four eyes, and you own an executor that worked on this task.",
+            next_step="Ask somebody else with the reviewer role.",
+        )
+    if task.required.independent_human and voter.id in task.editors:
+        raise Rejected(
+            "self_review",
+            "Policy asks for four eyes, and you edited the plan of this task.",
             next_step="Ask somebody else with the reviewer role.",
         )
     # A role of agents stands in no person's token: there, whoever may review at all may vote.

@@ -8,7 +8,7 @@ from agentic_os.domain.comparison import outcome
 from agentic_os.domain.shadow import differed
 from agentic_os.domain.task import Task
 
-_RULED: Final = (c.SubmitPlan, c.SubmitResult, c.Escalate, c.ReportFailure, c.FireDeadline)
+_RULED: Final = (c.SubmitPlan, c.SubmitResult, c.EditPlan, c.Escalate, c.ReportFailure, c.FireDeadline)
 
 
 def on_record(command: c.Command) -> list[e.Event]:

@@ -50,7 +50,7 @@ OPEN: Final[frozenset[AttemptState]] = frozenset({"offered", "acked", "running"}
 REVIEW_TRIES: Final = 2
 """How often one executor's review of one submission may come to nothing before it is not asked again."""
 
-FOLD_VERSION: Final = 6
+FOLD_VERSION: Final = 7
 """Raised whenever the shape or the meaning of the folded state changes, so that stored rows are folded again."""
 
 REMEMBERED_NOTES: Final = 20
@@ -250,6 +250,8 @@ class Submission:
     plan asks for. obligations: what policy asks for this one, None where that is what it asks for its task.
     default_off: whether somebody wants it decided by people, whatever policy says of its deadline.
     stage: which stage of the review decides now, 0 for the first. answers_to: the review items that it had to answer.
+    executor: who made the plan or result, or the plan that a person edited into this one. edited_by: that person, ""
+    for nobody. edits: the digest of what they edited.
     """
 
     version: int
@@ -271,6 +273,13 @@ class Submission:
     default_off: bool = False
     stage: int = 0
     answers_to: tuple[ReviewItem, ...] = ()
+    edited_by: str = ""
+    edits: str = ""
+
+    @property
+    def author(self) -> str:
+        """Say who wrote exactly this version: an executor, or the person who edited it."""
+        return self.edited_by or self.executor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -306,7 +315,7 @@ class Task:
     released a hold after it. undecided: how many tasks of the approved plan are neither created nor refused yet.
     least_tier: what the next executor must at least be of, since one below failed; None for any.
     drifts: what others changed on the issue within the last hour, at most some for each field. pauses: the fields of
-    the issue that are not put back for a while.
+    the issue that are not put back for a while. editors: the people who edited one of its plans.
     """
 
     id: str
@@ -381,6 +390,7 @@ class Task:
     notes: tuple[Remark, ...] = ()
     drifts: tuple[Drift, ...] = ()
     pauses: tuple[Pause, ...] = ()
+    editors: tuple[str, ...] = ()
 
     @property
     def kept_back(self) -> bool:

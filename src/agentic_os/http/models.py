@@ -4,7 +4,15 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from starlette.requests import ClientDisconnect
 
 from agentic_os.contracts.output import schema_fault
@@ -111,6 +119,22 @@ class DirectiveIn(Strict):
     """What an operator writes."""
 
     text: Annotated[str, Field(min_length=1, max_length=20_000)]
+
+
+class PlanIn(Strict):
+    """What somebody made of the plan under review with the digest `replaces`: marked text, or structured."""
+
+    replaces: Digest
+    marked_text: Markdown | None = None
+    plan: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def one_of_both(self) -> "PlanIn":
+        """Ask for exactly one form."""
+        if (self.marked_text is None) == (self.plan is None):
+            msg = "give either marked_text or plan"
+            raise ValueError(msg)
+        return self
 
 
 class ExecutorIn(Strict):

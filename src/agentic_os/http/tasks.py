@@ -12,6 +12,8 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from agentic_os.application.backend import Backend
 from agentic_os.application.directives import Source
 from agentic_os.application.history import as_it_was, gather, read_when
+from agentic_os.application.plan_edits import ROUTE as PLAN_EDIT
+from agentic_os.application.plan_edits import WantedPlan
 from agentic_os.application.ports import Receipt
 from agentic_os.application.provenance import Provenance
 from agentic_os.application.task_view import task_view
@@ -23,7 +25,7 @@ from agentic_os.domain.commands import CreateTask
 from agentic_os.domain.documents import Budget, Criterion
 from agentic_os.domain.rejection import Rejected
 from agentic_os.http.authentication import Caller, bearer, identify, require
-from agentic_os.http.models import DirectiveIn, TaskIn, documented, read_model
+from agentic_os.http.models import DirectiveIn, PlanIn, TaskIn, documented, read_model
 from agentic_os.http.problems import Refused
 
 router = APIRouter(prefix="/api")
@@ -296,3 +298,47 @@ async def direct(request: Request, caller: Viewer, task_id: str) -> Response:
         "paste": first.paste,
     }
     return answer(shown)
+
+
+@router.get("/tasks/{task_id}/plan", summary="Read the plan under review, to edit it")
+async def plan(request: Request, caller: Viewer, task_id: str) -> Response:
+    """Give the latest plan with its digest and, while it can be edited, as the marked text to send back."""
+    backend: Backend = request.app.state.backend
+    found = await backend.plan_edits.shown(clean(task_id) or "")
+    if found is None:
+        raise Refused("not_found", "The task has no plan yet.", next_step="Wait.")
+    return answer(found)
+
+
+@router.post("/tasks/{task_id}/plan", summary="Edit the plan under review", openapi_extra=documented(PlanIn))
+async def edit_plan(request: Request, caller: Viewer, task_id: str) -> Response:
+    """Make what is sent the next version of the plan, with the caller as author; its review begins anew."""
+    backend: Backend = request.app.state.backend
+    if not {"operator", "reviewer"} & caller.roles:
+        raise Refused("scope_denied", "This needs the role operator or reviewer.")
+    wanted = await read_model(request, PlanIn)
+    task_id = clean(task_id) or ""
+    key = request.headers.get("idempotency-key")
+    receipt = None
+    if key is not None:
+        _check_key(key)
+        content = canonical_json({"task": task_id, **wanted.model_dump(mode="json")})
+        receipt = Receipt(
+            principal=caller.principal.name,
+            route=PLAN_EDIT,
+            key=key,
+            fingerprint=backend.fingerprint(content),
+        )
+    replayed = await backend.plan_edits.edit(
+        task_id,
+        WantedPlan(replaces=wanted.replaces, marked_text=wanted.marked_text, plan=wanted.plan),
+        caller.principal,
+        Source(
+            seen_at=now(),
+            cause=key or str(new_id()),
+            credential=hashlib.sha256(bearer(request).encode()).digest(),
+        ),
+        receipt,
+    )
+    headers = {"Idempotent-Replayed": "true"} if replayed.replayed else None
+    return answer(await shown(backend, task_id), headers=headers)

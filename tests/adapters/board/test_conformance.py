@@ -175,6 +175,17 @@ class BoardHarness:
             answer = await browser.post(path, data={"csrf": csrf, "verb": verdict, "text": ""})
             assert answer.status_code == HTTPStatus.SEE_OTHER
 
+    async def edit_plan(self, key: str, digest: str, author: str, text: str) -> None:
+        async with self._board.client() as browser:
+            form = {"name": self._names[author], "password": PASSWORD}
+            csrf = _csrf((await browser.get("/sign-in")).text)
+            await browser.post("/sign-in", data=form | {"csrf": csrf})
+            shown = (await browser.get(f"/issues/{key}")).text
+            assert "Send the edited plan" in shown
+            path = f"/issues/{key}/reviews/{digest}/edit"
+            answer = await browser.post(path, data={"csrf": _csrf(shown), "text": text.replace("\n", "\r\n")})
+            assert answer.status_code == HTTPStatus.SEE_OTHER
+
     async def report_run(self, key: str, assignment: Assignment, state: Literal["alive", "ended"]) -> None:
         runs = await self._until_idle()
         (run,) = [run for run in runs if run["task_id"] == assignment.task_id]

@@ -3,6 +3,7 @@
 import re
 import secrets
 from collections.abc import AsyncIterator
+from html import unescape
 
 import httpx
 import pytest
@@ -121,6 +122,7 @@ async def test_a_form_of_another_page_is_refused(browser: httpx.AsyncClient) -> 
         f"{path}/delete": {},
         f"{path}/edit": {"title": "Forged", "body_shown": ""},
         f"{path}/reviews/sha256:00": {"verb": "approve"},
+        f"{path}/reviews/sha256:00/edit": {"text": "Forged"},
         "/sign-out": {},
         "/people": {"name": "forged", "password": PASSWORD, "role": "admin"},
         f"/people/{ANYBODY}/role": {"role": "admin"},
@@ -232,6 +234,85 @@ async def test_a_button_posts_the_line_of_exactly_this_document(
     assert ["/revise v2@9f9f9f9f\n\n- weigh them\n- twice", "/approve v2@9f9f9f9f"] == [
         comment["body"] for comment in comments
     ]
+
+
+async def test_a_plan_is_edited_without_scripts(browser: httpx.AsyncClient, board: BoardProcess) -> None:
+    """The form holds the whole text; what comes back is told to the backend word for word, and what is moot is not."""
+    path, digest = await open_issue(browser, "Count the beans"), "sha256:" + "8e" * 32
+    text = "AOS:PLAN v1 task=t attempt=1\n\n## Summary\nCount <b> & </textarea> weigh.\n\nAOS:END\n"
+    review = {"subject": "plan", "version": 1, "document": "# Plan", "directives": {"approve": "/approve v1"}}
+    async with board.backend() as backend:
+        await backend.put(f"/api{path}/reviews/{digest}", json=review | {"editable": text})
+        page = (await browser.get(path)).text
+        found = re.search(r'<textarea id="plan-1"[^>]*>(.*?)</textarea>', page, re.DOTALL)
+        assert found is not None
+        assert text == unescape(found[1])
+        form, edit = {"csrf": csrf_of(page)}, f"{path}/reviews/{digest}/edit"
+        same = form | {"text": text.replace("\n", "\r\n")}
+        assert (await browser.post(edit, data=same)).status_code == 422
+        mine = form | {"text": text.replace("Count", "Weigh").replace("\n", "\r\n")}
+        assert (await browser.post(edit, data=mine)).status_code == 303
+        assert "edited plan version 1" in (await browser.get(path)).text
+        feed = (await backend.get("/api/feed", params={"limit": 500})).json()["items"]
+        (seen,) = [
+            item
+            for item in feed
+            if item["kind"] == "plan.edited" and item["issue"] == path.rpartition("/")[2]
+        ]
+        assert (digest, text.replace("Count", "Weigh")) == (seen["data"]["digest"], seen["data"]["text"])
+        assert not seen["own"]
+
+        await backend.post(f"/api{path}/reviews/{digest}/close", json={"outcome": "withdrawn"})
+        assert (await browser.post(edit, data=mine)).status_code == 409
+        plain = "sha256:" + "8f" * 32
+        await backend.put(f"/api{path}/reviews/{plain}", json=review)
+        page = (await browser.get(path)).text
+        assert "Edit the plan" not in page
+        assert (await browser.post(f"{path}/reviews/{plain}/edit", data=mine)).status_code == 422
+
+
+async def test_a_plan_edited_back_is_a_later_version(browser: httpx.AsyncClient, board: BoardProcess) -> None:
+    """The third version may have the digest of the first: its card names the third."""
+    path = await open_issue(browser, "Count the beans")
+    async with board.backend() as backend:
+        for version, digest in (
+            (1, "sha256:" + "71" * 32),
+            (2, "sha256:" + "72" * 32),
+            (3, "sha256:" + "71" * 32),
+        ):
+            review = {
+                "subject": "plan",
+                "version": version,
+                "document": f"# Plan {digest}",
+                "directives": {"approve": f"/approve v{version}"},
+            }
+            await backend.put(f"/api{path}/reviews/{digest}", json=review)
+            if version < 3:
+                await backend.post(f"/api{path}/reviews/{digest}/close", json={"outcome": "withdrawn"})
+    page = (await browser.get(path)).text
+    assert "Decision needed: plan version 3" in page
+    assert "/approve v3" in page
+
+
+async def test_a_viewer_is_not_offered_to_edit_a_plan(
+    board: BoardProcess, browser: httpx.AsyncClient
+) -> None:
+    """Who may only read sees no form, and what they post is refused."""
+    path, digest = await open_issue(browser, "Count the beans"), "sha256:" + "8d" * 32
+    review = {"subject": "plan", "version": 1, "document": "# Plan", "directives": {}, "editable": "AOS:PLAN"}
+    async with board.backend() as backend, await board.operator() as admin, board.client() as reader:
+        await backend.put(f"/api{path}/reviews/{digest}", json=review)
+        added = await admin.post(
+            "/api/accounts", json={"name": "onlooker", "password": PASSWORD, "role": "viewer"}
+        )
+        assert added.is_success, added.text
+        csrf = csrf_of((await reader.get("/sign-in")).text)
+        await reader.post("/sign-in", data={"name": "onlooker", "password": PASSWORD, "csrf": csrf})
+        page = (await reader.get(path)).text
+        assert "Decision needed" in page
+        assert "Edit the plan" not in page
+        form = {"csrf": csrf_of(page), "text": "AOS:PLAN changed"}
+        assert (await reader.post(f"{path}/reviews/{digest}/edit", data=form)).status_code == 403
 
 
 async def test_comments_are_edited_and_deleted_by_their_author(

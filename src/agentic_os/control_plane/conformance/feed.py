@@ -14,6 +14,7 @@ from agentic_os.control_plane import (
     IssueDeleted,
     IssueOpened,
     Observation,
+    PlanEdited,
     Review,
     RunSeen,
 )
@@ -114,6 +115,28 @@ class Feed:
         seen = await observed(tracker.plane, key, cursor)
         changes = [(one.field, one.author, one.value) for one in seen if isinstance(one, FieldChanged)]
         assert [("title", ada, "Count the peas"), ("closed", ada, "not_planned")] == changes
+
+    async def test_an_edit_of_a_plan_is_observed(self, tracker: TrackerHarness) -> None:
+        """What a person made of the plan under review must be seen word for word, with its author and what it edits."""
+        if not tracker.plane.capabilities.plan_edits:
+            pytest.skip("nobody can edit a plan on this tracker")
+        key, ada, cursor = await _issue(tracker)
+        text = "AOS:PLAN v1 task=t attempt=1\n\n## Summary\nCount.\n  Čtvrtek, <b>木曜日</b> &amp; 🚀\n\nAOS:END\n"
+        review = Review(
+            subject="plan",
+            version=1,
+            digest="sha256:" + "1" * 64,
+            document="Count.",
+            directives={},
+            editable=text,
+        )
+        await tracker.plane.open_review(key, review)
+        await tracker.edit_plan(key, review.digest, ada, text + "/approve\n")
+        (seen,) = await observed(tracker.plane, key, cursor)
+        assert isinstance(seen, PlanEdited)
+        assert (review.digest, ada) == (seen.digest, seen.author)
+        assert text + "/approve\n" == seen.text.replace("\r\n", "\n")
+        assert seen.at.tzinfo is not None
 
     async def test_an_opened_issue_is_observed(self, tracker: TrackerHarness) -> None:
         """An issue that a person opened must be seen with all that policy decides on."""

@@ -115,6 +115,10 @@ class TrackerHarness(Protocol):
         """Press a button of an open review. Called only where the capability `reviews` is given."""
         ...
 
+    async def edit_plan(self, key: str, digest: str, author: str, text: str) -> None:
+        """Edit the plan of an open review by hand. Called only where the capability `plan_edits` is given."""
+        ...
+
     async def report_run(self, key: str, assignment: Assignment, state: Literal["alive", "ended"]) -> None:
         """Let a run of the assigned agent be alive, or end. Called only where the capability `runs` is given."""
         ...

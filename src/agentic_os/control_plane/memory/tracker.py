@@ -24,6 +24,7 @@ from agentic_os.control_plane import (
     IssueOpened,
     NotFound,
     Observation,
+    PlanEdited,
     RateLimited,
     Reaction,
     Review,
@@ -272,6 +273,18 @@ class MemoryTracker:
             verdict=verdict,
             body=body,
             at=self.now(),
+        )
+        self._log(seen, author)
+
+    def edit_plan(self, key: str, digest: str, author: str, text: str) -> None:
+        """Edit the plan of an open review. Raises NotFound when it is not open, Invalid when it is not editable."""
+        review = self.issue(key).reviews.get(digest)
+        if review is None:
+            raise NotFound(f"issue {key!r} has no open review of {digest!r}")
+        if not review.editable:
+            raise Invalid(f"the {review.subject} {digest!r} cannot be edited")
+        seen = PlanEdited(
+            delivery=self._next("delivery"), key=key, digest=digest, author=author, text=text, at=self.now()
         )
         self._log(seen, author)
 

@@ -42,6 +42,7 @@ from agentic_os.domain.events.children import (
 from agentic_os.domain.events.gates import (
     DefaultSwitchedOff,
     PlanApproved,
+    PlanEdited,
     PlanRejected,
     PlanReturned,
     PlanSubmitted,
@@ -143,6 +144,7 @@ __all__ = [
     "OutputDeclared",
     "ParentDeclared",
     "PlanApproved",
+    "PlanEdited",
     "PlanRejected",
     "PlanReturned",
     "PlanSubmitted",
@@ -210,6 +212,7 @@ Event: TypeAlias = (
     | PlanSubmitted
     | PlanVoted
     | PlanApproved
+    | PlanEdited
     | PlanReturned
     | PlanRejected
     | ReviewSubmitted

@@ -25,6 +25,23 @@ class PlanSubmitted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlanEdited:
+    """A person rewrote the plan under review: its next version, which they are the author of, awaits the gate anew.
+
+    replaces: the digest of the version that they rewrote.
+    """
+
+    version: int
+    digest: str
+    replaces: str
+    author: str
+    plan: JsonObject
+    review_deadline: datetime | None
+    at: datetime
+    type: Literal["plan.edited"] = "plan.edited"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlanVoted:
     """A reviewer voted on exactly this plan, in these words."""
 

@@ -52,6 +52,7 @@ def _apply(task: Task, event: e.Event) -> Task:  # noqa: PLR0911 - one for each 
             return reported(task, event)
         case (
             e.PlanSubmitted()
+            | e.PlanEdited()
             | e.PlanVoted()
             | e.PlanApproved()
             | e.PlanReturned()

@@ -9,7 +9,9 @@ from agentic_os.domain.evolution.attempts import closed
 from agentic_os.domain.evolution.copying import changed, with_review
 from agentic_os.domain.task import Authorisation, Submission, Task
 
-_OfPlan: TypeAlias = e.PlanSubmitted | e.PlanVoted | e.PlanApproved | e.PlanReturned | e.PlanRejected
+_OfPlan: TypeAlias = (
+    e.PlanSubmitted | e.PlanEdited | e.PlanVoted | e.PlanApproved | e.PlanReturned | e.PlanRejected
+)
 _OfResult: TypeAlias = (
     e.ResultSubmitted
     | e.EvidenceAttested
@@ -40,7 +42,14 @@ def at_gate(task: Task, event: _OfPlan | _OfResult | _OfReview) -> Task:
             | e.ReviewStageOpened()
         ):
             return _reviewed(task, event)
-        case e.PlanSubmitted() | e.PlanVoted() | e.PlanApproved() | e.PlanReturned() | e.PlanRejected():
+        case (
+            e.PlanSubmitted()
+            | e.PlanEdited()
+            | e.PlanVoted()
+            | e.PlanApproved()
+            | e.PlanReturned()
+            | e.PlanRejected()
+        ):
             return _planned(task, event)
         case _:
             return _resulted(task, event)
@@ -53,6 +62,9 @@ def _planned(task: Task, event: _OfPlan) -> Task:
             return changed(
                 submitted, phase="plan_review", plan=_submission(task, event), items=(), stalled=None
             )
+        case e.PlanEdited():
+            editors = task.editors if event.author in task.editors else (*task.editors, event.author)
+            return changed(task, plan=_edited(task, event), editors=editors, stalled=None)
         case e.PlanVoted():
             return changed(task, plan=_voted(task.plan, event))
         case e.PlanApproved():
@@ -154,6 +166,33 @@ def _submission(task: Task, event: e.PlanSubmitted | e.ResultSubmitted) -> Submi
         review_deadline=event.review_deadline,
         outcome=event.outcome if isinstance(event, e.ResultSubmitted) else None,
         tasks=len(event.plan.get("tasks", ())) if isinstance(event, e.PlanSubmitted) else 0,
+    )
+
+
+def _edited(task: Task, event: e.PlanEdited) -> Submission | None:
+    """Put the edited version in the place of the one under review: undecided, and at the first stage of its review.
+
+    What it was made of stays: the executor whose work it is, the review items that are answered, and the wish that
+    people decide.
+    """
+    before = task.plan
+    if before is None:
+        return None
+    return Submission(
+        version=event.version,
+        digest=event.digest,
+        state="open",
+        executor=before.executor,
+        attempt=before.attempt,
+        submitted_in=task.version + 1,
+        submitted_at=event.at,
+        review_deadline=event.review_deadline,
+        replaces=before.submitted_in,
+        tasks=len(event.plan.get("tasks", ())),
+        default_off=before.default_off,
+        answers_to=before.answers_to,
+        edited_by=event.author,
+        edits=event.replaces,
     )
 
 
