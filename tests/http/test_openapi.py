@@ -4,12 +4,16 @@ import asyncio
 from typing import Any
 
 import httpx
+import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.openapi import from_dict
 from tests.desk import Desk, bearer, token
 
 from agentic_os.http.app import create_app
+
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
+"""Requests are drawn in a thread of their own, while the pool of connections draws its jitter beside it."""
 
 EXAMPLES = 15
 IGNORED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much]
