@@ -30,6 +30,10 @@ class WorkspaceError(Exception):
     """A workspace cannot be hydrated, or read, at all."""
 
 
+class LinksRefused(WorkspaceError):
+    """The file system makes no links."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """What stands at a path: nothing, a link with the text of it, a folder, or something else.
@@ -184,8 +188,10 @@ def _link_new(folder: int, name: str, text: str) -> None:
         os.symlink(text, name, dir_fd=folder)
     except FileExistsError:
         raise Refused("appeared under our hands; run again") from None
-    except PermissionError as error:
-        raise WorkspaceError(f"a link cannot be made ({error.strerror}); try --mode copy") from error
+    except OSError as error:
+        if error.errno not in {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS}:
+            raise
+        raise LinksRefused(f"a link cannot be made ({error.strerror}); try --mode copy") from error
 
 
 def _copy(folder: int, skill: Skill) -> None:

@@ -167,7 +167,9 @@ def _check_description(folder: Path, name: str) -> None:
         raise DefinitionError(f"{file}:1: starts with no front matter (a line '---', fields, a line '---')")
     end = lines.index("---", 1)
     if inner := next((n for n, line in enumerate(lines[1:end], 2) if "---" in line), None):
-        raise DefinitionError(f"{file}:{inner}: the front matter may not hold '---': some clients end it there")
+        raise DefinitionError(
+            f"{file}:{inner}: the front matter may not hold '---': some clients end it there"
+        )
     # The blank line stands for the first marker, so that errors have the line of the file.
     text = "\n".join(["", *lines[1:end], ""])
     try:

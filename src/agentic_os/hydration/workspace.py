@@ -16,6 +16,7 @@ from agentic_os.hydration.manifest import (
     write_manifest,
 )
 from agentic_os.hydration.places import (
+    LinksRefused,
     Mode,
     Place,
     Refused,
@@ -49,17 +50,36 @@ class Report:
 
 
 def hydrate(
-    workspace: Path, skill_set: SkillSet, *, mode: Mode = "link", prune: bool = False, dry_run: bool = False
+    workspace: Path,
+    skill_set: SkillSet,
+    *,
+    mode: Mode | None = None,
+    prune: bool = False,
+    dry_run: bool = False,
 ) -> Report:
     """Bring a workspace in step with a skill set; a second run changes nothing.
 
-    Waits for another run in the same workspace. Raises WorkspaceError where nothing can be done.
+    Without a mode copies stay copies, and all else is linked, or copied where no link can be made. Waits for
+    another run in the same workspace. Raises WorkspaceError where nothing can be done.
     """
+    try:
+        return _hydrate(workspace, skill_set, mode, prune=prune, dry_run=dry_run)
+    except LinksRefused:
+        if mode is not None:
+            raise
+        return _hydrate(workspace, skill_set, "copy", prune=prune, dry_run=dry_run)
+
+
+def _hydrate(
+    workspace: Path, skill_set: SkillSet, wanted: Mode | None, *, prune: bool, dry_run: bool
+) -> Report:
     with errors_of(workspace), contextlib.ExitStack() as stack:
         home = stack.enter_context(open_folder(workspace, HOME, create=not dry_run))
         if home is not None:
             _lock(home)
         manifest = Manifest() if home is None else read_manifest(home)
+        copied = any(entry.mode == "copy" for entry in manifest.entries.values())
+        mode: Mode = wanted or ("copy" if copied else "link")
         run = _Run(workspace.resolve(), skill_set, mode, manifest)
         run.sets = stack.enter_context(
             open_folder(workspace, SETS, create=mode == "link" and bool(skill_set.skills) and not dry_run)
