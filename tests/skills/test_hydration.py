@@ -402,6 +402,11 @@ def test_the_package_has_a_definition_of_its_own():
         "submit-plan",
         "submit-result",
         "submit-review",
+        "save-checkpoint",
+        "report-progress",
+        "escalate",
+        "hand-off",
+        "decline",
     ]
     assert {skill.root for skill in skill_set.skills} == {"package:agentic_os"}
 

@@ -13,7 +13,17 @@ from agentic_os.domain.skill_set import InvalidSkill, check_skill_name, effectiv
 PACKAGE_ROOT = "package:agentic_os"
 DEFAULT_PROJECT = "default"
 DEFAULT_TARGETS = (".agents/skills", ".claude/skills")
-_PACKAGE_DEFAULTS = ("start-work", "submit-plan", "submit-result", "submit-review")
+_PACKAGE_DEFAULTS = (
+    "start-work",
+    "submit-plan",
+    "submit-result",
+    "submit-review",
+    "save-checkpoint",
+    "report-progress",
+    "escalate",
+    "hand-off",
+    "decline",
+)
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 

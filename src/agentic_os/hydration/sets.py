@@ -45,7 +45,7 @@ def put_in_force(sets: int, links: Mapping[str, str]) -> None:
     The set before stays, for a reader that was on its way through it.
     """
     if not links:
-        for name in os.listdir(sets):  # noqa: PTH208 - a descriptor has no path
+        for name in os.listdir(sets):
             remove(sets, name)
         return
     before = look(sets, _CURRENT).text
