@@ -82,6 +82,9 @@ def backend() -> Iterator[RecordingBackend]:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             self.reply(body)
 
+        def do_PUT(self) -> None:
+            self.reply(len(self.rfile.read(int(self.headers["Content-Length"]))))
+
         def do_GET(self) -> None:
             self.reply(None)
 

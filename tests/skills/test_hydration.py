@@ -20,7 +20,6 @@ from agentic_os.hydration import (
     load_definition,
     resolve,
 )
-from agentic_os.hydration import workspace as workspace_module
 
 MANIFEST = ".agents/skills/.agentic-os.json"
 TARGETS = (".agents/skills", ".claude/skills")
@@ -55,7 +54,8 @@ def test_skills_are_linked_as_folders_into_both_targets(workspace: Path, skill_s
     ]
     for skill in skill_set.skills:
         for target in TARGETS:
-            assert skill.path == (workspace / target / skill.name).readlink()
+            assert (workspace / target / skill.name).is_symlink()
+            assert skill.path == (workspace / target / skill.name).resolve()
     assert check(workspace, skill_set).differences == ()
 
 
@@ -251,42 +251,6 @@ def test_a_manifest_that_is_not_ours_stops_everything(workspace: Path, skill_set
         hydrate(workspace, skill_set)
 
 
-@pytest.mark.parametrize("mode", ["link", "copy"])
-def test_a_run_that_was_cut_off_is_finished_by_the_next(
-    workspace: Path,
-    skill_set: SkillSet,
-    make_definition: Callable[..., Path],
-    monkeypatch: pytest.MonkeyPatch,
-    mode: Any,
-):
-    """After a crash between two places each holds the old or the new, and the next run finds its own."""
-    put = workspace_module.put_skill
-    done: list[str] = []
-
-    def crash_at_third(folder: int, skill: Any, mode: Any, seen: Any) -> None:
-        if len(done) == 2:
-            raise KeyboardInterrupt
-        put(folder, skill, mode, seen)
-        done.append(skill.name)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(workspace_module, "put_skill", crash_at_third)
-        with pytest.raises(KeyboardInterrupt):
-            hydrate(workspace, skill_set, mode=mode)
-    assert [".agents/skills/a", ".agents/skills/b"] == sorted(
-        str(path.relative_to(workspace)) for path in workspace.glob(".*/skills/[ab]")
-    )
-    assert check(workspace, skill_set).differences
-    report = hydrate(
-        workspace, resolve(load_definition(make_definition("a")), "default"), mode=mode, prune=True
-    )
-    assert report.conflicts == ()
-    assert sorted(str(path.relative_to(workspace)) for path in workspace.glob(".*/skills/[ab]")) == [
-        ".agents/skills/a",
-        ".claude/skills/a",
-    ]
-
-
 def test_leftovers_of_a_killed_run_are_cleared(workspace: Path, skill_set: SkillSet):
     """What a killed run had begun under a temporary name is gone after the next one that changes something."""
     folder = workspace / ".agents/skills"
@@ -438,6 +402,11 @@ def test_the_package_has_a_definition_of_its_own():
         "submit-plan",
         "submit-result",
         "submit-review",
+        "save-checkpoint",
+        "report-progress",
+        "escalate",
+        "hand-off",
+        "decline",
     ]
     assert {skill.root for skill in skill_set.skills} == {"package:agentic_os"}
 

@@ -5,7 +5,10 @@ Python's standard library only, from 3.9 on; shared by the scripts of all skills
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import http.client
+import io
 import json
 import os
 import re
@@ -38,6 +41,10 @@ from agentic_os_contract import (
 )
 
 CLOSING = ("plan", "result", "review", "decline", "failure")
+KEPT = ("progress", "checkpoint", "evidence", "handoff", "task_request")
+"""Kinds that are kept while the backend is away, and sent in order before the next message."""
+
+_LONGEST_QUEUE = 100
 TRIES = 5
 _STATE = ".agentic-os/attempt.json"
 _TIMEOUT_SECONDS = 30
@@ -71,6 +78,10 @@ _ADVICE = {
     REFUSED: "Do not repeat it as it is.",
     NETWORK: "Run the same command again later: it sends the same message, which counts once.",
 }
+
+
+ANSWERS: list[dict[str, Any]] = []
+"""What the backend answered in this run, without the attempt's token."""
 
 
 class Problem(Exception):
@@ -118,6 +129,11 @@ class Backend:
             )
         headers = {"Content-Type": "application/json", "Idempotency-Key": document["callback_id"]}
         return self._call(urllib.request.Request(url, data=content, headers=_headers(token) | headers))
+
+    def put(self, url: str, token: str, content: bytes, media_type: str) -> dict[str, Any]:
+        """PUT bytes."""
+        headers = _headers(token) | {"Content-Type": media_type}
+        return self._call(urllib.request.Request(url, data=content, headers=headers, method="PUT"))
 
     def _call(self, request: urllib.request.Request) -> dict[str, Any]:
         reason = ""
@@ -201,6 +217,7 @@ class Attempt:
 
         Stops with the problem in plain words when it is refused.
         """
+        token = credential or self.state["token"]
         pending = self.state.get("pending") or {}
         if (pending.get("kind"), pending.get("body"), pending.get("attempt")) != (
             kind,
@@ -208,20 +225,57 @@ class Attempt:
             self.state["attempt"],
         ):
             pending = self._new_callback(kind, body)
+        try:
+            if credential is None:  # what was kept goes with the token of its attempt
+                self._send_kept(backend, token)
+            answer = self._post(backend, token, pending)
+        except Stop as stop:
+            if stop.exit_code == NETWORK and kind in KEPT:
+                raise self._keep(pending, stop) from stop
+            raise
+        if kind in CLOSING or (kind == "escalation" and body["blocking"]):
+            self.state.update(closed=True, token=None)
+        self.save()
+        return answer
+
+    def _post(self, backend: Backend, token: str, pending: dict[str, Any]) -> dict[str, Any]:
         self.state["pending"] = pending
         self.save()
         try:
-            answer = backend.post(self.state["callback_url"], credential or self.state["token"], pending)
+            answer = backend.post(self.state["callback_url"], token, pending)
         except Problem as problem:
             del self.state["pending"]
             self.save()
             raise explain(problem) from problem
         del self.state["pending"]
-        self.state["next_seq"] = pending["seq"] + 1
-        if kind in CLOSING:
-            self.state.update(closed=True, token=None)
-        self.save()
+        self.state["next_seq"] = max(self.state["next_seq"], pending["seq"] + 1)
+        ANSWERS.append({name: value for name, value in answer.items() if name != "attempt_token"})
         return answer
+
+    def _send_kept(self, backend: Backend, token: str) -> None:
+        """Send what an earlier run could not, each under its own callback id; one that is refused is told and left."""
+        while queue := self.state.get("queue"):
+            try:
+                self._post(backend, token, queue[0])
+            except Stop as stop:
+                if stop.exit_code in (NETWORK, OVER, CREDENTIAL):
+                    self.state.pop("pending", None)
+                    self.save()
+                    raise
+                print(f"A message that was kept ({queue[0]['kind']}) was refused.\n{stop}", file=sys.stderr)
+            del queue[0]
+            self.save()
+
+    def _keep(self, pending: dict[str, Any], stop: Stop) -> Stop:
+        queue = self.state.setdefault("queue", [])
+        if len(queue) >= _LONGEST_QUEUE:
+            return stop
+        self.state.pop("pending", None)
+        queue.append(pending)
+        self.state["next_seq"] = pending["seq"] + 1
+        self.save()
+        kept = "The message is kept, and goes out first when you use the next skill. Go on with your work."
+        return Stop(NETWORK, f"{str(stop).partition(chr(10))[0]}\n{kept}")
 
     def _new_callback(self, kind: str, body: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -294,13 +348,33 @@ def printable(text: Any) -> str:
     return "".join(char if char.isprintable() or char in "\n\t" else " " for char in str(text))
 
 
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Document the option that run_script takes off the command line."""
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON document: exit_code, text, answers, problem"
+    )
+
+
 def run_script(main: Callable[[], int]) -> None:
-    """Run a script's main, and turn a stop into its words and exit code."""
+    """Run a script's main, and turn a stop into its words and exit code; with --json into a document."""
+    if "--json" not in sys.argv[1:]:
+        try:
+            sys.exit(main())
+        except Stop as stop:
+            print(stop, file=sys.stderr)
+            sys.exit(stop.exit_code)
+    printed = io.StringIO()
+    document: dict[str, Any] = {"problem": None}
     try:
-        sys.exit(main())
+        with contextlib.redirect_stdout(printed):
+            code = main()
+        text = printed.getvalue()
     except Stop as stop:
-        print(stop, file=sys.stderr)
-        sys.exit(stop.exit_code)
+        code, text = stop.exit_code, str(stop)
+        if isinstance(stop.__cause__, Problem):
+            document["problem"] = stop.__cause__.document
+    print(json.dumps({"exit_code": code, "text": text, "answers": ANSWERS, **document}))
+    sys.exit(code)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from agentic_os_attempt import Attempt, Backend, find_workspace
+from agentic_os_attempt import Attempt, Backend, add_json, find_workspace
 from agentic_os_contract import DOCUMENT, USAGE, Stop, schema_errors, wrap_in_markers
 
 _SHOWN_ERRORS = 10
@@ -32,6 +32,7 @@ def make_parser(kind: str, description: str | None) -> argparse.ArgumentParser:
         "--workspace", type=Path, help="the workspace's folder (default: found around this one)"
     )
     parser.add_argument("--retry-delay", type=float, default=1.0, help=argparse.SUPPRESS)
+    add_json(parser)
     return parser
 
 

@@ -18,6 +18,7 @@ from agentic_os_attempt import (  # noqa: E402 - its folder is on the path only 
     Attempt,
     Backend,
     Problem,
+    add_json,
     environment,
     explain,
     find_workspace,
@@ -50,13 +51,14 @@ EXIT_CODES = """exit codes: 0 started; 2 usage; 3 refused; 4 credential; 5 skill
 
 def main() -> int:
     """Acknowledge one brief; returns the exit code."""
-    args = parse_arguments()
+    parser = add_source(__doc__)
+    parser.add_argument("--runtime", default="unnamed", help="your name, such as claude-code")
+    parser.add_argument("--runtime-version", help="your version")
+    parser.add_argument("--session", help="your session's id, to be resumed by")
+    args = parser.parse_args()
     configured = args.url or environment("AGENTIC_OS_URL")
     workspace = find_workspace(args.workspace)
-    if args.from_backend:
-        brief, digest = fetch_brief(args, configured)
-    else:
-        brief, digest = read_brief(read_text(args.brief or environment("AGENTIC_OS_BRIEF")))
+    brief, digest = take_brief(parser, args, configured)
     backend = Backend(brief["callback_url"], configured=configured, retry_delay=args.retry_delay)
     skills = workspace_skills(workspace)
     attempt = Attempt(workspace, begin_state(workspace, brief, digest, configured))
@@ -93,10 +95,10 @@ def main() -> int:
     return 0
 
 
-def parse_arguments() -> argparse.Namespace:
-    """Read the command line; a credential is never on it."""
+def add_source(description: str | None) -> argparse.ArgumentParser:
+    """Make the command line of what begins with a brief; a credential is never on it."""
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXIT_CODES, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, epilog=EXIT_CODES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--brief", help="file that holds the issue's text (default: $AGENTIC_OS_BRIEF)")
@@ -111,17 +113,23 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--workspace", type=Path, help="the workspace's folder (default: found around this one)"
     )
-    parser.add_argument("--runtime", default="unnamed", help="your name, such as claude-code")
-    parser.add_argument("--runtime-version", help="your version")
-    parser.add_argument("--session", help="your session's id, to be resumed by")
     parser.add_argument("--retry-delay", type=float, default=1.0, help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    args.credential = None
+    parser.set_defaults(credential=None)
+    add_json(parser)
+    return parser
+
+
+def take_brief(
+    parser: argparse.ArgumentParser, args: argparse.Namespace, configured: str | None
+) -> tuple[dict[str, Any], str]:
+    """Read the brief from where the command line says, checked against its digest."""
     if args.from_backend and not args.task:
         parser.error("--from-backend needs --task ID")
-    if not (args.from_backend or args.brief or environment("AGENTIC_OS_BRIEF")):
+    if args.from_backend:
+        return fetch_brief(args, configured)
+    if not (args.brief or environment("AGENTIC_OS_BRIEF")):
         parser.error("name the brief: --brief FILE, or --from-backend --task ID")
-    return args
+    return read_brief(read_text(args.brief or environment("AGENTIC_OS_BRIEF")))
 
 
 def read_text(file: str) -> str:
@@ -170,7 +178,7 @@ def begin_state(
     except Stop:
         return state
     if (before.get("task_id"), before.get("attempt")) == (state["task_id"], state["attempt"]):
-        state.update({name: before[name] for name in ("next_seq", "pending") if name in before})
+        state.update({name: before[name] for name in ("next_seq", "pending", "queue") if name in before})
     return state
 
 

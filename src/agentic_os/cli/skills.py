@@ -16,9 +16,11 @@ from agentic_os.hydration import (
     SkillSet,
     WorkspaceError,
     check,
+    explain,
     hydrate,
     load_definition,
     resolve,
+    validate_skill,
 )
 from agentic_os.settings import Settings
 
@@ -43,13 +45,15 @@ class _Outcome:
 
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Register `skills hydrate`, `skills check` and `skills list`."""
+    """Register `skills hydrate|check|list|explain|validate`."""
     skills = subparsers.add_parser("skills", help="the skills of projects and their workspaces")
     commands = skills.add_subparsers(metavar="COMMAND", required=True)
     for name, text, register in (
         ("hydrate", "bring workspaces in step with the definition", _register_hydrate),
         ("check", "tell how workspaces differ from the definition", _register_check),
         ("list", "list the skills of a project", _register_list),
+        ("explain", "tell which root a skill comes from, and why", _register_explain),
+        ("validate", "hold folders of skills to the Agent Skills standard", _register_validate),
     ):
         register(commands.add_parser(name, help=text, description=text, epilog=_EXIT_CODES))
 
@@ -71,7 +75,9 @@ def _register_hydrate(parser: argparse.ArgumentParser) -> None:
         "--prune", action="store_true", help="remove skills of ours that are no longer defined"
     )
     parser.add_argument(
-        "--mode", choices=["link", "copy"], default="link", help="how to project (default: link)"
+        "--mode",
+        choices=["link", "copy"],
+        help="how to project (default: as it was, else links, and copies where no link can be made)",
     )
     parser.set_defaults(run=_run_hydrate)
 
@@ -84,6 +90,18 @@ def _register_check(parser: argparse.ArgumentParser) -> None:
 def _register_list(parser: argparse.ArgumentParser) -> None:
     _add_selection(parser, workspace=False)
     parser.set_defaults(run=_run_list)
+
+
+def _register_explain(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", help="the skill")
+    _add_selection(parser, workspace=False)
+    parser.set_defaults(run=_run_explain)
+
+
+def _register_validate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="the folder of a skill")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=_run_validate)
 
 
 def _add_selection(parser: argparse.ArgumentParser, *, workspace: bool = True) -> None:
@@ -131,6 +149,54 @@ def _run_list(args: argparse.Namespace) -> int:
         shadowed = f"  (shadows {', '.join(skill.shadowed)})" if skill.shadowed else ""
         print(f"{skill.name:{width}}  {skill.digest[:19]}  {skill.root}{shadowed}")
     return IN_STEP
+
+
+def _run_explain(args: argparse.Namespace) -> int:
+    try:
+        definition = load_definition(args.definition or _definition_in_force())
+        project = _known(definition, args.project or DEFAULT_PROJECT)
+        found = explain(definition, project, args.name)
+    except DefinitionError as error:
+        return _refuse(str(error))
+    skill = found.skill
+    if args.json:
+        document = {
+            "name": skill.name,
+            "project": project,
+            "in_project": bool(found.named_by) and not found.left_out,
+            "named_by": list(found.named_by),
+            "root": skill.root,
+            "digest": skill.digest,
+            "holders": [{"root": root, "path": str(path)} for root, path in found.holders],
+        }
+        print(json.dumps(document, indent=2))
+        return IN_STEP
+    if found.left_out:
+        why = "left out by its override" if found.named_by else "named by none of its lists"
+        print(f"{skill.name}: the project {project} does not have it: {why}")
+    else:
+        print(f"{skill.name}: the project {project} has it through {', '.join(found.named_by)}")
+    for number, (root, path) in enumerate(found.holders):
+        print(f"  {'wins' if number == 0 else 'shadowed'}: {root}  {path}")
+    print("  the first root in the order of source_roots that has it wins")
+    print(f"  {skill.digest}")
+    return IN_STEP
+
+
+def _run_validate(args: argparse.Namespace) -> int:
+    errors: dict[str, str] = {}
+    for folder in args.folders:
+        try:
+            validate_skill(folder.resolve())
+        except DefinitionError as error:
+            errors[str(folder)] = str(error)
+    if args.json:
+        told = [{"folder": str(f), "error": errors.get(str(f))} for f in args.folders]
+        print(json.dumps({"skills": told}, indent=2))
+    else:
+        for folder in args.folders:
+            print(errors.get(str(folder)) or f"{folder}: keeps to the standard")
+    return USAGE if errors else IN_STEP
 
 
 def _definition_in_force() -> Path | None:

@@ -12,7 +12,11 @@ _FIELDS = frozenset({"name", "description", "license", "compatibility", "metadat
 
 
 class InvalidSkill(ValueError):
-    """A skill's name or front matter breaks the Agent Skills standard."""
+    """A skill's name or front matter breaks the Agent Skills standard; `field` is the one that does, if one does."""
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -37,13 +41,19 @@ def check_front_matter(folder: str, fields: Mapping[str, object]) -> None:
     """Hold the front matter of a SKILL.md to the standard; raises InvalidSkill."""
     check_skill_name(folder)
     if surplus := sorted(str(name) for name in fields if name not in _FIELDS):
-        raise InvalidSkill(f"unknown field {', '.join(surplus)} (known: {', '.join(sorted(_FIELDS))})")
-    if fields.get("name") != folder:
-        raise InvalidSkill(f"the name must be that of its folder, {folder!r}, got {fields.get('name')!r}")
+        raise InvalidSkill(
+            f"unknown field {', '.join(surplus)} (known: {', '.join(sorted(_FIELDS))}); put it below metadata",
+            surplus[0],
+        )
+    if "name" not in fields:
+        raise InvalidSkill(f"the field name is missing; it must be that of the folder, {folder!r}", "name")
+    if fields["name"] != folder:
+        raise InvalidSkill(f"the name must be that of its folder, {folder!r}, got {fields['name']!r}", "name")
     for name, limit in _TEXT_LIMITS.items():
         text = fields.get(name, "" if name == "description" else "-")
         if not isinstance(text, str) or not 1 <= len(text.strip()) <= len(text) <= limit:
-            raise InvalidSkill(f"{name} must be a text of 1 to {limit} characters")
+            found = f"has {len(text)}" if isinstance(text, str) and text.strip() else "has none"
+            raise InvalidSkill(f"{name} must be a text of 1 to {limit} characters, {found}", name)
 
 
 def effective_names(*lists: Iterable[str]) -> tuple[str, ...]:

@@ -27,8 +27,18 @@ _SKILLS: Final = """\
 # source_roots: [./skills, package:agentic_os]
 source_roots: [package:agentic_os]
 
-# What everybody needs: to take up work, to plan it, to hand it in, and to review what others handed in.
-global_defaults: [start-work, submit-plan, submit-result, submit-review]
+# What everybody needs: to take up work or decline it, to plan it, to tell how it goes, to ask, to hand it in or over,
+# and to review what others handed in. There are also attach-artifact, record-evidence and create-remediation.
+global_defaults:
+  - start-work
+  - submit-plan
+  - submit-result
+  - submit-review
+  - save-checkpoint
+  - report-progress
+  - escalate
+  - hand-off
+  - decline
 
 # What the executors of one project need besides, for instance {example}:
 # project_defaults: {{{project}: [{skill}]}}

@@ -5,13 +5,14 @@ from agentic_os.hydration.definition import (
     PACKAGE_ROOT,
     Definition,
     DefinitionError,
+    Override,
     SourceRoot,
     load_definition,
     packaged_skills,
 )
 from agentic_os.hydration.drift import Drift, check
 from agentic_os.hydration.places import Mode, WorkspaceError
-from agentic_os.hydration.resolution import Skill, SkillSet, resolve
+from agentic_os.hydration.resolution import Explanation, Skill, SkillSet, explain, resolve, validate_skill
 from agentic_os.hydration.workspace import Change, Report, hydrate
 
 __all__ = [
@@ -21,15 +22,19 @@ __all__ = [
     "Definition",
     "DefinitionError",
     "Drift",
+    "Explanation",
     "Mode",
+    "Override",
     "Report",
     "Skill",
     "SkillSet",
     "SourceRoot",
     "WorkspaceError",
     "check",
+    "explain",
     "hydrate",
     "load_definition",
     "packaged_skills",
     "resolve",
+    "validate_skill",
 ]

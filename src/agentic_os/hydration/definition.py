@@ -13,7 +13,17 @@ from agentic_os.domain.skill_set import InvalidSkill, check_skill_name, effectiv
 PACKAGE_ROOT = "package:agentic_os"
 DEFAULT_PROJECT = "default"
 DEFAULT_TARGETS = (".agents/skills", ".claude/skills")
-_PACKAGE_DEFAULTS = ("start-work", "submit-plan", "submit-result", "submit-review")
+_PACKAGE_DEFAULTS = (
+    "start-work",
+    "submit-plan",
+    "submit-result",
+    "submit-review",
+    "save-checkpoint",
+    "report-progress",
+    "escalate",
+    "hand-off",
+    "decline",
+)
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -30,8 +40,20 @@ class SourceRoot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Override:
+    """What one project has otherwise: roots before those of all, skills it does without, targets of its own."""
+
+    source_roots: tuple[SourceRoot, ...] = ()
+    without: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Definition:
-    """What skills there are, and which of them each project has; roots in order of priority."""
+    """What skills there are, and which of them each project has; roots in order of priority.
+
+    `overrides` is what a project has otherwise than all: roots before the others, and skills that it does without.
+    """
 
     origin: str
     source_roots: tuple[SourceRoot, ...]
@@ -40,16 +62,39 @@ class Definition:
     project_defaults: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     workspaces: Mapping[str, Path] = field(default_factory=lambda: MappingProxyType({}))
     targets: tuple[str, ...] = DEFAULT_TARGETS
+    overrides: Mapping[str, "Override"] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def projects(self) -> tuple[str, ...]:
         """List the projects that the definition knows."""
-        return effective_names([DEFAULT_PROJECT], self.project_defaults, self.workspaces)
+        return effective_names([DEFAULT_PROJECT], self.project_defaults, self.workspaces, self.overrides)
 
     def names_for(self, project: str) -> tuple[str, ...]:
         """List the skills of a project; one without an entry of its own has what all have."""
-        return effective_names(
-            self.global_defaults, self.shared_integrations, self.project_defaults.get(project, ())
+        names = effective_names(*(names for _, names in self._lists(project)))
+        return tuple(name for name in names if name not in self.override(project).without)
+
+    def roots_for(self, project: str) -> tuple[SourceRoot, ...]:
+        """List the roots of a project in order of priority."""
+        return (*self.override(project).source_roots, *self.source_roots)
+
+    def targets_for(self, project: str) -> tuple[str, ...]:
+        """List the folders into which the skills of a project go."""
+        return self.override(project).targets or self.targets
+
+    def lists_with(self, name: str, project: str) -> tuple[str, ...]:
+        """List by their keys the lists that give a project a skill."""
+        return tuple(key for key, names in self._lists(project) if name in names)
+
+    def override(self, project: str) -> "Override":
+        """Tell what a project has otherwise than all."""
+        return self.overrides.get(project, Override())
+
+    def _lists(self, project: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        return (
+            ("global_defaults", self.global_defaults),
+            ("shared_integrations", self.shared_integrations),
+            (f"project_defaults.{project}", self.project_defaults.get(project, ())),
         )
 
 
@@ -88,7 +133,7 @@ class _DefinitionReader:
             raise DefinitionError(f"{self.path}:1: is empty; give source_roots and global_defaults")
         members = self.mapping(root)
         readers: dict[str, Callable[[yaml.Node], Any]] = {
-            "source_roots": lambda node: tuple(self.source_root(item) for item in self.sequence(node)),
+            "source_roots": self.source_roots,
             "global_defaults": self.names,
             "shared_integrations": self.names,
             "project_defaults": lambda node: {
@@ -97,16 +142,45 @@ class _DefinitionReader:
             "workspaces": lambda node: {
                 project: self.folder_path(item) for project, item in self.mapping(node).items()
             },
-            "targets": lambda node: tuple(self.target(item) for item in self.sequence(node)),
+            "targets": self.targets,
+            "overrides": lambda node: {
+                project: self.override(item) for project, item in self.mapping(node).items()
+            },
         }
         for name, node in members.items():
-            if name not in readers:
-                self.refuse(node, f"unknown key {name!r} (known: {', '.join(readers)})")
+            self.known(name, node, readers)
         for name in ("source_roots", "global_defaults"):
             if name not in members:
                 self.refuse(root, f"the key {name!r} is missing")
         values: dict[str, Any] = {name: readers[name](node) for name, node in members.items()}
-        return Definition(origin=str(self.path), **values)
+        definition = Definition(origin=str(self.path), **values)
+        for project, override in definition.overrides.items():
+            named = effective_names(*(names for _, names in definition._lists(project)))  # noqa: SLF001
+            if surplus := [name for name in override.without if name not in named]:
+                place = self.mapping(members["overrides"])[project]
+                self.refuse(place, f"the project {project!r} has no skill {surplus[0]!r} to do without")
+        return definition
+
+    def known(self, name: str, node: yaml.Node, readers: Mapping[str, object]) -> None:
+        if name not in readers:
+            self.refuse(node, f"unknown key {name!r} (known: {', '.join(readers)})")
+
+    def source_roots(self, node: yaml.Node) -> tuple[SourceRoot, ...]:
+        return tuple(self.source_root(item) for item in self.sequence(node))
+
+    def targets(self, node: yaml.Node) -> tuple[str, ...]:
+        return tuple(self.target(item) for item in self.sequence(node))
+
+    def override(self, node: yaml.Node) -> Override:
+        readers: dict[str, Callable[[yaml.Node], Any]] = {
+            "source_roots": self.source_roots,
+            "without": self.names,
+            "targets": self.targets,
+        }
+        members = self.mapping(node)
+        for name, member in members.items():
+            self.known(name, member, readers)
+        return Override(**{name: readers[name](member) for name, member in members.items()})
 
     def refuse(self, node: yaml.Node, message: str) -> NoReturn:
         raise DefinitionError(f"{self.path}:{node.start_mark.line + 1}: {message}")

@@ -7,9 +7,12 @@ from pathlib import Path
 
 from agentic_os.domain.skill_set import InvalidSkill
 from agentic_os.hydration.manifest import HOME, NAME, Manifest, describe_files, read_manifest
-from agentic_os.hydration.places import Place, Refused, errors_of, look, open_folder
+from agentic_os.hydration.places import Place, Refused, errors_of, open_folder
 from agentic_os.hydration.resolution import Skill, SkillSet, scan_tree
+from agentic_os.hydration.sets import SETS, links_in_force, look_through
 from agentic_os.hydration.workspace import Change
+
+_WORDS = {"pointer": "link"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +43,10 @@ def _differences(workspace: Path, skill_set: SkillSet, manifest: Manifest) -> It
             yield from _changed_files(
                 str(skill.path), before, describe_files(skill.files), "since the hydration"
             )
+    with open_folder(workspace, SETS, create=False) as sets:
+        in_force = links_in_force(sets)
     for target in skill_set.targets:
-        yield from _differences_in(workspace, target, skill_set, manifest)
+        yield from _differences_in(workspace, target, skill_set, manifest, in_force)
     wanted = {f"{target}/{skill.name}" for target in skill_set.targets for skill in skill_set.skills}
     for path in manifest.entries:
         if path not in wanted:
@@ -49,7 +54,7 @@ def _differences(workspace: Path, skill_set: SkillSet, manifest: Manifest) -> It
 
 
 def _differences_in(
-    workspace: Path, target: str, skill_set: SkillSet, manifest: Manifest
+    workspace: Path, target: str, skill_set: SkillSet, manifest: Manifest, in_force: Mapping[str, str]
 ) -> Iterator[Change]:
     with contextlib.ExitStack() as stack:
         try:
@@ -59,7 +64,7 @@ def _differences_in(
             return
         for skill in skill_set.skills:
             path = f"{target}/{skill.name}"
-            seen = Place("nothing") if folder is None else look(folder, skill.name)
+            seen = Place("nothing") if folder is None else look_through(folder, target, skill.name, in_force)
             entry = manifest.entries.get(path)
             yield from _differences_at(workspace / path, path, skill, seen, entry.mode if entry else "none")
 
@@ -67,10 +72,10 @@ def _differences_in(
 def _differences_at(place: Path, path: str, skill: Skill, seen: Place, mode: str) -> Iterator[Change]:
     if seen.kind == "nothing":
         yield Change(path, "is missing")
-    elif mode == "none" or seen.kind != {"link": "link", "copy": "folder"}[mode]:
-        yield Change(path, f"is a {seen.kind} that is not ours")
-    elif seen.kind == "link" and seen.text != str(skill.path):
-        yield Change(path, f"leads to {seen.text} and not to {skill.path}")
+    elif mode == "none" or (seen.kind == "folder") != (mode == "copy") or seen.kind == "file":
+        yield Change(path, f"is a {_WORDS.get(seen.kind, seen.kind)} that is not ours")
+    elif mode == "link" and seen != Place("pointer", str(skill.path)):
+        yield Change(path, f"leads to {seen.text or 'nowhere'} and not to {skill.path}")
     elif seen.kind == "folder":
         try:
             found = describe_files(scan_tree(place))

@@ -25,7 +25,8 @@ def exclude_from_git(workspace: Path, add: Collection[str], remove: Collection[s
     with _locked(file.parent):
         before = file.read_bytes().decode(errors="surrogateescape").splitlines() if file.exists() else []
         kept = [line for line in before if line not in unwanted]
-        after = [*kept, *(line for path in add if (line := f"{prefix}/{path}") not in kept)]
+        known = set(kept)
+        after = [*kept, *(line for path in add if (line := f"{prefix}/{path}") not in known)]
         if after == before:
             return False
         _replace(file.resolve(), "".join(line + "\n" for line in after).encode(errors="surrogateescape"))

@@ -8,7 +8,7 @@ from typing import Any
 
 from agentic_os.domain.skill_set import SkillFile, check_skill_name
 from agentic_os.hydration.definition import is_target
-from agentic_os.hydration.places import Refused
+from agentic_os.hydration.places import MANIFEST_BEGUN, Refused
 from agentic_os.hydration.resolution import Skill, SkillSet
 
 HOME = ".agents/skills"
@@ -89,13 +89,14 @@ def read_manifest(folder: int) -> Manifest:
 
 def write_manifest(folder: int, manifest: Manifest) -> None:
     """Replace the manifest atomically."""
-    new = NAME + ".tmp"
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644, dir_fd=folder)
+    descriptor = os.open(
+        MANIFEST_BEGUN, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644, dir_fd=folder
+    )
     with os.fdopen(descriptor, "wb") as file:
         file.write(manifest.to_bytes())
         file.flush()
         os.fsync(file.fileno())
-    os.replace(new, NAME, src_dir_fd=folder, dst_dir_fd=folder)
+    os.replace(MANIFEST_BEGUN, NAME, src_dir_fd=folder, dst_dir_fd=folder)
 
 
 def _parse(document: dict[str, Any]) -> Manifest:

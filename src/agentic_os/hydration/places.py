@@ -1,6 +1,7 @@
 """Places in a workspace, reached only through folders that were opened without following links."""
 
 import contextlib
+import ctypes
 import errno
 import hashlib
 import os
@@ -17,6 +18,8 @@ from agentic_os.hydration.resolution import Skill, scan_tree
 Mode = Literal["link", "copy"]
 _NEW = ".agentic-os.new"
 _OLD = ".agentic-os.old"
+MANIFEST_BEGUN = ".agentic-os.json.tmp"
+_EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2)
 
 
 class Refused(Exception):
@@ -27,11 +30,18 @@ class WorkspaceError(Exception):
     """A workspace cannot be hydrated, or read, at all."""
 
 
+class LinksRefused(WorkspaceError):
+    """The file system makes no links."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What stands at a path: nothing, a link with the text of it, a folder, or something else."""
+    """What stands at a path: nothing, a link with the text of it, a folder, or something else.
 
-    kind: Literal["nothing", "link", "folder", "file"]
+    A `pointer` is a link through the set in force, and its text is where that leads.
+    """
+
+    kind: Literal["nothing", "pointer", "link", "folder", "file"]
     text: str = ""
 
 
@@ -100,27 +110,51 @@ def digest_of_folder(folder: Path) -> str:
         return ""
 
 
-def put_skill(folder: int, skill: Skill, mode: Mode, seen: Place) -> None:
-    """Put a skill in the place of what was seen there; a link in place of a link is never missed by a reader.
+def put_link(folder: int, name: str, text: str, seen: Place) -> None:
+    """Put a link in the place of what was seen there; a reader never misses what it replaces.
 
     Raises Refused if something else stands there by now.
     """
-    if look(folder, skill.name) != seen:
-        raise Refused("changed under our hands; run again")
-    discard_leftovers(folder)
-    if mode == "copy":
-        _copy(folder, skill)
-    elif seen.kind == "nothing":
-        _link_new(folder, skill)
+    if seen.kind == "nothing":
+        _link_new(folder, name, text)
         return
-    else:
-        os.symlink(skill.path, _NEW, dir_fd=folder)
-    if seen.kind == "folder":
-        os.rename(skill.name, _OLD, src_dir_fd=folder, dst_dir_fd=folder)
-    elif seen.kind == "link" and mode == "copy":
-        os.unlink(skill.name, dir_fd=folder)
-    os.replace(_NEW, skill.name, src_dir_fd=folder, dst_dir_fd=folder)
+    _expect(folder, name, seen)
     discard_leftovers(folder)
+    os.symlink(text, _NEW, dir_fd=folder)
+    _swap(folder, name, seen)
+
+
+def put_copy(folder: int, skill: Skill, seen: Place) -> None:
+    """Put a copy of a skill in the place of what was seen there; raises Refused if that changed."""
+    _expect(folder, skill.name, seen)
+    discard_leftovers(folder)
+    _copy(folder, skill)
+    _swap(folder, skill.name, seen)
+
+
+def _expect(folder: int, name: str, seen: Place) -> None:
+    found = look(folder, name)
+    if found != seen and (found.kind, seen.kind) != ("link", "pointer"):
+        raise Refused("changed under our hands; run again")
+
+
+def _swap(folder: int, name: str, seen: Place) -> None:
+    """Give the new one its name: by one rename, or where a folder is in play by one exchange."""
+    linked = look(folder, _NEW).kind == "link"
+    if seen.kind == "nothing" or (linked and seen.kind != "folder"):
+        os.replace(_NEW, name, src_dir_fd=folder, dst_dir_fd=folder)
+    elif not _exchange(folder, name):
+        os.rename(name, _OLD, src_dir_fd=folder, dst_dir_fd=folder)
+        os.replace(_NEW, name, src_dir_fd=folder, dst_dir_fd=folder)
+    discard_leftovers(folder)
+
+
+def _exchange(folder: int, name: str) -> bool:
+    """Exchange the new one with what stands at a name; tells whether the system can."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return False
+    return bool(renameat2(folder, _NEW.encode(), folder, name.encode(), _EXCHANGE) == 0)
 
 
 def remove(folder: int, name: str) -> None:
@@ -134,19 +168,30 @@ def remove(folder: int, name: str) -> None:
             os.unlink(name, dir_fd=folder)
 
 
+def take_away(folder: int, name: str) -> None:
+    """Remove what is ours at a name, in one step for whoever looks at it."""
+    discard_leftovers(folder)
+    if look(folder, name).kind == "folder":
+        os.rename(name, _OLD, src_dir_fd=folder, dst_dir_fd=folder)
+        name = _OLD
+    remove(folder, name)
+
+
 def discard_leftovers(folder: int) -> None:
     """Remove what a run that was killed had begun."""
-    for name in (_NEW, _OLD):
+    for name in (_NEW, _OLD, MANIFEST_BEGUN):
         remove(folder, name)
 
 
-def _link_new(folder: int, skill: Skill) -> None:
+def _link_new(folder: int, name: str, text: str) -> None:
     try:
-        os.symlink(skill.path, skill.name, dir_fd=folder)
+        os.symlink(text, name, dir_fd=folder)
     except FileExistsError:
         raise Refused("appeared under our hands; run again") from None
-    except PermissionError as error:
-        raise WorkspaceError(f"a link cannot be made ({error.strerror}); try --mode copy") from error
+    except OSError as error:
+        if error.errno not in {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS}:
+            raise
+        raise LinksRefused(f"a link cannot be made ({error.strerror}); try --mode copy") from error
 
 
 def _copy(folder: int, skill: Skill) -> None:

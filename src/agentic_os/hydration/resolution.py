@@ -6,6 +6,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import yaml
 
@@ -13,6 +14,7 @@ from agentic_os.domain.skill_set import (
     InvalidSkill,
     SkillFile,
     check_front_matter,
+    check_skill_name,
     skill_set_digest,
     tree_digest,
 )
@@ -43,11 +45,44 @@ class SkillSet:
     targets: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """Why a skill of a project is the one it is: which lists name it, and each root that has it, the winner first."""
+
+    skill: Skill
+    named_by: tuple[str, ...]
+    holders: tuple[tuple[str, Path], ...]
+    left_out: bool
+
+
 def resolve(definition: Definition, project: str) -> SkillSet:
     """Find and check each skill of a project; raises DefinitionError."""
-    skills = tuple(_find(definition, name) for name in definition.names_for(project))
+    skills = tuple(_find(definition, name, project) for name in definition.names_for(project))
     digest = skill_set_digest({skill.name: skill.digest for skill in skills})
-    return SkillSet(project=project, digest=digest, skills=skills, targets=definition.targets)
+    return SkillSet(project=project, digest=digest, skills=skills, targets=definition.targets_for(project))
+
+
+def explain(definition: Definition, project: str, name: str) -> Explanation:
+    """Tell which root a skill comes from and why; raises DefinitionError where there is none of that name."""
+    try:
+        check_skill_name(name)
+    except InvalidSkill as error:
+        raise DefinitionError(f"{definition.origin}: {error}") from error
+    return Explanation(
+        skill=_find(definition, name, project),
+        named_by=definition.lists_with(name, project),
+        holders=tuple((root.label, root.path / name) for root in _holders(definition, name, project)),
+        left_out=name not in definition.names_for(project),
+    )
+
+
+def validate_skill(folder: Path) -> tuple[SkillFile, ...]:
+    """Hold one folder to the standard, and list its files; raises DefinitionError with file and line."""
+    _check_description(folder, folder.name)
+    try:
+        return scan_tree(folder)
+    except (InvalidSkill, OSError) as error:
+        raise DefinitionError(f"{folder}: {error}") from error
 
 
 def scan_tree(folder: Path) -> tuple[SkillFile, ...]:
@@ -72,20 +107,21 @@ def _scan(folder: Path, prefix: str) -> Iterator[SkillFile]:
                 raise InvalidSkill(f"{path} is no plain file; a skill has neither links nor devices")
 
 
-def _find(definition: Definition, name: str) -> Skill:
-    holders = [root for root in definition.source_roots if os.path.lexists(root.path / name)]
+def _holders(definition: Definition, name: str, project: str) -> list[SourceRoot]:
+    roots = definition.roots_for(project)
+    holders = [root for root in roots if os.path.lexists(root.path / name)]
     if not holders:
-        roots = ", ".join(root.label for root in definition.source_roots)
+        labels = ", ".join(root.label for root in roots)
         raise DefinitionError(
-            f"{definition.origin}: the skill {name!r} is in none of the source roots ({roots})"
+            f"{definition.origin}: the skill {name!r} is in none of the source roots ({labels})"
         )
-    winner, *shadowed = holders
+    return holders
+
+
+def _find(definition: Definition, name: str, project: str) -> Skill:
+    winner, *shadowed = _holders(definition, name, project)
     folder = _folder_within(winner, name)
-    _check_description(folder, name)
-    try:
-        files = scan_tree(folder)
-    except (InvalidSkill, OSError) as error:
-        raise DefinitionError(f"{folder}: {error}") from error
+    files = validate_skill(folder) if folder.name == name else _refuse_other_name(folder, name)
     return Skill(
         name=name,
         root=winner.label,
@@ -93,6 +129,12 @@ def _find(definition: Definition, name: str) -> Skill:
         path=folder,
         shadowed=tuple(root.label for root in shadowed),
         files=files,
+    )
+
+
+def _refuse_other_name(folder: Path, name: str) -> NoReturn:
+    raise DefinitionError(
+        f"{folder}: is linked as {name!r}, and the name of a skill must be that of its folder"
     )
 
 
@@ -110,25 +152,74 @@ def _folder_within(root: SourceRoot, name: str) -> Path:
 
 def _check_description(folder: Path, name: str) -> None:
     file = folder / "SKILL.md"
+    if not folder.is_dir():
+        raise DefinitionError(f"{folder}: is no folder")
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        if "SKILL.md" not in (entry.name for entry in folder.iterdir()):
+            raise DefinitionError(
+                f"{file}: is missing; a skill's description is in a file of exactly this name"
+            )
+        lines = file.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DefinitionError(f"{file}: cannot be read: {error}") from error
+    lines = [line.removesuffix("\r") for line in lines]
     if "---" not in lines[1:] or lines[0] != "---":
         raise DefinitionError(f"{file}:1: starts with no front matter (a line '---', fields, a line '---')")
+    end = lines.index("---", 1)
+    if inner := next((n for n, line in enumerate(lines[1:end], 2) if "---" in line), None):
+        raise DefinitionError(
+            f"{file}:{inner}: the front matter may not hold '---': some clients end it there"
+        )
+    # The blank line stands for the first marker, so that errors have the line of the file.
+    text = "\n".join(["", *lines[1:end], ""])
     try:
-        # The blank line stands for the first marker, so that errors have the line of the file.
-        fields = yaml.safe_load("\n".join(["", *lines[1 : lines.index("---", 1)]]))
-        if not isinstance(fields, dict):
-            raise DefinitionError(f"{file}:2: the front matter must have the fields name and description")
+        fields = _read_fields(file, text)
         check_front_matter(name, fields)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 2
         raise DefinitionError(f"{file}:{line}: {error.problem}") from error
+    except yaml.YAMLError as error:
+        raise DefinitionError(f"{file}:2: {error}") from error
     except InvalidSkill as error:
-        raise DefinitionError(f"{file}:{_line_of(str(error), lines)}: {error}") from error
+        raise DefinitionError(f"{file}:{_line_of(error, lines)}: {error}") from error
 
 
-def _line_of(message: str, lines: list[str]) -> int:
-    """Find the line of the field that a message speaks of; the first field where it names none."""
-    return next((n for n, line in enumerate(lines, 1) if ":" in line and line.split(":")[0] in message), 2)
+def _read_fields(file: Path, text: str) -> dict[str, object]:
+    """Read front matter into texts, as the standard has it: YAML of blocks, without aliases, tags or brackets."""
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        place = f"{file}:{event.start_mark.line + 1 if event.start_mark else 2}"
+        if isinstance(event, yaml.NodeEvent) and (event.anchor or getattr(event, "tag", None)):
+            raise DefinitionError(
+                f"{place}: anchors, aliases and tags of YAML are not used here; write the value"
+            )
+        if isinstance(event, yaml.CollectionStartEvent) and event.flow_style:
+            raise DefinitionError(f"{place}: write a list or a mapping over several lines, without brackets")
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    if not isinstance(node, yaml.MappingNode):
+        raise DefinitionError(f"{file}:2: the front matter must have the fields name and description")
+    fields = _plain(file, node)
+    assert isinstance(fields, dict)
+    return fields
+
+
+def _plain(file: Path, node: yaml.Node) -> object:
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(file, item) for item in node.value]
+    if not isinstance(node, yaml.MappingNode):
+        return node.value
+    fields: dict[str, object] = {}
+    for key, value in node.value:
+        place = f"{file}:{key.start_mark.line + 1}"
+        if not isinstance(key, yaml.ScalarNode):
+            raise DefinitionError(f"{place}: the name of a field must be a text")
+        if key.value in fields:
+            raise DefinitionError(f"{place}: the field {key.value!r} comes twice")
+        fields[key.value] = _plain(file, value)
+    return fields
+
+
+def _line_of(error: InvalidSkill, lines: list[str]) -> int:
+    """Find the line of the field that an error speaks of; that after the marker where the field is missing."""
+    return next(
+        (n for n, line in enumerate(lines, 1) if n > 1 and line.split(":")[0].strip("'\" ") == error.field), 2
+    )
