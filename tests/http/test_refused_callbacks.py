@@ -1,12 +1,15 @@
 """Bad callbacks: each is refused by its status, code, pointer and what to do next, and leaves nothing behind."""
 
 import hashlib
+import importlib
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from tests.conftest import Database, OpenBackend
 from tests.desk import (
@@ -24,6 +27,7 @@ from tests.desk import (
 
 from agentic_os.application.dispatch import Terms
 from agentic_os.contracts.callback import MAX_CALLBACK_BYTES
+from agentic_os.hydration import check, hydrate, load_definition, packaged_skills, resolve
 
 OTHER_TASK = "0199f0aa-3c1e-7b52-9f0e-5d1f6f0a7c11"
 ELSEWHERE = "http://desk" + DOOR
@@ -328,6 +332,39 @@ async def test_drifted_skills_are_refused_with_the_expected_ones(desk: Desk) -> 
     assert before == await desk.stored()
     right = body | {"skillset_digest": expected["digest"]}
     assert 202 == (await desk.send(callback("ack", task_id, 1, 1, right), credential)).status_code
+
+
+@pytest.mark.parametrize("place", ["submit-plan/SKILL.md", "start-work/scripts/start_work.py"])
+async def test_one_changed_byte_in_a_workspace_is_named_and_starts_no_work(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """With one byte changed the check names the file, the ack is 409 and tells the skill; without, work starts."""
+    monkeypatch.syspath_prepend(packaged_skills() / "start-work/scripts")
+    contract = importlib.import_module("agentic_os_contract")
+    skill_set = resolve(load_definition(None), "default")
+    hydrate(tmp_path, skill_set, mode="copy")
+    credential = await desk.executor(skills="required")
+    task_id = await desk.task()
+    brief_digest = (await desk.show(f"/api/tasks/{task_id}/brief"))["digest"]
+
+    async def ack() -> tuple[httpx.Response, dict[str, str]]:
+        skills = contract.workspace_skills(tmp_path)
+        claimed = contract.skill_set_digest(skills)
+        body = {"brief_digest": brief_digest, "skillset_digest": claimed, "runtime": {"name": "t"}}
+        return await desk.send(callback("ack", task_id, 1, 1, body), credential), skills
+
+    file = tmp_path / ".claude/skills" / place
+    whole = file.read_bytes()
+    file.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+    assert [d.path for d in check(tmp_path, skill_set).differences] == [f".claude/skills/{place}"]
+    answer, skills = await ack()
+    problem = assert_problem(answer, 409, "skill_drift", "/body/skillset_digest")
+    expected = {skill["name"]: skill["digest"] for skill in problem["expected"]["skills"]}
+    assert [n for n in expected if expected[n] != skills.get(n)] == [place.partition("/")[0]]
+    assert (await desk.show(f"/api/tasks/{task_id}"))["phase"] == "dispatched"
+    file.write_bytes(whole)
+    answer, _ = await ack()
+    assert answer.status_code == 202
 
 
 async def test_no_result_is_taken_while_planning(desk: Desk) -> None:

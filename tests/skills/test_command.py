@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from agentic_os.cli import main
 from agentic_os.cli.skills import hydrate_main
 
 
@@ -119,3 +120,84 @@ def test_a_definition_without_workspaces_says_so(hydrate: Run):
     """With nothing to do the command says how to name a workspace, and is content."""
     done = hydrate()
     assert (done.returncode, "--workspace DIR" in done.stdout) == (0, True)
+
+
+@pytest.fixture
+def skills(hydrate: Run, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run `agentic-os skills` in the same folder and home."""
+
+    def run(*arguments: str | Path) -> Done:
+        capsys.readouterr()
+        return Done(main(["skills", *map(str, arguments)]), *capsys.readouterr())
+
+    return run
+
+
+def test_explain_says_which_root_won_and_why(
+    skills: Run, make_skill: Callable[..., Path], make_definition: Callable[..., Path]
+):
+    """Both holders, the list that names the skill, and a project's own root or omission are told."""
+    for root in ("skills", "local"):
+        make_skill("a", root=root)
+    overrides = {"p": {"source_roots": ["./local"]}, "q": {"without": ["a"]}}
+    definition = make_definition("a", overrides=overrides)
+    for project, winner in (("default", "./skills"), ("p", "./local")):
+        done = skills("explain", "a", "--project", project, "--definition", definition, "--json")
+        found = json.loads(done.stdout)
+        assert (done.returncode, found["root"], found["holders"][0]["root"]) == (0, winner, winner)
+        assert (found["in_project"], found["named_by"]) == (True, ["global_defaults"])
+    left_out = skills("explain", "a", "--project", "q", "--definition", definition)
+    assert "left out by its override" in left_out.stdout
+    assert skills("explain", "b", "--definition", definition).returncode == 2
+    assert skills("list", "--project", "q", "--definition", definition, "--json").stdout.count('"name"') == 0
+
+
+def test_validate_tells_file_and_line(skills: Run, make_skill: Callable[..., Path]):
+    """A good folder passes, a bad one exits 2 with its line."""
+    good, bad = make_skill("a"), make_skill("b")
+    (bad / "SKILL.md").write_text("---\nname: c\ndescription: d\n---\n")
+    assert skills("validate", good).returncode == 0
+    done = skills("validate", good, bad)
+    assert (done.returncode, f"{bad}/SKILL.md:2: the name must be" in done.stdout) == (2, True)
+
+
+def test_coverage_shows_role_by_skill_by_workspace(
+    skills: Run,
+    hydrate: Run,
+    tmp_path: Path,
+    make_skill: Callable[..., Path],
+    make_definition: Callable[..., Path],
+):
+    """Covered, absent and undefined are told apart, and all but covered exits 1."""
+    for name in ("a", "b"):
+        make_skill(name)
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    definition = make_definition("a", project_defaults={"p": ["b"]}, workspaces={"p": "./one", "q": "./two"})
+    governance = tmp_path / "governance"
+    governance.mkdir()
+    (governance / "policy.yaml").write_text("rules: []\n")
+    (governance / "organisation.yaml").write_text("roles:\n  developer:\n    skills: [a, b]\n")
+    common = ("--definition", definition, "--governance", governance, "--json")
+
+    def states() -> list[tuple[str, str, str]]:
+        rows = json.loads(skills("coverage", *common).stdout)["coverage"]
+        return [(Path(row["workspace"]).name, row["skill"], row["state"]) for row in rows]
+
+    assert states() == [
+        ("one", "a", "absent"),
+        ("one", "b", "absent"),
+        ("two", "a", "absent"),
+        ("two", "b", "undefined"),
+    ]
+    hydrate("--definition", definition)
+    (tmp_path / "one/.claude/skills/b").unlink()
+    assert states() == [
+        ("one", "a", "covered"),
+        ("one", "b", "absent"),
+        ("two", "a", "covered"),
+        ("two", "b", "undefined"),
+    ]
+    assert skills("coverage", *common, "--workspace", tmp_path / "one").returncode == 1
+    hydrate("--definition", definition)
+    assert skills("coverage", *common, "--workspace", tmp_path / "one").returncode == 0

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from agentic_os.governance import GovernanceInvalid, load_governance
 from agentic_os.hydration import (
     DEFAULT_PROJECT,
     Change,
@@ -16,10 +17,12 @@ from agentic_os.hydration import (
     SkillSet,
     WorkspaceError,
     check,
+    coverage,
     explain,
     hydrate,
     load_definition,
     resolve,
+    resolve_all,
     validate_skill,
 )
 from agentic_os.settings import Settings
@@ -45,7 +48,7 @@ class _Outcome:
 
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Register `skills hydrate|check|list|explain|validate`."""
+    """Register `skills hydrate|check|list|explain|validate|coverage`."""
     skills = subparsers.add_parser("skills", help="the skills of projects and their workspaces")
     commands = skills.add_subparsers(metavar="COMMAND", required=True)
     for name, text, register in (
@@ -53,6 +56,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
         ("check", "tell how workspaces differ from the definition", _register_check),
         ("list", "list the skills of a project", _register_list),
         ("explain", "tell which root a skill comes from, and why", _register_explain),
+        ("coverage", "tell which workspaces have the skills that each role requires", _register_coverage),
         ("validate", "hold folders of skills to the Agent Skills standard", _register_validate),
     ):
         register(commands.add_parser(name, help=text, description=text, epilog=_EXIT_CODES))
@@ -98,6 +102,14 @@ def _register_explain(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_run_explain)
 
 
+def _register_coverage(parser: argparse.ArgumentParser) -> None:
+    _add_selection(parser)
+    parser.add_argument(
+        "--governance", type=Path, help="the folder with organisation.yaml (default: the one of this home)"
+    )
+    parser.set_defaults(run=_run_coverage)
+
+
 def _register_validate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="the folder of a skill")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -122,7 +134,7 @@ def _run_hydrate(args: argparse.Namespace) -> int:
     try:
         definition = load_definition(args.definition or _definition_in_force())
         selected = _select(definition, args.project, args.workspace)
-        sets = {project: resolve(definition, project) for project in {project for _, project in selected}}
+        sets = resolve_all(definition, [project for _, project in selected])
     except DefinitionError as error:
         return _refuse(str(error))
     outcomes = [_handle(workspace, sets[project], args) for workspace, project in selected]
@@ -183,6 +195,33 @@ def _run_explain(args: argparse.Namespace) -> int:
     return IN_STEP
 
 
+def _run_coverage(args: argparse.Namespace) -> int:
+    try:
+        definition = load_definition(args.definition or _definition_in_force())
+        selected = _select(definition, args.project, args.workspace)
+        sets = resolve_all(definition, [project for _, project in selected])
+        roles = load_governance(args.governance or _governance_folder()).organisation.roles
+        rows = [
+            row
+            for workspace, project in selected
+            for row in coverage(workspace, sets[project], {name: role.skills for name, role in roles.items()})
+        ]
+    except (DefinitionError, GovernanceInvalid) as error:
+        return _refuse(str(error))
+    if args.json:
+        print(
+            json.dumps(
+                {"coverage": [asdict(row) | {"workspace": str(row.workspace)} for row in rows]}, indent=2
+            )
+        )
+    elif not rows:
+        print("No role requires a skill, or the definition names no workspace (see --workspace).")
+    else:
+        for row in rows:
+            print(f"{row.role}  {row.skill}  {row.project}  {row.workspace}: {row.state}")
+    return DRIFT if any(row.state != "covered" for row in rows) else IN_STEP
+
+
 def _run_validate(args: argparse.Namespace) -> int:
     errors: dict[str, str] = {}
     for folder in args.folders:
@@ -201,9 +240,15 @@ def _run_validate(args: argparse.Namespace) -> int:
 
 def _definition_in_force() -> Path | None:
     """Find the skills.yaml that the backend goes by, so that both have the same skills in mind."""
+    folder = _governance_folder()
+    file = folder / "skills.yaml" if folder else None
+    return file if file and file.is_file() else None
+
+
+def _governance_folder() -> Path | None:
     settings = Settings()
-    file = (settings.governance or settings.home.expanduser() / "governance") / "skills.yaml"
-    return file if file.is_file() else None
+    folder = settings.governance or settings.home.expanduser() / "governance"
+    return folder if folder.is_dir() else None
 
 
 def _known(definition: Definition, project: str) -> str:

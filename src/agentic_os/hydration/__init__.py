@@ -1,5 +1,6 @@
 """Hydration: the skill set of a project, from one central definition, in each of its workspaces."""
 
+from agentic_os.hydration.coverage import Coverage, coverage
 from agentic_os.hydration.definition import (
     DEFAULT_PROJECT,
     PACKAGE_ROOT,
@@ -12,13 +13,22 @@ from agentic_os.hydration.definition import (
 )
 from agentic_os.hydration.drift import Drift, check
 from agentic_os.hydration.places import Mode, WorkspaceError
-from agentic_os.hydration.resolution import Explanation, Skill, SkillSet, explain, resolve, validate_skill
+from agentic_os.hydration.resolution import (
+    Explanation,
+    Skill,
+    SkillSet,
+    explain,
+    resolve,
+    resolve_all,
+    validate_skill,
+)
 from agentic_os.hydration.workspace import Change, Report, hydrate
 
 __all__ = [
     "DEFAULT_PROJECT",
     "PACKAGE_ROOT",
     "Change",
+    "Coverage",
     "Definition",
     "DefinitionError",
     "Drift",
@@ -31,10 +41,12 @@ __all__ = [
     "SourceRoot",
     "WorkspaceError",
     "check",
+    "coverage",
     "explain",
     "hydrate",
     "load_definition",
     "packaged_skills",
     "resolve",
+    "resolve_all",
     "validate_skill",
 ]

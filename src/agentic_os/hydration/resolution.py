@@ -3,7 +3,7 @@
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -21,6 +21,7 @@ from agentic_os.domain.skill_set import (
 from agentic_os.hydration.definition import Definition, DefinitionError, SourceRoot
 
 _BYTECODE = "__pycache__"
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, ten times as fast, where it was built in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +58,23 @@ class Explanation:
 
 def resolve(definition: Definition, project: str) -> SkillSet:
     """Find and check each skill of a project; raises DefinitionError."""
-    skills = tuple(_find(definition, name, project) for name in definition.names_for(project))
-    digest = skill_set_digest({skill.name: skill.digest for skill in skills})
-    return SkillSet(project=project, digest=digest, skills=skills, targets=definition.targets_for(project))
+    return resolve_all(definition, [project])[project]
+
+
+def resolve_all(definition: Definition, projects: Iterable[str]) -> dict[str, SkillSet]:
+    """Find and check the skills of several projects, each folder once; raises DefinitionError."""
+    found: dict[tuple[str, tuple[SourceRoot, ...]], Skill] = {}
+    sets = {}
+    for project in dict.fromkeys(projects):
+        names, roots = definition.names_for(project), definition.roots_for(project)
+        for name in names:
+            if (name, roots) not in found:
+                found[name, roots] = _find(definition, name, project)
+        skills = tuple(found[name, roots] for name in names)
+        digest = skill_set_digest({skill.name: skill.digest for skill in skills})
+        targets = definition.targets_for(project)
+        sets[project] = SkillSet(project=project, digest=digest, skills=skills, targets=targets)
+    return sets
 
 
 def explain(definition: Definition, project: str, name: str) -> Explanation:
@@ -121,7 +136,9 @@ def _holders(definition: Definition, name: str, project: str) -> list[SourceRoot
 def _find(definition: Definition, name: str, project: str) -> Skill:
     winner, *shadowed = _holders(definition, name, project)
     folder = _folder_within(winner, name)
-    files = validate_skill(folder) if folder.name == name else _refuse_other_name(folder, name)
+    if folder.name != name:
+        _refuse_other_name(folder, name)
+    files = validate_skill(folder)
     return Skill(
         name=name,
         root=winner.label,
@@ -186,7 +203,7 @@ def _check_description(folder: Path, name: str) -> None:
 
 def _read_fields(file: Path, text: str) -> dict[str, object]:
     """Read front matter into texts, as the standard has it: YAML of blocks, without aliases, tags or brackets."""
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+    for event in yaml.parse(text, Loader=_LOADER):
         place = f"{file}:{event.start_mark.line + 1 if event.start_mark else 2}"
         if isinstance(event, yaml.NodeEvent) and (event.anchor or getattr(event, "tag", None)):
             raise DefinitionError(
@@ -194,7 +211,7 @@ def _read_fields(file: Path, text: str) -> dict[str, object]:
             )
         if isinstance(event, yaml.CollectionStartEvent) and event.flow_style:
             raise DefinitionError(f"{place}: write a list or a mapping over several lines, without brackets")
-    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    node = yaml.compose(text, Loader=_LOADER)
     if not isinstance(node, yaml.MappingNode):
         raise DefinitionError(f"{file}:2: the front matter must have the fields name and description")
     fields = _plain(file, node)

@@ -202,7 +202,11 @@ class _Run:
     def _take_steps(self) -> None:
         # New links lead nowhere until the set is in force; all that stands changes by that one rename.
         early = [step for step in self.steps if self.mode == "link" and step.seen.kind == "nothing"]
-        late = [step for step in self.steps if step not in early and not self._is_pointed(step)]
+        late = [
+            step
+            for step in self.steps
+            if not (self.mode == "link" and step.seen.kind == "nothing") and not self._is_pointed(step)
+        ]
         self._put(early)
         if self.mode == "link":
             self._switch()
