@@ -18,6 +18,10 @@ REFUSED_BY_THE_REFERENCE = {
         "SKILL.md:1: starts with no front matter",
     ),
     "an empty front matter": ("---\n\n---\n", "SKILL.md:2: the front matter must have"),
+    "a document that ends twice": (
+        "---\nname: a\ndescription: d\n...\n...\n---\n",
+        "SKILL.md:4: the front matter ends with '---'",
+    ),
     "a list": ("---\n- a\n---\n", "SKILL.md:2: the front matter must have"),
     "no name": ("---\ndescription: d\n---\n", "SKILL.md:2: the field name is missing"),
     "an empty name": ("---\nname:\ndescription: d\n---\n", "SKILL.md:2: the name must be that of its folder"),
@@ -162,3 +166,11 @@ def test_whatever_the_reference_refuses_we_refuse(
     except DefinitionError:
         return
     assert not refused, repr(text)
+
+
+@pytest.mark.parametrize("nested", ["- " * 100_000 + "x", "\n".join("  " * n + "a:" for n in range(50))])
+def test_what_nests_without_end_is_refused(tmp_path: Path, nested: str):
+    """A front matter that no parser should follow is a fault with its line, and nothing worse."""
+    skill = write(tmp_path, f"---\nname: a\ndescription: d\nmetadata:\n  {nested}\n---\n")
+    with pytest.raises(DefinitionError, match=r"SKILL\.md:\d+: "):
+        validate_skill(skill)

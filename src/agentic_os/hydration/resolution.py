@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import yaml
 
@@ -21,6 +21,7 @@ from agentic_os.domain.skill_set import (
 from agentic_os.hydration.definition import Definition, DefinitionError, SourceRoot
 
 _BYTECODE = "__pycache__"
+_DEEPEST: Final = 20
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, ten times as fast, where it was built in
 
 
@@ -203,8 +204,14 @@ def _check_description(folder: Path, name: str) -> None:
 
 def _read_fields(file: Path, text: str) -> dict[str, object]:
     """Read front matter into texts, as the standard has it: YAML of blocks, without aliases, tags or brackets."""
+    depth = 0
     for event in yaml.parse(text, Loader=_LOADER):
         place = f"{file}:{event.start_mark.line + 1 if event.start_mark else 2}"
+        if isinstance(event, yaml.DocumentEndEvent) and event.explicit:
+            raise DefinitionError(f"{place}: the front matter ends with '---', and has no '...' before it")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:  # libyaml's composer would end the process at some thousands
+            raise DefinitionError(f"{place}: the front matter nests more than {_DEEPEST} levels deep")
         if isinstance(event, yaml.NodeEvent) and (event.anchor or getattr(event, "tag", None)):
             raise DefinitionError(
                 f"{place}: anchors, aliases and tags of YAML are not used here; write the value"
