@@ -361,12 +361,16 @@ class _Narrowed:
         return sorted(found)
 
 
-def _may_hold(term: Term, facts: JsonObject) -> bool:
-    """Tell whether a term holds; of an expression that cannot be evaluated on such facts, nothing is known."""
-    try:
-        return term.holds(facts)
-    except Exception:  # noqa: BLE001 - as in a decision
-        return True
+def _may_match(terms: Sequence[Term], examples: Sequence[JsonObject]) -> bool:
+    """Tell whether all terms may hold; of an expression that cannot be evaluated on such facts, nothing is known."""
+    for term in terms:
+        try:
+            for facts in examples:
+                if not term.holds(facts):
+                    return False
+        except Exception:  # noqa: BLE001, S112 - as in a decision
+            continue
+    return True
 
 
 def _asks_review(obligations: Obligations) -> bool:
@@ -377,10 +381,8 @@ def _covers(other: Rule, rule: Rule, examples: Sequence[JsonObject]) -> bool:
     """Tell whether a rule adds nothing to the other. examples: facts that it matches, which rule out most others."""
     if other.on != rule.on:
         return False
-    for facts in examples:
-        for term in other.when:
-            if not _may_hold(term, facts):
-                return False
+    if not _may_match(other.when, examples):
+        return False
     if _place(THENS, other.then) < _place(THENS, rule.then) or _place(ASKABLE, other.ask) < _place(
         ASKABLE, rule.ask
     ):
