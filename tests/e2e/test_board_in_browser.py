@@ -254,6 +254,41 @@ def test_an_issue_becomes_work_that_is_revised_approved_and_done(
     assert page.get_by_text("woken for attempt 1").is_visible()
 
 
+def test_a_plan_that_a_person_edits_is_the_next_version_and_the_one_that_is_done(
+    stack: StackProcess, page: "Page", faults: list[str], tmp_path: Path
+) -> None:
+    """Edited on its card, shown anew with its author and difference, approved, and executed; nonsense is answered."""
+    add_agent(stack, tmp_path / "workspace")
+    page.goto("/issues/new")
+    page.get_by_label("Title").fill("Count the beans")
+    page.get_by_label("What is to be done").fill("All of them.")
+    page.get_by_label("Labels").fill("agentic-os")
+    page.get_by_role("button", name="Open issue").click()
+
+    page.get_by_role("heading", name="Decision needed: plan version 1").wait_for()
+    page.locator("summary", has_text="Edit the plan").click()
+    text = page.get_by_label("The plan as text")
+    written = text.input_value()
+    text.fill("nonsense")
+    with page.expect_navigation():
+        page.get_by_role("button", name="Send the edited plan").click()
+    page.get_by_text("was refused").first.wait_for()
+
+    page.locator("summary", has_text="Edit the plan").click()
+    page.get_by_label("The plan as text").fill(
+        written.replace("Count the <b>beans</b>", "Count them by hand")
+    )
+    with page.expect_navigation():
+        page.get_by_role("button", name="Send the edited plan").click()
+    page.get_by_role("heading", name="Decision needed: plan version 2").wait_for()
+    page.get_by_text("edited by admin").first.wait_for()
+    difference = page.get_by_role("region", name="What changed since version 1")
+    assert difference.get_by_text("Count them by hand").is_visible()
+    with page.expect_navigation():
+        page.get_by_role("button", name="Approve").click()
+    page.get_by_text("Closed: completed").wait_for()
+
+
 def test_a_list_and_an_issue_follow_what_happens(backend: Backend, page: "Page", faults: list[str]) -> None:
     """A new issue must come into an open list; a comment being written must survive what comes in."""
     page.goto("/issues")
