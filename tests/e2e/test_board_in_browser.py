@@ -246,8 +246,8 @@ def test_an_issue_becomes_work_that_is_revised_approved_and_done(
     page.evaluate("window.loadedOnce = true")
 
     page.get_by_text("Closed: completed").wait_for()
-    assert page.get_by_text("There are 41 beans.").first.is_visible()
-    assert page.get_by_role("link", name="report.md").is_visible()
+    page.get_by_text("There are 41 beans.").first.wait_for()  # the note at the end comes after the closing
+    page.get_by_role("link", name="report.md").wait_for()
     assert page.evaluate("window.loadedOnce"), "the page was loaded again"
 
     page.get_by_role("link", name="Attempt 1: log").click()
