@@ -104,9 +104,16 @@ async def unfinished_runs(tx: Connection) -> list[Row]:
 
 
 async def finish_run(
-    tx: Connection, run: Row, state: str, exit_code: int | None, detail: str, *, left_behind: str = ""
+    tx: Connection,
+    run: Row,
+    state: str,
+    exit_code: int | None,
+    detail: str,
+    *,
+    left_behind: str = "",
+    log_end: str = "",
 ) -> None:
-    """Record how a run ended and what it left in its worktree; its token ends with it."""
+    """Record how a run ended and what it left in its worktree, and tell the end of its log; its token ends with it."""
     cursor = await tx.execute(
         "update runs set state = %s, exit_code = %s, detail = %s, left_behind = %s, ended_at = clock_timestamp()"
         " where id = %s and state = 'running' returning *",
@@ -115,7 +122,7 @@ async def finish_run(
     row = await cursor.fetchone()
     await tx.execute("delete from tokens where run = %s", (run["id"],))
     if row is not None:
-        await record(tx, row["agent"], row["issue"], "run.ended", _run_data(row))
+        await record(tx, row["agent"], row["issue"], "run.ended", {**_run_data(row), "log_end": log_end})
 
 
 async def hand_over_run(tx: Connection, run: Row, detail: str) -> None:

@@ -260,6 +260,26 @@ async def test_a_run_is_reported_alive_until_it_ends(
     assert [run.at for run in seen] == sorted(run.at for run in seen)
 
 
+async def test_the_backend_is_told_the_end_of_the_log(
+    new_board: Callable[..., BoardProcess], tmp_path: Path
+) -> None:
+    """Whoever wonders why nothing came of a run must read its last words, in whole lines that a terminal can show."""
+    board = new_board()
+    script = "yes a long line | head -n 1000; printf 'last\\033[31m words\\n'; exit 0"
+    agent = await board.add_agent("talking", shell(script), tmp_path)
+    plane = BoardClient(board.url, BACKEND_TOKEN, [WEBHOOK_SECRET])
+    await assign(board, agent, "told-1")
+    await run_of(board, "told-1", SETTLED)
+    observations, _ = await plane.observations("")
+    await plane.aclose()
+    (ended,) = [one for one in observations if isinstance(one, RunSeen) and one.state == "ended"]
+    first, *lines = ended.detail.splitlines()
+    assert "exit code 0. Its log ends:" == first
+    assert "last[31m words" == lines.pop()
+    assert {"a long line"} == set(lines)
+    assert len(ended.detail) < 2000
+
+
 async def test_a_crash_of_the_board_loses_the_run_and_never_repeats_it(
     new_board: Callable[..., BoardProcess], tmp_path: Path, pipe: Path
 ) -> None:
