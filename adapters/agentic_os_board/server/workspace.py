@@ -103,6 +103,8 @@ class Workspaces:
             return ""
         code, output = await self._git(base.folder, "rev-parse", "--path-format=absolute", "--git-common-dir")
         repository = Path(output.strip())
+        if not code and run["wake"].get("keep_worktree"):
+            return f"the worktree {base.folder} is kept, as its agent asks"
         if code or (await self._git(repository, "worktree", "remove", str(base.folder)))[0]:
             return f"the worktree {base.folder} is kept: something in it was not committed"
         branch = _branch_of(run)
