@@ -362,8 +362,8 @@ async def test_each_attempt_has_a_worktree_of_its_own(board: BoardProcess, tmp_p
             )
         )
     assert [run["exit_code"] for run in await board.runs() if run["task_id"] == "tree-1"] == [0, 0]
-    folders = (tmp_path / "folders").read_text().split()
-    assert len(set(folders)) == 2
+    before, after = (tmp_path / "folders").read_text().split()
+    assert before == after, "a session is found again by the folder that it was in"
     assert len(git(repository, "worktree", "list", "--porcelain")) == len(
         ["worktree", "P", "HEAD", "H", "branch", "B"]
     )
@@ -421,6 +421,11 @@ async def test_a_worktree_is_kept_where_its_agent_asks(board: BoardProcess, repo
     run = await run_of(board, "keep-1", SETTLED)
     assert run["left_behind"] == f"the worktree {run['worktree']} is kept, as its agent asks"
     assert exists(run["worktree"], "tracked")
+    await assign(board, agent, "keep-1", 2)
+    await board.until_runs(lambda runs: runs[-1]["attempt"] == 2 and runs[-1]["state"] in SETTLED)
+    again = (await board.runs())[-1]
+    assert again["exit_code"] == 0
+    assert again["worktree"] != run["worktree"]
 
 
 async def test_twenty_attempts_at_once_share_no_file(
