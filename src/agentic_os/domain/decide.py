@@ -17,6 +17,7 @@ from agentic_os.domain import (
     reviews,
     rulings,
     spending,
+    submissions,
 )
 from agentic_os.domain import commands as c
 from agentic_os.domain.events import Event
@@ -128,7 +129,7 @@ def _judge(command: c.CastVote | c.EditPlan | c.Attest, task: Task) -> list[Even
         case c.Attest():
             return attestation.attest(command, task)
         case c.EditPlan():
-            return reviews.edit_plan(command, task)
+            return submissions.edit_plan(command, task)
         case c.CastVote():
             return reviews.vote(command, task)
 
@@ -233,9 +234,9 @@ def _from_executor(command: c.ExecutorCommand, task: Task) -> list[Event]:
         case c.Escalate():
             decided = escalations.escalate(command, task)
         case c.SubmitPlan():
-            decided = reviews.submit_plan(command, task)
+            decided = submissions.submit_plan(command, task)
         case c.SubmitResult():
-            decided = reviews.submit_result(command, task)
+            decided = submissions.submit_result(command, task)
         case c.SubmitReview():
             decided = agent_reviews.submit(command, task)
         case c.ReportFailure():
