@@ -41,7 +41,8 @@ LATER_FIELDS: Final[Mapping[str, Sequence[tuple[str, ...]]]] = {
     "policy.decided": (("obligations", "stages"),),
     "attempt.offered": (("tier",),),
     "breaker.tripped": (("breaker",),),
-    "bundle.applied": (("shadow",),),
+    "bundle.applied": (("shadow",), ("skills",)),
+    "principal.registered": (("workspace",),),
 }
 """Fields that an event or the values in it got later, by the way to them: left out while None or empty, so that what
 was stored before them is read, and written again, as it was."""
