@@ -179,7 +179,12 @@ class Reconciliation:
     async def _workspaces(self) -> Check:
         """Look at what was reported of workspaces, the worst first."""
         lock = self._skills()
-        found = [(r, standing(r, lock.of(r.project))) for r in await self._registry.workspaces()]
+        used = {executor.workspace for executor in await self._registry.executors()}
+        found = [
+            (report, standing(report, lock.of(report.project)))
+            for report in await self._registry.workspaces()
+            if report.path in used or lock.of(report.project).workspace is not None
+        ]
         amiss = sorted(
             ((r, s) for r, s in found if s.state != "in_step"), key=lambda each: each[1].state == "unknown"
         )
