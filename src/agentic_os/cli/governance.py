@@ -10,6 +10,7 @@ from typing import Any
 from agentic_os.cli.client import Client, add_connection
 from agentic_os.clock import now
 from agentic_os.domain.skill_lock import SkillLock
+from agentic_os.domain.workspaces import undefined
 from agentic_os.governance import Governance, GovernanceInvalid, documents_in, load_governance
 from agentic_os.governance.difference import (
     Change,
@@ -145,10 +146,14 @@ def _loaded(folder: Path) -> _Folder | None:
     if faults or lock is None:
         return None
     try:
-        return _Folder(governance=load_governance(folder), skills=text, lock=lock)
+        governance = load_governance(folder)
     except GovernanceInvalid as problem:  # a file was changed meanwhile
         print(problem, file=sys.stderr)
         return None
+    for role, skills in undefined(governance.organisation, lock).items():
+        named = ", ".join(skills)
+        print(f"hint: no project has what the role {role} requires ({named}): it gets no work", file=sys.stderr)
+    return _Folder(governance=governance, skills=text, lock=lock)
 
 
 def _changes(client: Client, wanted: _Folder) -> list[Change]:
