@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from agentic_os.cli.workspaces import add_report, report
 from agentic_os.governance import GovernanceInvalid, load_governance
 from agentic_os.hydration import (
     DEFAULT_PROJECT,
@@ -27,9 +28,10 @@ from agentic_os.hydration import (
 )
 from agentic_os.settings import Settings
 
-IN_STEP, DRIFT, USAGE, CONFLICT = 0, 1, 2, 3
+IN_STEP, DRIFT, USAGE, CONFLICT, UNREPORTED = 0, 1, 2, 3, 4
 _EXIT_CODES = (
-    "exit codes: 0 in step, 1 drift (--check), 2 usage or a bad definition, 3 conflict with files not ours"
+    "exit codes: 0 in step, 1 drift (--check), 2 usage or a bad definition, 3 conflict with files not ours, "
+    "4 the backend was not told (--report)"
 )
 
 
@@ -83,11 +85,13 @@ def _register_hydrate(parser: argparse.ArgumentParser) -> None:
         choices=["link", "copy"],
         help="how to project (default: as it was, else links, and copies where no link can be made)",
     )
+    add_report(parser)
     parser.set_defaults(run=_run_hydrate)
 
 
 def _register_check(parser: argparse.ArgumentParser) -> None:
     _add_selection(parser)
+    add_report(parser)
     parser.set_defaults(run=_run_hydrate, check=True)
 
 
@@ -132,17 +136,20 @@ def _add_selection(parser: argparse.ArgumentParser, *, workspace: bool = True) -
 
 def _run_hydrate(args: argparse.Namespace) -> int:
     try:
-        definition = load_definition(args.definition or _definition_in_force())
+        definition = load_definition(args.definition or _definition_in_force(args.home))
         selected = _select(definition, args.project, args.workspace)
         sets = resolve_all(definition, [project for _, project in selected])
     except DefinitionError as error:
         return _refuse(str(error))
     outcomes = [_handle(workspace, sets[project], args) for workspace, project in selected]
+    told = True
+    if args.report:
+        told = report(args, [(each.workspace, each.skill_set, each.error) for each in outcomes])
     if args.json:
         print(json.dumps({"workspaces": [_as_json(outcome) for outcome in outcomes]}, indent=2))
     else:
         _print(outcomes)
-    return max((outcome.exit_code for outcome in outcomes), default=IN_STEP)
+    return max((outcome.exit_code for outcome in outcomes), default=IN_STEP) if told else UNREPORTED
 
 
 def _run_list(args: argparse.Namespace) -> int:
@@ -238,16 +245,16 @@ def _run_validate(args: argparse.Namespace) -> int:
     return USAGE if errors else IN_STEP
 
 
-def _definition_in_force() -> Path | None:
+def _definition_in_force(home: Path | None = None) -> Path | None:
     """Find the skills.yaml that the backend goes by, so that both have the same skills in mind."""
-    folder = _governance_folder()
+    folder = _governance_folder(home)
     file = folder / "skills.yaml" if folder else None
     return file if file and file.is_file() else None
 
 
-def _governance_folder() -> Path | None:
+def _governance_folder(home: Path | None = None) -> Path | None:
     settings = Settings()
-    folder = settings.governance or settings.home.expanduser() / "governance"
+    folder = settings.governance or (home or settings.home).expanduser() / "governance"
     return folder if folder.is_dir() else None
 
 

@@ -66,8 +66,8 @@ def _decide(command: c.Command, task: Task | None) -> list[Event]:
             | c.TakeNote()
         ):
             return _steer(command, task)
-        case c.RecordDenial():
-            return rulings.record(command, task)
+        case c.RecordDenial() | c.RecordSkillDrift():
+            return _record(command, task)
         case (
             c.FireDeadline()
             | c.FreezeTask()
@@ -82,6 +82,14 @@ def _decide(command: c.Command, task: Task | None) -> list[Event]:
             return _notice(command, task)
         case _:
             return _from_executor(command, task)
+
+
+def _record(command: c.RecordDenial | c.RecordSkillDrift, task: Task) -> list[Event]:
+    match command:
+        case c.RecordDenial():
+            return rulings.record(command, task)
+        case c.RecordSkillDrift():
+            return attempts.skills_drifted(command, task)
 
 
 def _by_system(

@@ -20,8 +20,8 @@ _POLICY: Final = """\
 """
 _TESTS: Final = "# What policy.yaml must decide; a change of it that is not meant fails here.\n"
 _SKILLS: Final = """\
-# Which skills executors find in their workspaces. The server reads this when it starts, and so does
-# bin/hydrate-runtime-skills, which brings the workspaces in step.
+# Which skills executors find in their workspaces. It comes into force with the policy, by `agentic-os apply`;
+# bin/hydrate-runtime-skills brings the workspaces in step.
 
 # Where skills lie; of two with one name, that of the first root counts. Skills of your own go into a folder before:
 # source_roots: [./skills, package:agentic_os]
@@ -59,8 +59,8 @@ _README: Final = """\
 - `skills.yaml`: the skills that executors find in their workspaces.
 
 Start a server with it: `agentic-os up --governance {folder}`. On one that runs already, `agentic-os diff {folder}`
-shows what would change, and `agentic-os apply {folder} --reason "..."` puts it in force; `skills.yaml` is read at a
-start only.
+shows what would change, and `agentic-os apply {folder} --reason "..."` puts it in force. After a change of skills, run
+`agentic-os skills hydrate --report` where the agents work.
 
 ## What each kind of task gets
 

@@ -10,8 +10,10 @@ from agentic_os.hydration.definition import (
     SourceRoot,
     load_definition,
     packaged_skills,
+    read_definition,
 )
 from agentic_os.hydration.drift import Drift, check
+from agentic_os.hydration.locking import SKILLS, hold_to, lock, lock_folder, lock_text, text_of
 from agentic_os.hydration.places import Mode, WorkspaceError
 from agentic_os.hydration.resolution import (
     Explanation,
@@ -22,11 +24,13 @@ from agentic_os.hydration.resolution import (
     resolve_all,
     validate_skill,
 )
+from agentic_os.hydration.survey import against, failed, hydrate_all, survey
 from agentic_os.hydration.workspace import Change, Report, hydrate
 
 __all__ = [
     "DEFAULT_PROJECT",
     "PACKAGE_ROOT",
+    "SKILLS",
     "Change",
     "Coverage",
     "Definition",
@@ -40,13 +44,23 @@ __all__ = [
     "SkillSet",
     "SourceRoot",
     "WorkspaceError",
+    "against",
     "check",
     "coverage",
     "explain",
+    "failed",
+    "hold_to",
     "hydrate",
+    "hydrate_all",
     "load_definition",
+    "lock",
+    "lock_folder",
+    "lock_text",
     "packaged_skills",
+    "read_definition",
     "resolve",
     "resolve_all",
+    "survey",
+    "text_of",
     "validate_skill",
 ]
