@@ -43,7 +43,7 @@ from agentic_os_contract import (  # noqa: E402
 NEXT = {
     "plan": "Write a plan and submit it with the skill submit-plan. Change nothing yet. Then stop and wait.",
     "execute": "Do the work within the paths and tools allowed, then submit it with the skill submit-result.",
-    "review": "Judge the document under review, and send your vote (kind review). Change nothing.",
+    "review": "Judge the document under review, and submit your vote with the skill submit-review. Change nothing.",
 }
 EXIT_CODES = """exit codes: 0 started; 2 usage; 3 refused; 4 credential; 5 skills drifted; 6 backend unreachable;
 8 this attempt is over; 9 message refused; 10 brief missing, changed or for another attempt"""
