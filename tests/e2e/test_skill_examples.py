@@ -356,10 +356,7 @@ def test_every_table_promises_what_every_script_can_do():
 
 
 def test_what_was_kept_while_the_backend_was_dead_counts_once(tmp_path: Path):
-    """The stack is killed, three reports are kept, and after the restart they go out under their first callback ids.
-
-    They count once, even where a second agent process finds the same kept messages.
-    """
+    """Three reports that are kept go out after the restart, and count once even where two processes send them."""
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     home = tmp_path / "home"
