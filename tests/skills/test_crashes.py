@@ -18,7 +18,7 @@ import os, signal, sys
 from pathlib import Path
 from agentic_os.hydration import hydrate, load_definition, resolve
 
-STEPS = {"os.symlink", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree", "ctypes.dlsym"}
+STEPS = {"os.symlink", "os.link", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree", "ctypes.dlsym"}
 folder, before, after, first, mode = sys.argv[1:]
 old, new = (resolve(load_definition(Path(file)), "default") for file in (before, after))
 
