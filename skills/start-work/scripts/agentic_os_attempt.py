@@ -25,6 +25,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 from agentic_os_contract import (
     BRIEF,
     CONTRACT,
@@ -45,6 +50,7 @@ KEPT = ("progress", "checkpoint", "evidence", "handoff", "task_request")
 """Kinds that are kept while the backend is away, and sent in order before the next message."""
 
 _LONGEST_QUEUE = 100
+_locked: dict[Path, int] = {}
 TRIES = 5
 _STATE = ".agentic-os/attempt.json"
 _TIMEOUT_SECONDS = 30
@@ -170,7 +176,11 @@ class Attempt:
 
     @classmethod
     def load(cls, workspace: Path) -> Attempt:
-        """Read the state of the attempt that was started here; stops if there is none."""
+        """Read the state of the attempt that was started here; stops if there is none.
+
+        Another script that uses it is waited for, and waits until this one ends: numbers and kept messages are one's.
+        """
+        _lock((workspace / _STATE).parent)
         try:
             state = json.loads((workspace / _STATE).read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -382,6 +392,14 @@ def run_script(main: Callable[[], int]) -> None:
             document["problem"] = stop.__cause__.document
     print(json.dumps({"exit_code": code, "text": text, "answers": ANSWERS, **document}))
     sys.exit(code)
+
+
+def _lock(folder: Path) -> None:
+    """Keep other scripts out of a workspace's state until this one ends."""
+    if fcntl is None or not folder.is_dir() or folder in _locked:
+        return
+    _locked[folder] = os.open(folder, os.O_RDONLY)
+    fcntl.flock(_locked[folder], fcntl.LOCK_EX)
 
 
 class NoRedirect(urllib.request.HTTPRedirectHandler):
