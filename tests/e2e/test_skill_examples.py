@@ -240,6 +240,21 @@ def test_the_examples_take_a_task_from_its_plan_to_its_review(stack: Stack, tmp_
     assert "Make test_retry pass." in again.stdout
 
 
+@pytest.mark.parametrize("skill", ["start-work", "decline"])
+def test_a_brief_comes_from_the_backend_where_no_issue_has_it(stack: Stack, tmp_path: Path, skill: str):
+    """What these two say of a missing issue works as it stands, with the address that they ask for."""
+    coder = hydrated(stack, tmp_path / "coder")
+    task_id = stack.task()
+    stack.offered(task_id, "execute")
+    text = (packaged_skills() / skill / "SKILL.md").read_text(encoding="utf-8")
+    assert "`AGENTIC_OS_URL`" in text
+    (said,) = re.findall(r"(--from-backend --task )TASK_ID", text)
+    command = example_of(skill).commands[0].replace("--brief brief.md", said + task_id)
+    coder.run(command, "--url", str(stack.client.base_url))
+    state = json.loads((coder.folder / ".agentic-os/attempt.json").read_text())
+    assert (task_id, skill == "decline") == (state["task_id"], state["closed"])
+
+
 def test_the_examples_that_end_an_attempt_early(stack: Stack, tmp_path: Path):
     """A question closes the attempt and waits for a person; a task that is declined is given back."""
     coder = hydrated(stack, tmp_path / "coder")
