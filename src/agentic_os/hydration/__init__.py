@@ -1,5 +1,7 @@
 """Hydration: the skill set of a project, from one central definition, in each of its workspaces."""
 
+from agentic_os.hydration.addition import Addition, AdditionConflict, carry_out, plan_addition
+from agentic_os.hydration.comparison import SkillDifference, compare_skills, described, hydrated_skills
 from agentic_os.hydration.coverage import Coverage, coverage
 from agentic_os.hydration.definition import (
     DEFAULT_PROJECT,
@@ -31,6 +33,8 @@ __all__ = [
     "DEFAULT_PROJECT",
     "PACKAGE_ROOT",
     "SKILLS",
+    "Addition",
+    "AdditionConflict",
     "Change",
     "Coverage",
     "Definition",
@@ -41,22 +45,28 @@ __all__ = [
     "Override",
     "Report",
     "Skill",
+    "SkillDifference",
     "SkillSet",
     "SourceRoot",
     "WorkspaceError",
     "against",
+    "carry_out",
     "check",
+    "compare_skills",
     "coverage",
+    "described",
     "explain",
     "failed",
     "hold_to",
     "hydrate",
     "hydrate_all",
+    "hydrated_skills",
     "load_definition",
     "lock",
     "lock_folder",
     "lock_text",
     "packaged_skills",
+    "plan_addition",
     "read_definition",
     "resolve",
     "resolve_all",
