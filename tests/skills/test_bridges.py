@@ -1,4 +1,8 @@
-"""The bridges: an agent that a tracker woke gets its brief there, and starts work; answers are recorded ones."""
+"""The bridges: an agent that a tracker woke gets its brief there, and starts work.
+
+What Paperclip answers was recorded, and cut to some members; its list of a run's issues is as its source writes it.
+The issue and the event of GitHub are examples that octokit/webhooks publishes (MIT), its refusals as documented.
+"""
 
 import json
 import stat
