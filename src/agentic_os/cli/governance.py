@@ -152,7 +152,9 @@ def _loaded(folder: Path) -> _Folder | None:
         return None
     for role, skills in undefined(governance.organisation, lock).items():
         named = ", ".join(skills)
-        print(f"hint: no project has what the role {role} requires ({named}): it gets no work", file=sys.stderr)
+        print(
+            f"hint: no project has what the role {role} requires ({named}): it gets no work", file=sys.stderr
+        )
     return _Folder(governance=governance, skills=text, lock=lock)
 
 
