@@ -161,7 +161,8 @@ def test_a_tampered_source_is_no_definition_until_it_is_applied(
         refused = acknowledge(home, task_id, credential, found)
         assert (409, "skill_drift") == (refused.status_code, refused.json()["code"])
         assert first == refused.json()["expected"]["digest"]
-        assert "skills.drifted" in said(0, "task", "log", task_id, "--home", home)
+        logged = f"skills.drifted  (good has the skills {found[:19]}, in force are {first[:19]})"
+        assert logged in said(0, "task", "log", task_id, "--home", home)
         assert "refused so far" in said(0, "task", "why", task_id, "--home", home)
     with running_stack(home, *options) as stack:
         assert "deploy (project good) is not what was applied" in "".join(stack.lines)

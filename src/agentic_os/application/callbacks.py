@@ -144,7 +144,9 @@ class Callbacks:
                     envelope = Envelope(actor=executor, at=now(), cause=callback.callback_id, meta=meta)
                     await put_on_record(self._log, callback.task_id, refusal.denial, envelope)
                 if refusal.code == "skill_drift":
-                    await self._note_drift(callback, caller, executor, meta)
+                    await self._note_drift(
+                        callback, self._expected_skillset(caller, loaded.task), executor, meta
+                    )
             raise
 
     def _slow_down(self, caller: Caller, document: JsonValue) -> None:
@@ -341,19 +343,20 @@ class Callbacks:
             return NO_SKILLS
         return self._skills().of(task.project).digest
 
-    async def _note_drift(self, callback: Callback, caller: Caller, executor: str, meta: JsonObject) -> None:
+    async def _note_drift(self, callback: Callback, expected: str, executor: str, meta: JsonObject) -> None:
         """Put on record that the executor's workspace has other skills than those in force."""
-
-        def command_for(found: Loaded) -> c.Command:
-            return c.RecordSkillDrift(
-                attempt=callback.attempt,
-                executor=executor,
-                expected=self._expected_skillset(caller, found.task),
-                found=callback.body["skillset_digest"],
-            )
-
-        envelope = Envelope(actor=executor, at=now(), cause=callback.callback_id, meta=meta)
-        handled = await handle(self._log, callback.task_id, command_for, envelope)
+        found = callback.body["skillset_digest"]
+        command = c.RecordSkillDrift(
+            attempt=callback.attempt, executor=executor, expected=expected, found=found
+        )
+        envelope = Envelope(
+            actor=executor,
+            at=now(),
+            cause=callback.callback_id,
+            reason=f"{executor} has the skills {found[:19]}, in force are {expected[:19]}",
+            meta=meta,
+        )
+        handled = await handle(self._log, callback.task_id, lambda _: command, envelope)
         if handled.events:
             self._committed(handled.task)
 
