@@ -5,11 +5,11 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from .accounts import Account, add_account, find_account, require_admin, revoke_tokens
 from .database import Connection, Row
@@ -63,6 +63,8 @@ class CommandWake(Strict):
 
     environment: variables that the command gets besides the board's own; None passes the server's value on.
     secret_files: variables that hold the path of a secret file. worktree: give each attempt a git worktree.
+    keep_worktree: keep it also when all in it was committed. exclusive: nothing else runs in the workspace meanwhile,
+    of this agent or of another, for a folder that attempts would share.
     """
 
     kind: Literal["command"]
@@ -77,7 +79,17 @@ class CommandWake(Strict):
     ]
     secret_files: Annotated[dict[Variable, AbsolutePath], Field(max_length=20, default_factory=dict)]
     worktree: bool = False
+    keep_worktree: bool = False
+    exclusive: bool = False
     time_limit_seconds: Annotated[int, Field(ge=1, le=7 * 24 * 3600)] = 3600
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if self.worktree and self.exclusive:
+            raise ValueError("exclusive is for a folder that attempts share; with worktree each has its own")
+        if self.keep_worktree and not self.worktree:
+            raise ValueError("keep_worktree is for agents with worktree")
+        return self
 
 
 class HookWake(Strict):
