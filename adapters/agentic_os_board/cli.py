@@ -72,6 +72,12 @@ def _add_agent_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--worktree", action="store_true", help="give each attempt a git worktree of the workspace"
     )
+    parser.add_argument(
+        "--keep-worktree", action="store_true", help="keep it also when all in it was committed"
+    )
+    parser.add_argument(
+        "--exclusive", action="store_true", help="run alone in the workspace, for one that attempts share"
+    )
     parser.add_argument("--credential-file", type=Path, help=f"handed to the command as {_CREDENTIAL}")
     parser.add_argument("--secret-file", action="append", default=[], metavar="NAME=PATH")
     parser.add_argument(
@@ -167,6 +173,8 @@ def _command(options: argparse.Namespace, command: Sequence[str]) -> dict[str, A
         "command": list(command),
         "workspace": str(options.workspace.absolute()),
         "worktree": options.worktree,
+        "keep_worktree": options.keep_worktree,
+        "exclusive": options.exclusive,
         "environment": {name: value if equals else None for name, equals, value in variables},
         "secret_files": {name: str(Path(path).absolute()) for name, path in secrets.items()},
         "time_limit_seconds": options.time_limit,

@@ -127,8 +127,14 @@ def _run(activity: Json) -> RunSeen:
         task_id=data["task_id"],
         attempt=data["attempt"],
         state=_RUNS[activity["kind"]],  # type: ignore[arg-type]  # the table's values are the literal's
-        detail=data["detail"],
+        detail=_ended(data),
     )
+
+
+def _ended(data: Json) -> str:
+    """Say how a run ended and what its log said last; an activity of an earlier release has no log."""
+    log_end = data.get("log_end", "")
+    return f"{data['detail']}. Its log ends:\n{log_end}" if log_end else data["detail"]
 
 
 def _field(activity: Json) -> FieldChanged:

@@ -317,6 +317,21 @@ async def test_a_run_that_ended_shortens_the_lease(desk: TrackedDesk, tracker: M
     assert [(lease,)] == await desk.rows("select at from es.deadline where kind = 'lease'")
 
 
+async def test_how_a_run_ended_is_told_without_its_secrets(desk: TrackedDesk, tracker: MemoryTracker) -> None:
+    """What the log says last is kept with the event, and a token in it is not, so that people see why nothing came."""
+    await desk.executor()
+    task_id = await desk.task()
+    attempt_token = await desk.ack(task_id)
+    said = f"exit code 0. Its log ends:\nUsing {attempt_token}\nthe model cannot be reached"
+    tracker.report_run((await desk.issue(task_id)).key, tracker.wakes[0], "ended", said)
+    await desk.listen()
+    told = "select payload from es.event where type = 'run.ended'"
+    ((stored,),) = await desk.rows(told)
+    assert "the model cannot be reached" in stored
+    assert "[redacted:" in stored
+    assert attempt_token not in stored
+
+
 async def test_a_run_that_is_alive_renews_the_lease(
     desk: TrackedDesk, tracker: MemoryTracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1250,7 +1250,7 @@ ACTS_IN: dict[str, tuple[Callable[[Task], c.Command], frozenset[str]]] = {
     ),
     "see a run": (
         lambda _: c.SeeRun(attempt=1, alive=False, seen_at=at(30), at=at(31)),
-        frozenset({"planning", "executing"}),
+        frozenset({"dispatched", "planning", "executing"}),
     ),
     "start": (lambda _: fire("not_before", "task", 9999), frozenset()),
     "due": (lambda _: fire("due", "task", 9999), frozenset()),

@@ -1,5 +1,7 @@
 """Leases that move without a callback: after an outage, and by what is seen of runs."""
 
+from dataclasses import replace
+
 import pytest
 from tests.domain.kit import (
     DIRECT,
@@ -15,7 +17,7 @@ from tests.domain.kit import (
 
 from agentic_os.domain import commands as c
 from agentic_os.domain import events as e
-from agentic_os.domain.waiting import Deadline, deadlines
+from agentic_os.domain.waiting import Deadline, deadlines, waiting_for
 
 OFFERED = (*DIRECT, offer())
 
@@ -115,3 +117,35 @@ def test_who_starts_again_has_a_whole_lease():
     ended = (*EXECUTING, seen(100, alive=False))
     assert at(1020) == given(*ended, ack(seq=2, seconds=120)).task.attempt.lease_expires_at
     assert at(1030) == given(*ended, seen(130)).task.attempt.lease_expires_at
+
+
+def test_a_run_that_ends_without_a_report_has_a_class_of_its_own():
+    """Its end and the end of its log are told, in the event and in what the task waits for; exit 0 is no success."""
+    detail = "exit code 0. Its log ends:\nI am done."
+    ended = given(*EXECUTING, replace(seen(100, alive=False), detail=detail))
+    assert detail == ended.task.attempt.run_detail
+    expired = ended.when(fire("lease", "1", 160)).then(
+        e.AttemptExpired(attempt=1, what="unreported", retry_at=at(170), detail=detail)
+    )
+    waits = waiting_for(expired.task)
+    assert waits is not None
+    assert waits.what.endswith(
+        "Its run ended, and it had reported nothing: exit code 0. Its log ends: I am done."
+    )
+    assert (
+        ""
+        == expired.and_then(
+            fire("retry", "1", 170), offer(2, seconds=171), ack(attempt=2, seconds=172)
+        ).task.setback
+    )
+
+
+def test_a_run_that_ends_before_it_took_the_offer_is_not_waited_for():
+    """Who never acknowledged is given a minute more, and not the whole time for it; who does, has a lease."""
+    ended = given(*OFFERED, replace(seen(20, alive=False), detail="exit code 1"))
+    assert (Deadline(kind="ack", ref="1", at=at(80)),) == deadlines(ended.task)
+    ended.when(fire("ack", "1", 80)).then(
+        e.AttemptExpired(attempt=1, what="unreported", retry_at=at(90), detail="exit code 1")
+    )
+    assert "executing" == ended.and_then(ack(seconds=70)).task.phase
+    assert None is ended.and_then(ack(seconds=70)).task.attempt.run_ended

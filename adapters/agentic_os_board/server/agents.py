@@ -5,16 +5,17 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from .accounts import Account, add_account, require_admin
+from .accounts import Account, add_account, find_account, require_admin, revoke_tokens
 from .database import Connection, Row
 from .fields import AccountName, Strict, storable
 from .problems import Missing, Unacceptable
+from .run_queue import stop_runs
 
 CREDENTIAL_VARIABLE = "AGENTIC_OS_CREDENTIAL_FILE"
 _SERVERS_OWN = re.compile(r"AGENTIC_OS_|DATABASE_URL\Z|PG[A-Z]+\Z")
@@ -62,6 +63,8 @@ class CommandWake(Strict):
 
     environment: variables that the command gets besides the board's own; None passes the server's value on.
     secret_files: variables that hold the path of a secret file. worktree: give each attempt a git worktree.
+    keep_worktree: keep it also when all in it was committed. exclusive: nothing else runs in the workspace meanwhile,
+    of this agent or of another, for a folder that attempts would share.
     """
 
     kind: Literal["command"]
@@ -76,7 +79,17 @@ class CommandWake(Strict):
     ]
     secret_files: Annotated[dict[Variable, AbsolutePath], Field(max_length=20, default_factory=dict)]
     worktree: bool = False
+    keep_worktree: bool = False
+    exclusive: bool = False
     time_limit_seconds: Annotated[int, Field(ge=1, le=7 * 24 * 3600)] = 3600
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if self.worktree and self.exclusive:
+            raise ValueError("exclusive is for a folder that attempts share; with worktree each has its own")
+        if self.keep_worktree and not self.worktree:
+            raise ValueError("keep_worktree is for agents with worktree")
+        return self
 
 
 class HookWake(Strict):
@@ -143,10 +156,29 @@ async def change_wake(tx: Connection, actor: Account, name: str, wake: CommandWa
         raise Missing(f"no agent is named {name!r}")
 
 
+async def deactivate_agent(tx: Connection, actor: Account, name: str) -> None:
+    """Wake an agent no more: its tokens end, what runs is stopped, what it wrote stays. Raises Missing."""
+    require_admin(actor)
+    account = await find_account(tx, name)
+    if account.kind != "agent":
+        raise Missing(f"no agent is named {name!r}")
+    await tx.execute(
+        "update accounts set deactivated_at = coalesce(deactivated_at, clock_timestamp()) where id = %s",
+        (account.id,),
+    )
+    await revoke_tokens(tx, account)
+    cursor = await tx.execute(
+        "select distinct issue from runs where agent = %s and state in ('queued', 'running') and issue is not null",
+        (account.id,),
+    )
+    for row in await cursor.fetchall():
+        await stop_runs(tx, row["issue"], "its agent was deactivated")
+
+
 async def list_agents(tx: Connection) -> Sequence[Row]:
     """List the agents by name, each with its newest runs."""
     cursor = await tx.execute(
-        "select accounts.id, accounts.name, agents.wake from agents"
+        "select accounts.id, accounts.name, agents.wake, accounts.deactivated_at is null as active from agents"
         " join accounts on accounts.id = agents.account order by accounts.name"
     )
     agents = await cursor.fetchall()

@@ -6,6 +6,7 @@ from io import FileIO
 from pathlib import Path
 
 SEGMENT_BYTES = 512 * 1024
+END_CHARACTERS = 1500
 
 
 class RunLog:
@@ -33,6 +34,14 @@ class RunLog:
         """Read what was kept, and whether there had been more before."""
         parts = [path.read_bytes() for path in (self._older, self._current) if path.exists()]
         return b"".join(parts).decode("utf-8", "replace"), len(parts) > 1
+
+    def end(self) -> str:
+        """Read the last whole lines, for people: what cannot be printed is left out."""
+        text, _ = self.read()
+        shown = text[-END_CHARACTERS:]
+        if len(text) > len(shown):
+            shown = shown.partition("\n")[2] or shown
+        return "".join(char for char in shown if char.isprintable() or char in "\n\t").strip()
 
     def _open(self) -> FileIO:
         self._current.touch(mode=0o600)

@@ -45,11 +45,23 @@ async def stop_runs(tx: Connection, issue: int, reason: str) -> None:
 
 
 async def claim_run(tx: Connection) -> Row | None:
-    """Take the oldest queued run, with what its agent needs; from here on it has run."""
+    """Take the oldest queued run that may start, with what its agent needs; from here on it has run.
+
+    One in a shared folder waits while another runs in it and either of them wants it alone.
+    """
     cursor = await tx.execute(
         "update runs set state = 'running', started_at = coalesce(started_at, clock_timestamp())"
         " from agents, accounts, issues"
-        " where runs.id = (select id from runs where state = 'queued' order by created_at limit 1)"
+        " where runs.id = (select waiting.id from runs as waiting join agents as own on own.account = waiting.agent"
+        " where waiting.state = 'queued' and not exists"
+        " (select 1 from runs as busy join agents as its on its.account = busy.agent"
+        " where busy.state = 'running' and busy.id <> waiting.id"
+        " and its.wake ->> 'workspace' = own.wake ->> 'workspace'"
+        " and not coalesce((its.wake -> 'worktree')::boolean, false)"
+        " and not coalesce((own.wake -> 'worktree')::boolean, false)"
+        " and (coalesce((its.wake -> 'exclusive')::boolean, false)"
+        " or coalesce((own.wake -> 'exclusive')::boolean, false)))"
+        " order by waiting.created_at limit 1)"
         " and agents.account = runs.agent and accounts.id = runs.agent and issues.number = runs.issue"
         " returning runs.*, agents.wake, accounts.name as agent_name,"
         " issues.title, issues.body"
@@ -104,9 +116,16 @@ async def unfinished_runs(tx: Connection) -> list[Row]:
 
 
 async def finish_run(
-    tx: Connection, run: Row, state: str, exit_code: int | None, detail: str, *, left_behind: str = ""
+    tx: Connection,
+    run: Row,
+    state: str,
+    exit_code: int | None,
+    detail: str,
+    *,
+    left_behind: str = "",
+    log_end: str = "",
 ) -> None:
-    """Record how a run ended and what it left in its worktree; its token ends with it."""
+    """Record how a run ended and what it left in its worktree, and tell the end of its log; its token ends with it."""
     cursor = await tx.execute(
         "update runs set state = %s, exit_code = %s, detail = %s, left_behind = %s, ended_at = clock_timestamp()"
         " where id = %s and state = 'running' returning *",
@@ -115,7 +134,7 @@ async def finish_run(
     row = await cursor.fetchone()
     await tx.execute("delete from tokens where run = %s", (run["id"],))
     if row is not None:
-        await record(tx, row["agent"], row["issue"], "run.ended", _run_data(row))
+        await record(tx, row["agent"], row["issue"], "run.ended", {**_run_data(row), "log_end": log_end})
 
 
 async def hand_over_run(tx: Connection, run: Row, detail: str) -> None:

@@ -108,7 +108,8 @@ class Runner:
             left_behind = await self._workspaces.clear(run, _base_of(run))
             async with self._database.write() as tx:
                 said = "the board stopped while this run was alive"
-                await finish_run(tx, run, "lost", None, said, left_behind=left_behind)
+                log_end = self._log_end(run)
+                await finish_run(tx, run, "lost", None, said, left_behind=left_behind, log_end=log_end)
 
     async def _recover_hook(self, run: Row) -> None:
         async with self._database.write() as tx:
@@ -271,12 +272,22 @@ class Runner:
                 async with self._database.write() as tx:
                     await record_alive(tx, run)
 
+    def _log_end(self, run: Row) -> str:
+        return RunLog(self._logs, str(run["id"])).end()
+
     async def _finish(self, run: Row, ending: _Ending, left_behind: str) -> None:
+        log_end = self._log_end(run)
         while True:
             try:
                 async with self._database.write() as tx:
                     await finish_run(
-                        tx, run, ending.state, ending.exit_code, ending.detail, left_behind=left_behind
+                        tx,
+                        run,
+                        ending.state,
+                        ending.exit_code,
+                        ending.detail,
+                        left_behind=left_behind,
+                        log_end=log_end,
                     )
             except DatabaseError as error:
                 _logger.warning("the end of run %s waits for the database: %s", run["id"], error)

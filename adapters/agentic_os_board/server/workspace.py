@@ -51,6 +51,7 @@ class Workspaces:
         self._root = _shared_place(home, user) if user else home
         self._make(self._root)
         self._private = self._root / "runs"
+        self._chosen: set[Path] = set()
         shutil.rmtree(self._private, ignore_errors=True)
         self._make(self._private)
 
@@ -99,10 +100,20 @@ class Workspaces:
     async def clear(self, run: Row, base: Base | None) -> str:
         """Remove the run's private files, its worktree and its branch; keep what the attempt left there, and say so."""
         shutil.rmtree(self._private / str(run["id"]), ignore_errors=True)
-        if base is None or not await asyncio.to_thread(base.folder.is_dir):
+        if base is None:
+            return ""
+        try:
+            return await self._clear_worktree(run, base)
+        finally:
+            self._chosen.discard(base.folder)
+
+    async def _clear_worktree(self, run: Row, base: Base) -> str:
+        if not await asyncio.to_thread(base.folder.is_dir):
             return ""
         code, output = await self._git(base.folder, "rev-parse", "--path-format=absolute", "--git-common-dir")
         repository = Path(output.strip())
+        if not code and run["wake"].get("keep_worktree"):
+            return f"the worktree {base.folder} is kept, as its agent asks"
         if code or (await self._git(repository, "worktree", "remove", str(base.folder)))[0]:
             return f"the worktree {base.folder} is kept: something in it was not committed"
         branch = _branch_of(run)
@@ -120,7 +131,15 @@ class Workspaces:
         return base.folder
 
     def _worktree_folder(self, run: Row) -> Path:
-        return self._root / "worktrees" / f"{_file_name(run['task_id'])}-{run['attempt']}"
+        """Choose where the attempt's worktree will be: where that of the attempt before was, if that is gone.
+
+        Some clients find the session that they are to resume by the folder that it was in.
+        """
+        folder = self._root / "worktrees" / _file_name(run["task_id"])
+        if folder in self._chosen or folder.exists():
+            folder = folder.with_name(f"{folder.name}-{run['attempt']}")
+        self._chosen.add(folder)
+        return folder
 
     async def _git(self, repository: Path, *arguments: str) -> tuple[int, str]:
         try:

@@ -55,6 +55,9 @@ def main() -> int:
     parser.add_argument("--runtime", default="unnamed", help="your name, such as claude-code")
     parser.add_argument("--runtime-version", help="your version")
     parser.add_argument("--session", help="your session's id, to be resumed by")
+    parser.epilog = (
+        f"AGENTIC_OS_RUNTIME, _RUNTIME_VERSION and _SESSION go before what is given.\n{EXIT_CODES}"
+    )
     args = parser.parse_args()
     configured = args.url or environment("AGENTIC_OS_URL")
     workspace = find_workspace(args.workspace)
@@ -68,9 +71,10 @@ def main() -> int:
         "runtime": {
             name: value
             for name, value in (
-                ("name", args.runtime),
-                ("version", args.runtime_version),
-                ("session", args.session),
+                # Whoever launched the client knows better than a model what it launched.
+                ("name", environment("AGENTIC_OS_RUNTIME") or args.runtime),
+                ("version", environment("AGENTIC_OS_RUNTIME_VERSION") or args.runtime_version),
+                ("session", environment("AGENTIC_OS_SESSION") or args.session),
             )
             if value
         },

@@ -26,6 +26,7 @@ from agentic_os.application.ports import (
 )
 from agentic_os.application.tasks import create_task
 from agentic_os.clock import new_id, now
+from agentic_os.contracts.redaction import redact
 from agentic_os.control_plane import (
     CommentSeen,
     ControlPlane,
@@ -51,6 +52,8 @@ from agentic_os.domain.task import Task
 
 _EDITS: Final = UUID("2f0a7c8e-9d3b-5f61-8a1e-4c7be9d0a352")
 """The name space of the receipts of edits and deletions: heard again, each is the same one."""
+_RUN_DETAIL: Final = 4000
+"""How many characters are kept of how a run ended: the last ones, where its log says what went wrong."""
 _THEIRS: Final[dict[str, TheirField]] = {"title": "title", "labels": "labels", "priority": "priority"}
 
 
@@ -319,13 +322,22 @@ class Inbox:
         if await self._issues.task_of(self._plane.name, seen.key) != seen.task_id:
             return "ignored", "the issue does not show this task"
         at = now()
-        command = c.SeeRun(attempt=seen.attempt, alive=seen.state == "alive", seen_at=min(seen.at, at), at=at)
+        alive = seen.state == "alive"
+        # The end of a log is a text of the agent's: what is secret in it is kept nowhere.
+        told, _ = redact({"detail": seen.detail})
+        command = c.SeeRun(
+            attempt=seen.attempt,
+            alive=alive,
+            seen_at=min(seen.at, at),
+            at=at,
+            detail=None if alive else told["detail"].strip()[-_RUN_DETAIL:] or None,
+        )
         envelope = Envelope(actor="system", at=at, reason=f"its run is {seen.state}", cause=seen.delivery)
         handled = await handle(self._log, seen.task_id, lambda _: command, envelope)
         if not handled.events:
             return "ignored", "it changes no lease"
         self._committed(handled.task)
-        return "done", "the lease was renewed" if command.alive else "the lease was shortened"
+        return "done", "the lease was renewed" if alive else "the lease was shortened"
 
     async def _changed(self, seen: FieldChanged) -> tuple[str, str]:
         """Take over what is theirs, carry out what a permitted person meant, and have the rest put back."""

@@ -8,6 +8,7 @@ from agentic_os.application.ports import Envelope, EventLog, Principal
 from agentic_os.contracts.canonical import digest_of
 from agentic_os.domain import commands as c
 from agentic_os.domain.documents import RISKS, JsonObject, Participant
+from agentic_os.domain.ends import missed
 from agentic_os.domain.policy import DecisionPoint, Hook, Verdict
 from agentic_os.domain.task import Task
 
@@ -73,9 +74,9 @@ def ruled(
             return command  # a reviewer that fails is replaced, whatever policy says of executors
         case c.ReportFailure(attempt=number, failure=kind):
             return replace(command, ruling=ruling("attempt.ended", number, _of_end(kind, task)))
-        case c.FireDeadline(kind="ack" | "lease" as kind):
-            number = task.attempt.number
-            return replace(command, ruling=ruling("attempt.ended", number, _of_end(kind, task)))
+        case c.FireDeadline(kind="ack" | "lease"):
+            facts = _of_end(missed(task.attempt), task)
+            return replace(command, ruling=ruling("attempt.ended", task.attempt.number, facts))
         case _:
             return command
 

@@ -269,7 +269,8 @@ class RunSeen:
     """A run of an agent is alive, or has ended.
 
     It authorises nothing: only a callback is evidence of work. Alive, it renews the lease of the attempt that it is
-    for, at most once in a third of the lease; ended, it leaves that attempt a minute.
+    for, at most once in a third of the lease; ended, it leaves that attempt a minute. detail: of a run that ended, what
+    helps a person: its exit code and the end of its log, in printable characters.
     """
 
     delivery: str

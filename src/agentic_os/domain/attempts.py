@@ -24,6 +24,7 @@ RETRY_BUDGET: Final[dict[str, int]] = {
     "internal": 2,
     "ack": 3,
     "lease": 3,
+    "unreported": 2,
 }
 """How often a task is retried by itself, by class of failure; a class that is not here never is."""
 
@@ -343,7 +344,7 @@ def _held_when_stuck(command: c.ReportFailure, task: Task) -> list[e.Event]:
 
 
 def expire(command: c.FireDeadline, task: Task) -> list[e.Event]:
-    """Close an attempt that was not acknowledged, or fell silent, in time."""
+    """Close an attempt that was not acknowledged, fell silent, or ended its run without a report, in time."""
     attempt = task.attempt
     if attempt is None or not attempt.is_open or command.ref != str(attempt.number):
         return []
@@ -352,20 +353,25 @@ def expire(command: c.FireDeadline, task: Task) -> list[e.Event]:
     what = "ack" if offered else "lease"
     if due is None or command.kind != what or command.at < due:
         return []
+    missed = ends.missed(attempt)
     review = attempt.step == "review"
-    then = "default" if review else ends.then(command.ruling, task, what)
-    retry_at = None if review else _retry_at(task, command, what, then)
-    expired = e.AttemptExpired(attempt=attempt.number, what="ack" if offered else "lease", retry_at=retry_at)
+    then = "default" if review else ends.then(command.ruling, task, missed)
+    retry_at = None if review else _retry_at(task, command, missed, then)
+    expired = e.AttemptExpired(
+        attempt=attempt.number,
+        what=missed,
+        retry_at=retry_at,
+        detail=attempt.run_detail if missed == "unreported" else None,
+    )
     if review:
         return [expired]
-    closed = [expired, *ends.ruled(command.ruling, attempt, what, then)]
+    closed = [expired, *ends.ruled(command.ruling, attempt, missed, then)]
     if then == "person":
-        return [*closed, ends.left_to_person(command.ruling, what)]
+        return [*closed, ends.left_to_person(command.ruling, missed)]
     if then == "replan":
         return [*closed, _replanned(task)]
     if retry_at is None:
-        lettered = e.TaskDeadLettered(reason=f"The retries after a missed {what} deadline are used up.")
-        return [*closed, lettered]
+        return [*closed, e.TaskDeadLettered(reason=f"The retries are used up. {ends.told(expired)}")]
     return closed
 
 

@@ -517,12 +517,13 @@ class ExtendLease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeeRun:
-    """The control plane saw the run of an attempt at `seen_at`; we hear of it at `at`."""
+    """The control plane saw the run of an attempt at `seen_at`; we hear of it at `at`. detail: how it ended."""
 
     attempt: int
     alive: bool
     seen_at: datetime
     at: datetime
+    detail: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """What policy says of an attempt that failed or expired, within what it can never loosen."""
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, Literal
 
 from agentic_os.domain import commands as c
 from agentic_os.domain import events as e
@@ -9,6 +10,27 @@ from agentic_os.domain.task import Attempt, Task
 
 AGAIN: Final[frozenset[Then]] = frozenset({"retry", "other_executor", "stronger_tier"})
 """What opens a further attempt by itself, also after a failure that is built in to end the task."""
+
+
+_MISSED: Final[Mapping[str, str]] = {
+    "ack": "It was not acknowledged in time",
+    "lease": "Nothing was heard of it in time",
+    "unreported": "Its run ended, and it had reported nothing",
+}
+
+
+def missed(attempt: Attempt) -> Literal["ack", "lease", "unreported"]:
+    """Say what an attempt that comes to nothing by itself has missed; a run that ended says more than a deadline."""
+    if attempt.run_ended is not None:
+        return "unreported"
+    return "ack" if attempt.state == "offered" else "lease"
+
+
+def told(end: e.AttemptFailed | e.AttemptExpired) -> str:
+    """Say in words how an attempt came to nothing."""
+    if isinstance(end, e.AttemptFailed):
+        return f"{end.failure}: {end.message}"
+    return f"{_MISSED[end.what]}: {end.detail}" if end.detail else f"{_MISSED[end.what]}."
 
 
 def then(ruling: c.Ruling | None, task: Task, kind: str) -> Then:

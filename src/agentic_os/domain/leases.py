@@ -28,16 +28,14 @@ def extend(command: c.ExtendLease, task: Task) -> list[e.Event]:
 def see_run(command: c.SeeRun, task: Task) -> list[e.Event]:
     """Renew the lease of an attempt whose run is alive, or shorten it when the run has ended; nothing else."""
     attempt = _current(task, command.attempt)
-    if attempt is None or attempt.state == "offered" or attempt.lease_expires_at is None:
-        return []
-    if attempt.run_ended is not None and command.seen_at <= attempt.run_ended:
+    if attempt is None or (attempt.run_ended is not None and command.seen_at <= attempt.run_ended):
         return []
     return _alive(command, attempt) if command.alive else _ended(command, attempt)
 
 
 def _alive(command: c.SeeRun, attempt: Attempt) -> list[e.Event]:
-    """Renew what has not lapsed, and not more often than each third of the lease."""
-    expires = attempt.lease_expires_at
+    """Renew what has not lapsed, and not more often than each third of the lease; an offer is not taken by it."""
+    expires = None if attempt.state == "offered" else attempt.lease_expires_at
     span = timedelta(seconds=attempt.lease_seconds)
     renewed = command.seen_at + span
     if expires is None or command.seen_at >= expires or renewed - expires < span / 3:
@@ -46,10 +44,15 @@ def _alive(command: c.SeeRun, attempt: Attempt) -> list[e.Event]:
 
 
 def _ended(command: c.SeeRun, attempt: Attempt) -> list[e.Event]:
-    if attempt.run_ended is not None or attempt.lease_expires_at is None:
+    """Leave what is still open its last words: to who acknowledged a lease, to who did not the time for that."""
+    due = attempt.ack_deadline if attempt.state == "offered" else attempt.lease_expires_at
+    if attempt.run_ended is not None or due is None:
         return []
-    until = min(attempt.lease_expires_at, command.at + LAST_WORDS)
-    return [e.RunEnded(attempt=attempt.number, lease_expires_at=until, seen_at=command.seen_at)]
+    until = min(due, command.at + LAST_WORDS)
+    ended = e.RunEnded(
+        attempt=attempt.number, lease_expires_at=until, seen_at=command.seen_at, detail=command.detail
+    )
+    return [ended]
 
 
 def _current(task: Task, number: int) -> Attempt | None:

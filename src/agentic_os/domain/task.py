@@ -50,7 +50,7 @@ OPEN: Final[frozenset[AttemptState]] = frozenset({"offered", "acked", "running"}
 REVIEW_TRIES: Final = 2
 """How often one executor's review of one submission may come to nothing before it is not asked again."""
 
-FOLD_VERSION: Final = 7
+FOLD_VERSION: Final = 8
 """Raised whenever the shape or the meaning of the folded state changes, so that stored rows are folded again."""
 
 REMEMBERED_NOTES: Final = 20
@@ -74,8 +74,8 @@ class Attempt:
     """One execution by one executor; `number` is the fence, `generation` counts its tokens, `seq` its callbacks.
 
     acked_at: of the first acknowledgement. held: the accounts that it falls under. extended: whether it got its one
-    lease more after an outage. run_ended: when its run was seen to end. capable: whether its workspace has skills,
-    and they were those that it must have. tier: of its executor when it was offered.
+    lease more after an outage. run_ended: when its run was seen to end. run_detail: what was seen of that. capable:
+    whether its workspace has skills, and they were those that it must have. tier: of its executor when it was offered.
     """
 
     number: int
@@ -95,6 +95,7 @@ class Attempt:
     held: tuple[Held, ...] = ()
     extended: bool = False
     run_ended: datetime | None = None
+    run_detail: str | None = None
     capable: bool = False
     tier: int | None = None
 
@@ -306,14 +307,15 @@ class Ruling:
 class Task:
     """A task as its events have made it. `version` counts them.
 
-    asked: how many questions there were. checkpoint_in: the event of the latest checkpoint, 0 for none. session:
-    the latest executor's runtime session. stalled: class and words of the last failure, while nothing has come of
-    the task since. charged: what the task has spent, by account. wall_spent: seconds of closed attempts, counted
-    where they are limited. refused: the latest callbacks that were refused and booked. deferred: whether
-    `not_before` is still to come. thawed_at: when its last freeze ended. must_escalate: whether it is overdue and
-    an operator is still to be asked. counted_from: the attempt up to which a breaker counts none, since an operator
-    released a hold after it. undecided: how many tasks of the approved plan are neither created nor refused yet.
-    least_tier: what the next executor must at least be of, since one below failed; None for any.
+    asked: how many questions there were. checkpoint_in: the event of the latest checkpoint, 0 for none. session: the
+    latest executor's runtime session. stalled: class and words of the last failure, while nothing has come of the task
+    since. setback: how the last attempt came to nothing, in words; "" once one has been taken since. charged: what the
+    task has spent, by account. wall_spent: seconds of closed attempts, counted where they are limited. refused: the
+    latest callbacks that were refused and booked. deferred: whether `not_before` is still to come. thawed_at: when its
+    last freeze ended. must_escalate: whether it is overdue and an operator is still to be asked. counted_from: the
+    attempt up to which a breaker counts none, since an operator released a hold after it. undecided: how many tasks of
+    the approved plan are neither created nor refused yet. least_tier: what the next executor must at least be of,
+    since one below failed; None for any.
     drifts: what others changed on the issue within the last hour, at most some for each field. pauses: the fields of
     the issue that are not put back for a while. editors: the people who edited one of its plans.
     """
@@ -366,6 +368,7 @@ class Task:
     session: str | None = None
     handoffs: tuple[Handoff, ...] = ()
     stalled: tuple[str, str] | None = None
+    setback: str = ""
     output_schema: JsonObject | None = None
     charged: Mapping[str, int] = field(default_factory=dict)
     refused: tuple[ChargedRefusal, ...] = ()

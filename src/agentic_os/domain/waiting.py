@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from agentic_os.domain.agent_reviews import awaits_attempt
 from agentic_os.domain.caps import passed
@@ -12,6 +13,8 @@ from agentic_os.domain.policy import REVIEWER_ROLES, SUPERIOR
 from agentic_os.domain.reviews import approval_line, default_outcome, stage_of
 from agentic_os.domain.spending import wall_deadline
 from agentic_os.domain.task import BudgetWait, Task
+
+_SETBACK_SHOWN: Final = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,9 +89,8 @@ def waiting_for(task: Task) -> WaitingFor | None:
         case "plan_review" | "result_review":
             return _for_review(task)
         case "retry_wait":
-            return WaitingFor(
-                owner="system", what="the next try", deadline=task.retry_at, default="try again"
-            )
+            what = f"the next try. The last came to nothing: {_shown(task.setback)}"
+            return WaitingFor(owner="system", what=what, deadline=task.retry_at, default="try again")
         case "input_required" if any(q.blocking for q in task.questions):
             return _for_answer(task)
         case "input_required" if passed(task):
@@ -99,6 +101,12 @@ def waiting_for(task: Task) -> WaitingFor | None:
             return WaitingFor(owner="operator", what=f"{task.waits} Use /retry to go on, or /cancel.".strip())
         case _:
             return None
+
+
+def _shown(setback: str) -> str:
+    """Put how an attempt came to nothing into one line; the history has all of it."""
+    line = " ".join(setback.split())
+    return line if len(line) <= _SETBACK_SHOWN else f"{line[:_SETBACK_SHOWN]} …"
 
 
 def _for_budget(awaited: BudgetWait) -> WaitingFor:

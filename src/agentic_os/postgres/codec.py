@@ -41,6 +41,8 @@ LATER_FIELDS: Final[Mapping[str, Sequence[tuple[str, ...]]]] = {
     "policy.decided": (("obligations", "stages"),),
     "attempt.offered": (("tier",),),
     "breaker.tripped": (("breaker",),),
+    "run.ended": (("detail",),),
+    "attempt.expired": (("detail",),),
     "bundle.applied": (("shadow",),),
 }
 """Fields that an event or the values in it got later, by the way to them: left out while None or empty, so that what

@@ -1,6 +1,7 @@
 """Agents' runs: woken once for each attempt, seen to their end, and ended with all they started."""
 
 import asyncio
+import fcntl
 import os
 import shlex
 import signal
@@ -238,6 +239,30 @@ async def test_a_time_limit_ends_a_run(board: BoardProcess, tmp_path: Path) -> N
     assert "time limit of 1 seconds" in run["detail"]
 
 
+async def test_a_deactivated_agent_is_woken_no_more(board: BoardProcess, tmp_path: Path) -> None:
+    """What it runs must be stopped, no attempt must reach it, and its name must stay with what it did."""
+    agent = await board.add_agent("leaving", ["sleep", "1000"], tmp_path)
+    await assign(board, agent, "leaving-1")
+    await run_of(board, "leaving-1", {"running"})
+    async with await board.operator() as operator:
+        assert 204 == (await operator.delete("/api/agents/leaving")).status_code
+        assert 204 == (await operator.delete("/api/agents/leaving")).status_code
+        assert 404 == (await operator.delete("/api/agents/nobody")).status_code
+        assert 404 == (await operator.delete("/api/agents/admin")).status_code
+        listed = (await operator.get("/api/agents")).json()["items"]
+        again = {"name": "leaving", "wake": {"kind": "command", "command": ["true"], "workspace": "/"}}
+        assert 409 == (await operator.post("/api/agents", json=again)).status_code
+    assert [False] == [one["active"] for one in listed if one["name"] == "leaving"]
+    run = await run_of(board, "leaving-1", SETTLED)
+    assert ("killed", "its agent was deactivated") == (run["state"], run["detail"])
+    async with board.backend() as backend:
+        assert 403 == (await backend.delete("/api/agents/leaving")).status_code
+        key = (await backend.put("/api/tasks/leaving-2/issue", json=DRAFT)).json()["key"]
+        document = {"account": agent, "task_id": "leaving-2", "attempt": 1}
+        refused = await backend.put(f"/api/issues/{key}/assignment", json=document)
+    assert (422, True) == (refused.status_code, "deactivated" in refused.text)
+
+
 async def test_a_run_is_reported_alive_until_it_ends(
     new_board: Callable[..., BoardProcess], tmp_path: Path, pipe: Path
 ) -> None:
@@ -258,6 +283,26 @@ async def test_a_run_is_reported_alive_until_it_ends(
     assert {("alive-1", 3)} == {(run.task_id, run.attempt) for run in seen}
     assert ["alive"] * (len(seen) - 1) + ["ended"] == [run.state for run in seen]
     assert [run.at for run in seen] == sorted(run.at for run in seen)
+
+
+async def test_the_backend_is_told_the_end_of_the_log(
+    new_board: Callable[..., BoardProcess], tmp_path: Path
+) -> None:
+    """Whoever wonders why nothing came of a run must read its last words, in whole lines that a terminal can show."""
+    board = new_board()
+    script = "yes a long line | head -n 1000; printf 'last\\033[31m words\\n'; exit 0"
+    agent = await board.add_agent("talking", shell(script), tmp_path)
+    plane = BoardClient(board.url, BACKEND_TOKEN, [WEBHOOK_SECRET])
+    await assign(board, agent, "told-1")
+    await run_of(board, "told-1", SETTLED)
+    observations, _ = await plane.observations("")
+    await plane.aclose()
+    (ended,) = [one for one in observations if isinstance(one, RunSeen) and one.state == "ended"]
+    first, *lines = ended.detail.splitlines()
+    assert "exit code 0. Its log ends:" == first
+    assert "last[31m words" == lines.pop()
+    assert {"a long line"} == set(lines)
+    assert len(ended.detail) < 2000
 
 
 async def test_a_crash_of_the_board_loses_the_run_and_never_repeats_it(
@@ -341,8 +386,8 @@ async def test_each_attempt_has_a_worktree_of_its_own(board: BoardProcess, tmp_p
             )
         )
     assert [run["exit_code"] for run in await board.runs() if run["task_id"] == "tree-1"] == [0, 0]
-    folders = (tmp_path / "folders").read_text().split()
-    assert len(set(folders)) == 2
+    before, after = (tmp_path / "folders").read_text().split()
+    assert before == after, "a session is found again by the folder that it was in"
     assert len(git(repository, "worktree", "list", "--porcelain")) == len(
         ["worktree", "P", "HEAD", "H", "branch", "B"]
     )
@@ -391,6 +436,70 @@ async def test_what_was_not_committed_is_kept_and_said(board: BoardProcess, repo
     assert run["left_behind"] == f"the worktree {run['worktree']} is kept: something in it was not committed"
     assert exists(run["worktree"], "new")
     assert git(repository, "status", "--porcelain") == []
+
+
+async def test_a_worktree_is_kept_where_its_agent_asks(board: BoardProcess, repository: Path) -> None:
+    """Whoever wants to look at what an attempt saw must find its folder, clean as it is, and be told where."""
+    agent = await board.add_agent("keeper", ["true"], repository, worktree=True, keep_worktree=True)
+    await assign(board, agent, "keep-1")
+    run = await run_of(board, "keep-1", SETTLED)
+    assert run["left_behind"] == f"the worktree {run['worktree']} is kept, as its agent asks"
+    assert exists(run["worktree"], "tracked")
+    await assign(board, agent, "keep-1", 2)
+    await board.until_runs(lambda runs: runs[-1]["attempt"] == 2 and runs[-1]["state"] in SETTLED)
+    again = (await board.runs())[-1]
+    assert again["exit_code"] == 0
+    assert again["worktree"] != run["worktree"]
+
+
+async def test_twenty_attempts_at_once_share_no_file(
+    board: BoardProcess, repository: Path, tmp_path: Path
+) -> None:
+    """One repository must bear as many attempts as there are, each in a folder and on a branch of its own."""
+    gate = tmp_path / "gate"
+    commit = f"git add tracked; {shlex.join(GIT)} commit -q -m done"
+    script = f"flock -s {gate} true; echo $AGENTIC_OS_TASK >> tracked; {commit}"
+    agents = [
+        await board.add_agent(f"many-{each}", shell(script), repository, worktree=True) for each in range(4)
+    ]
+    tasks = {f"many-{number}": agents[number % 4] for number in range(20)}
+    with gate.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        await asyncio.gather(*(assign(board, agent, task) for task, agent in tasks.items()))
+        runs = await board.until_runs(
+            lambda runs: sum(_begun(run) for run in runs if run["task_id"] in tasks) == 20
+        )
+        assert 20 == len({run["worktree"] for run in runs if run["task_id"] in tasks})
+    await board.until_runs(
+        lambda runs: all(run["state"] in SETTLED for run in runs if run["task_id"] in tasks)
+    )
+    for task in tasks:
+        assert git(repository, "show", f"agentic-os/{task}/1:tracked") == ["one", task]
+    assert git(repository, "status", "--porcelain") == []
+
+
+def _begun(run: dict[str, Any]) -> bool:
+    return run["state"] == "running" and exists(run["worktree"] or "nowhere")
+
+
+async def test_a_shared_folder_is_used_by_one_at_a_time(
+    board: BoardProcess, tmp_path: Path, pipe: Path
+) -> None:
+    """Attempts that share a folder must not see each other's half-done work, also those of different agents."""
+    script = f"test ! -e busy && touch busy; echo $? >> codes; cat {pipe}; rm busy"
+    alone = await board.add_agent("alone", shell(script), tmp_path, exclusive=True)
+    other = await board.add_agent("other", shell(script), tmp_path)
+    await assign(board, alone, "alone-1")
+    await run_of(board, "alone-1", {"running"})
+    await assign(board, other, "alone-2")
+    await assign(board, alone, "alone-3")
+    states = {run["task_id"]: run["state"] for run in await board.runs()}
+    assert ("queued", "queued") == (states["alone-2"], states["alone-3"])
+    for task in ("alone-1", "alone-2", "alone-3"):
+        await run_of(board, task, {"running"})
+        await asyncio.to_thread(pipe.write_text, "go on")
+        await run_of(board, task, SETTLED)
+    assert (tmp_path / "codes").read_text().split() == ["0", "0", "0"]
 
 
 async def test_a_repository_without_a_commit_is_said(board: BoardProcess, tmp_path: Path) -> None:

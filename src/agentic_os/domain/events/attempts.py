@@ -154,11 +154,15 @@ class AttemptFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptExpired:
-    """The executor did not acknowledge, or fell silent, in time."""
+    """The executor did not acknowledge, or fell silent, in time; or its run ended, and it had reported nothing.
+
+    detail: what was seen of the run that ended so.
+    """
 
     attempt: int
-    what: Literal["ack", "lease"]
+    what: Literal["ack", "lease", "unreported"]
     retry_at: datetime | None
+    detail: str | None = None
     type: Literal["attempt.expired"] = "attempt.expired"
 
 

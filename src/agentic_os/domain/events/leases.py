@@ -27,9 +27,13 @@ class LeaseRenewedByRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEnded:
-    """The control plane saw the attempt's run end, at that instant, while a plan or result was still awaited."""
+    """The control plane saw the attempt's run end, at that instant, while a plan or result was still awaited.
+
+    detail: what was seen of it, such as its exit code and the end of its log; None where nothing was.
+    """
 
     attempt: int
     lease_expires_at: datetime
     seen_at: datetime
+    detail: str | None = None
     type: Literal["run.ended"] = "run.ended"

@@ -4,6 +4,7 @@ import hashlib
 from datetime import datetime, timedelta
 from typing import Final, assert_never
 
+from agentic_os.domain import ends
 from agentic_os.domain import events as e
 from agentic_os.domain.evolution.copying import changed, with_review
 from agentic_os.domain.routing import tier_above
@@ -41,9 +42,11 @@ def attempted(
             return changed(failed, authorisation=None, undecided=0, replans=task.replans + 1)
         case e.AttemptFailed(failure=kind, retry_at=retry_at):
             failed = closed(task, "failed", event.seq, event.callback_id)
-            return changed(_awaiting_retry(failed, kind, retry_at), stalled=(kind, event.message))
+            stalled = (kind, event.message)
+            return changed(_awaiting_retry(failed, kind, retry_at), stalled=stalled, setback=ends.told(event))
         case e.AttemptExpired(what=what, retry_at=retry_at):
-            return _awaiting_retry(closed(task, "expired"), what, retry_at)
+            expired = _awaiting_retry(closed(task, "expired"), what, retry_at)
+            return changed(expired, setback=ends.told(event))
 
 
 def _ruled(task: Task, event: e.AttemptRuled) -> Task:
@@ -130,10 +133,11 @@ def _acked(task: Task, event: e.AttemptAcked) -> Task:
         acked_at=task.attempt.acked_at
         or event.lease_expires_at - timedelta(seconds=task.attempt.lease_seconds),
         run_ended=None,
+        run_detail=None,
         capable=event.skillset_digest != _NO_SKILLS,
     )
     phase: Phase = "planning" if attempt.step == "plan" else "executing"
-    return changed(task, attempt=attempt, phase=phase, session=event.runtime.session)
+    return changed(task, attempt=attempt, phase=phase, session=event.runtime.session, setback="")
 
 
 def _awaiting_retry(task: Task, kind: str, retry_at: datetime | None) -> Task:

@@ -47,6 +47,12 @@ def _leased(task: Task, event: e.LeaseExtended | e.LeaseRenewedByRun | e.RunEnde
         case e.LeaseExtended(lease_expires_at=until):
             return changed(task, attempt=changed(attempt, lease_expires_at=until, extended=True))
         case e.LeaseRenewedByRun(lease_expires_at=until):
-            return changed(task, attempt=changed(attempt, lease_expires_at=until, run_ended=None))
-        case e.RunEnded(lease_expires_at=until, seen_at=seen_at):
-            return changed(task, attempt=changed(attempt, lease_expires_at=until, run_ended=seen_at))
+            return changed(
+                task, attempt=changed(attempt, lease_expires_at=until, run_ended=None, run_detail=None)
+            )
+        case e.RunEnded(lease_expires_at=until) if attempt.state == "offered":
+            ended = {"run_ended": event.seen_at, "run_detail": event.detail}
+            return changed(task, attempt=changed(attempt, ack_deadline=until, **ended))
+        case e.RunEnded(lease_expires_at=until):
+            ended = {"run_ended": event.seen_at, "run_detail": event.detail}
+            return changed(task, attempt=changed(attempt, lease_expires_at=until, **ended))
