@@ -39,7 +39,7 @@ prompt: "Read {brief}; skills are in {skills}."
 """
 CLIENT = '''#!{python}
 """A client without a model: it does what the goal of its brief names."""
-import json, os, subprocess, sys
+import json, os, subprocess, sys, time
 from pathlib import Path
 
 if sys.argv[1:] == ["--version"]:
@@ -69,6 +69,8 @@ if "ack-twice" in brief:
 if "lose-model" in brief:
     print("API error: connection refused by the model")
     sys.exit(3)
+if "hold-open" in brief:
+    time.sleep(1000)
 if "fork-and-leave" in brief:
     subprocess.Popen(["sleep", "1000"])
     sys.exit()
@@ -238,14 +240,14 @@ def repository(folder: Path) -> Path:
 def test_a_client_is_connected_works_through_a_plan_and_is_taken_back(stack: Stack, workspace: Path) -> None:
     """It plans, is approved, goes on in its session and commits nothing of ours; then every byte is as it was."""
     before = tree(workspace)
-    made = stack.connect("standin", "--workspace", workspace, "--role", "worker")
-    assert ("standin", "connected", True) == (made["name"], made["status"], made["test"]["passed"])
+    made = stack.connect("standin", "--workspace", workspace, "--role", "worker", "--name", "planner")
+    assert ("planner", "connected", True) == (made["name"], made["status"], made["test"]["passed"])
     assert {"done"} == {step["status"] for step in made["steps"]}
-    credential = stack.home / "connections/standin/credential"
+    credential = stack.home / "connections/planner/credential"
     assert 0o600 == credential.stat().st_mode & 0o777
     assert "" == git(workspace, "status", "--porcelain")
     assert "cancelled" == stack.until(made["test"]["task"], "cancelled")["phase"]
-    task_id = stack.task("standin", "Write out.txt.", "plan_first")
+    task_id = stack.task("planner", "Write out.txt.", "plan_first")
     planned = stack.until(task_id, "plan_review")
     line = planned["waiting_for"]["what"].rpartition(": ")[2]
     stack.client.post(f"/api/tasks/{task_id}/directives", json={"text": line}).raise_for_status()
@@ -257,12 +259,12 @@ def test_a_client_is_connected_works_through_a_plan_and_is_taken_back(stack: Sta
     branch = f"agentic-os/{task_id}/2"
     assert [".gitignore", "out.txt"] == git(workspace, "ls-tree", "-r", "--name-only", branch).split()
     assert sessions[0] == git(workspace, "show", f"{branch}:out.txt")
-    assert "standin\n" == git(workspace, "log", "-1", "--format=%an", branch)
-    stack.idle("standin")
+    assert "planner\n" == git(workspace, "log", "-1", "--format=%an", branch)
+    stack.idle("planner")
     git(workspace, "update-ref", "-d", f"refs/heads/{branch}")
-    stack.disconnect("standin")
-    assert not (stack.home / "connections").exists()
-    assert not stack.agents()["standin"]["active"]
+    stack.disconnect("planner")
+    assert not (stack.home / "connections/planner").exists()
+    assert not stack.agents()["planner"]["active"]
     after = tree(workspace)
     objects = {path for path in after if path.startswith(".git/objects/")}
     assert before == {path: held for path, held in after.items() if path in before or path not in objects}
@@ -501,6 +503,59 @@ def test_a_failed_test_wake_undoes_all(stack: Stack, workspace: Path) -> None:
     assert "dying" not in {e["name"] for e in stack.client.get("/api/executors").json()["items"]}
     assert not stack.agents()["dying"]["active"]
     assert not (stack.home / "connections/dying").exists()
+
+
+def test_two_connections_share_a_workspace(stack: Stack, workspace: Path) -> None:
+    """When one is taken back the other goes on; when both are, the workspace is as it was."""
+    before = tree(workspace)
+    for name, role in (("first", "worker"), ("second", "reviewer")):
+        stack.connect("standin", "--workspace", workspace, "--name", name, "--role", role, "--no-test")
+    stack.disconnect("first")
+    assert {"ok"} == {check["status"] for check in _doctor(stack) if check["name"] == "second"}
+    stack.disconnect("second")
+    assert before == tree(workspace)
+
+
+def test_a_connection_at_work_is_not_taken_back_by_chance(stack: Stack, workspace: Path) -> None:
+    """It says what is open, and goes only when it is forced to; the work then waits for another."""
+    stack.connect("standin", "--workspace", workspace, "--name", "busy", "--no-test")
+    task_id = stack.task("busy", "hold-open")
+    stack.event(task_id, "attempt.acked")
+    refused = stack.cli("disconnect", "busy", "--yes")
+    assert (1, True) == (refused.returncode, "works on 1 attempts" in refused.stderr), refused.stderr
+    assert (stack.home / "connections/busy").exists()
+    done = stack.cli("disconnect", "busy", "--yes", "--force")
+    assert (0, True) == (done.returncode, f"the task {task_id} goes to another" in done.stdout), done.stderr
+    stack.client.post(f"/api/tasks/{task_id}/directives", json={"text": "/cancel enough"}).raise_for_status()
+    stack.idle("busy")
+
+
+def test_a_connect_that_was_killed_is_taken_back(stack: Stack, workspace: Path) -> None:
+    """What it had begun is on record, and `disconnect` undoes it."""
+    before = tree(workspace)
+    hanging = stack.folder / "hanging"
+    hanging.mkdir()
+    marker = hanging / "asked"
+    (hanging / "standin").write_text(f"#!/bin/sh\n[ -e {marker} ] && sleep 1000\n: > {marker}\necho 1.2.3\n")
+    (hanging / "standin").chmod(0o755)
+    process = subprocess.Popen(
+        command(
+            "connect", "standin", "--workspace", workspace, "--name", "cut", "--yes", "--home", stack.home
+        ),
+        env=ENVIRONMENT | {"PATH": f"{hanging}{os.pathsep}{os.defpath}"},
+        stdout=subprocess.DEVNULL,
+    )
+    give_up = time.monotonic() + PATIENCE
+    while not stack.agents().get("cut", {}).get("runs"):
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    refused = stack.cli("connect", "standin", "--workspace", workspace, "--name", "cut", "--yes")
+    assert (1, True) == (refused.returncode, "agentic-os disconnect cut" in refused.stderr), refused.stderr
+    assert 0 == stack.cli("disconnect", "cut", "--yes", "--force").returncode
+    stack.idle("cut")
+    assert before == tree(workspace)
 
 
 def test_a_credential_that_others_can_read_is_not_used(stack: Stack, workspace: Path, connected: str) -> None:

@@ -145,7 +145,7 @@ def _here(store: Connections, connection: Connection, others: Sequence[Connectio
     changes = connection.changes
     for other in others:
         changes = _handed_over(store, other, changes)
-    left = places.take_back(workspace, changes, look_at(workspace) if connection.worktree else None)
+    left = places.take_back(workspace, changes, look_at(workspace))
     return [
         f"{workspace} is as it was" if not left else f"{workspace} is as it was, but for",
         *(f"left: {one}" for one in left),
