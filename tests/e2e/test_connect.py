@@ -558,6 +558,47 @@ def test_a_connect_that_was_killed_is_taken_back(stack: Stack, workspace: Path) 
     assert before == tree(workspace)
 
 
+def test_settings_that_were_broken_meanwhile_are_taken_back_later(stack: Stack, workspace: Path) -> None:
+    """Nothing is guessed of a file that does not parse; once it does, the same command ends what it began."""
+    stack.connect("standin", "--workspace", workspace, "--name", "broken", "--no-test")
+    file = workspace / ".standin/settings.json"
+    written = file.read_text()
+    file.write_text(written + "}")
+    done = stack.cli("disconnect", "broken", "--yes")
+    assert (1, True) == (done.returncode, "settings.json: is not JSON" in done.stderr), done.stderr
+    assert not (stack.home / "connections/broken/credential").exists()
+    file.write_text(written.replace('"mine": 1', '"mine": 2'))
+    assert 0 == stack.cli("disconnect", "broken", "--yes").returncode
+    assert {"mine": 2} == json.loads(file.read_text())
+
+
+def test_a_person_is_asked(stack: Stack, workspace: Path) -> None:
+    """Whoever says no has an unchanged workspace, and was told of uncommitted work and of an untested version."""
+    (workspace / "dirty").write_text("")
+    before = tree(workspace)
+    newer = stack.folder / "newer"
+    newer.mkdir(exist_ok=True)
+    (newer / "standin").write_text("#!/bin/sh\necho v9.9.9\n")
+    (newer / "standin").chmod(0o755)
+    ours, theirs = os.openpty()
+    os.write(ours, b"n\n")
+    done = subprocess.run(
+        command("connect", "standin", "--workspace", workspace, "--name", "asked", "--home", stack.home),
+        env=ENVIRONMENT | {"PATH": f"{newer}{os.pathsep}{os.defpath}"},
+        stdin=theirs,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+    os.close(ours)
+    os.close(theirs)
+    assert 2 == done.returncode, done.stderr
+    for said in ("1 paths are not committed", "9.9.9 was not tested", "Do this? [y/N]", "Nothing was done."):
+        assert said in done.stdout
+    assert before == tree(workspace)
+
+
 def test_a_credential_that_others_can_read_is_not_used(stack: Stack, workspace: Path, connected: str) -> None:
     """The launcher starts nothing with it, and doctor says what to do."""
     file = stack.home / "connections" / connected / "credential"

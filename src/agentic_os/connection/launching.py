@@ -215,6 +215,8 @@ def run_client(
         code = process.wait()
         # What it left running in the background may hold its output open for ever.
         reader.join(_DRAIN_SECONDS)
+        if not reader.is_alive():
+            process.stdout.close()
     log.flush()
     return Run(code, b"".join(list(output.tail)), bool(ordered))
 
