@@ -48,10 +48,8 @@ def base(tmp_path: Path, workspace: Path) -> str:
     return git(repository, "rev-parse", "HEAD")
 
 
-@pytest.fixture
-def submit(run_script: Run, workspace: Path, tmp_path: Path, backend: Any, base: str) -> Run:
-    """Start work, and submit a result from the worktree; returns what was sent, and what was said."""
-    backend.accept(attempt_token="attempt-secret")
+def begun(tmp_path: Path, backend: Any) -> tuple[str, ...]:
+    """Write a brief and a credential; returns how start-work is told of them."""
     (tmp_path / "credential").write_text("executor-secret\n")
     (tmp_path / "credential").chmod(0o600)
     brief = {
@@ -66,8 +64,14 @@ def submit(run_script: Run, workspace: Path, tmp_path: Path, backend: Any, base:
     (tmp_path / "brief.md").write_text(
         f"<!-- agentic-os:brief v1 {heading} -->\n{line}\n<!-- agentic-os:end -->"
     )
-    paths = ("--brief", str(tmp_path / "brief.md"), "--credential-file", str(tmp_path / "credential"))
-    assert run_script(START, *paths).returncode == 0
+    return ("--brief", str(tmp_path / "brief.md"), "--credential-file", str(tmp_path / "credential"))
+
+
+@pytest.fixture
+def submit(run_script: Run, workspace: Path, tmp_path: Path, backend: Any, base: str) -> Run:
+    """Start work, and submit a result from the worktree; returns what was sent, and what was said."""
+    backend.accept(attempt_token="attempt-secret")
+    assert run_script(START, *begun(tmp_path, backend)).returncode == 0
 
     def run(document: Any = None, **environment: str) -> tuple[dict[str, Any], str]:
         given = {"AGENTIC_OS_BASE_COMMIT": base} | environment
@@ -180,3 +184,19 @@ def test_elsewhere_a_result_is_sent_as_it_is(
     body, said = submit(document, **environment)
     assert "references" not in body
     assert "The result names" not in said
+
+
+def test_what_earlier_attempts_left_is_named_at_the_start(
+    run_script: Run, workspace: Path, tmp_path: Path, backend: Any, base: str
+):
+    """Who is to rework something is told where it is, since a worktree begins without it; empty ones are not."""
+    repository = tmp_path / "repository"
+    for attempt, message in ((1, "Half of it"), (2, None)):
+        git(repository, "checkout", "--quiet", "-b", f"agentic-os/{TASK}/{attempt}", base)
+        if message:
+            git(repository, "commit", "--quiet", "--allow-empty", "--message", message)
+    backend.accept(attempt_token="attempt-secret")
+    told = run_script(START, *begun(tmp_path, backend), AGENTIC_OS_BASE_COMMIT=base).stdout
+    assert f"left (git merge BRANCH, to go on from one)\n- agentic-os/{TASK}/1: Half of it\n" in told
+    assert f"agentic-os/{TASK}/2" not in told
+    assert "Branches" not in run_script(START, *begun(tmp_path, backend)).stdout

@@ -122,6 +122,25 @@ def mode_of(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
+def test_the_launcher_says_which_runtime_it_is(
+    run_script: Run, workspace: Path, backend: Any, credential: Path
+):
+    """What whoever launched the client says of it goes before what a model gives."""
+    backend.accept(attempt_token="attempt-secret")
+    (workspace.parent / "brief.md").write_text(as_issue(make_brief(backend.url)))
+    done = run_script(
+        *(START, "--runtime", "guessed", "--retry-delay", "0.01"),
+        AGENTIC_OS_BRIEF=str(workspace.parent / "brief.md"),
+        AGENTIC_OS_CREDENTIAL_FILE=str(credential),
+        AGENTIC_OS_RUNTIME="codex",
+        AGENTIC_OS_RUNTIME_VERSION="0.169.0",
+        AGENTIC_OS_SESSION="s-2",
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    expected = {"name": "codex", "version": "0.169.0", "session": "s-2"}
+    assert expected == backend.requests[0]["body"]["body"]["runtime"]
+
+
 def test_start_work_acknowledges_the_brief_and_prints_it(start: Run, workspace: Path, backend: Any):
     """The ack keeps to the contract and carries both digests; the brief and what comes next are printed."""
     done = start("--runtime", "claude-code", "--runtime-version", "2.1", "--session", "s-1")

@@ -11,10 +11,11 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from .accounts import Account, add_account, require_admin
+from .accounts import Account, add_account, find_account, require_admin, revoke_tokens
 from .database import Connection, Row
 from .fields import AccountName, Strict, storable
 from .problems import Missing, Unacceptable
+from .run_queue import stop_runs
 
 CREDENTIAL_VARIABLE = "AGENTIC_OS_CREDENTIAL_FILE"
 _SERVERS_OWN = re.compile(r"AGENTIC_OS_|DATABASE_URL\Z|PG[A-Z]+\Z")
@@ -155,10 +156,29 @@ async def change_wake(tx: Connection, actor: Account, name: str, wake: CommandWa
         raise Missing(f"no agent is named {name!r}")
 
 
+async def deactivate_agent(tx: Connection, actor: Account, name: str) -> None:
+    """Wake an agent no more: its tokens end, what runs is stopped, what it wrote stays. Raises Missing."""
+    require_admin(actor)
+    account = await find_account(tx, name)
+    if account.kind != "agent":
+        raise Missing(f"no agent is named {name!r}")
+    await tx.execute(
+        "update accounts set deactivated_at = coalesce(deactivated_at, clock_timestamp()) where id = %s",
+        (account.id,),
+    )
+    await revoke_tokens(tx, account)
+    cursor = await tx.execute(
+        "select distinct issue from runs where agent = %s and state in ('queued', 'running') and issue is not null",
+        (account.id,),
+    )
+    for row in await cursor.fetchall():
+        await stop_runs(tx, row["issue"], "its agent was deactivated")
+
+
 async def list_agents(tx: Connection) -> Sequence[Row]:
     """List the agents by name, each with its newest runs."""
     cursor = await tx.execute(
-        "select accounts.id, accounts.name, agents.wake from agents"
+        "select accounts.id, accounts.name, agents.wake, accounts.deactivated_at is null as active from agents"
         " join accounts on accounts.id = agents.account order by accounts.name"
     )
     agents = await cursor.fetchall()

@@ -121,6 +121,13 @@ async def change_wake(board: OnBoard, actor: Caller, name: Name, new: WakeReques
         await agents.change_wake(tx, actor, name, new.wake)
 
 
+@router.delete("/agents/{name}", status_code=HTTP_204_NO_CONTENT)
+async def deactivate_agent(board: OnBoard, actor: Caller, name: Name) -> None:
+    """Wake an agent no more; its account, and with it its name, stays for what it wrote."""
+    async with board.database.write() as tx:
+        await agents.deactivate_agent(tx, actor, name)
+
+
 def _require_rights_over(actor: Account, account: Account) -> None:
     if account.is_system:
         raise Forbidden("the backend's token comes from its own configuration")
@@ -140,4 +147,7 @@ def _account(account: Account) -> dict[str, Any]:
 
 
 def _agent(row: Row) -> dict[str, Any]:
-    return {"id": str(row["id"]), "name": row["name"], "wake": row["wake"], "runs": row["runs"]}
+    return {
+        name: str(row[name]) if name == "id" else row[name]
+        for name in ("id", "name", "active", "wake", "runs")
+    }

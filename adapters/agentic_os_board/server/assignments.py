@@ -19,9 +19,11 @@ async def assign_issue(
     await _require_assignable(tx, issue, task_id)
     if (issue["assignee"], issue["assigned_attempt"]) == (account, attempt):
         return
-    cursor = await tx.execute("select accounts.kind from accounts where id = %s", (account,))
+    cursor = await tx.execute("select kind, deactivated_at from accounts where id = %s", (account,))
     if (row := await cursor.fetchone()) is None:
         raise Unacceptable("the assignee is not an account of this board")
+    if row["kind"] == "agent" and row["deactivated_at"] is not None:
+        raise Unacceptable("the assignee is an agent that was deactivated")
     await stop_runs(tx, number, "the issue was given to another attempt")
     if row["kind"] == "agent":
         await enqueue_run(tx, number, account, task_id, attempt)

@@ -39,6 +39,7 @@ from agentic_os_contract import (  # noqa: E402
     skill_set_digest,
     workspace_skills,
 )
+from agentic_os_git import earlier_branches  # noqa: E402
 
 NEXT = {
     "plan": "Write a plan and submit it with the skill submit-plan. Change nothing yet. Then stop and wait.",
@@ -70,9 +71,10 @@ def start(args: argparse.Namespace, brief: dict[str, Any], digest: str) -> int:
         "runtime": {
             name: value
             for name, value in (
-                ("name", args.runtime),
-                ("version", args.runtime_version),
-                ("session", args.session),
+                # Whoever launched the client knows better than a model what it launched.
+                ("name", environment("AGENTIC_OS_RUNTIME") or args.runtime),
+                ("version", environment("AGENTIC_OS_RUNTIME_VERSION") or args.runtime_version),
+                ("session", environment("AGENTIC_OS_SESSION") or args.session),
             )
             if value
         },
@@ -89,6 +91,10 @@ def start(args: argparse.Namespace, brief: dict[str, Any], digest: str) -> int:
     attempt.state["token"] = answer["attempt_token"]
     attempt.save()
     print("\n".join(printable(line) for line in describe(brief)))
+    if environment("AGENTIC_OS_BASE_COMMIT"):
+        title = "Branches that earlier attempts left (git merge BRANCH, to go on from one)"
+        left = section(title, earlier_branches(workspace, brief["task_id"]))
+        print("\n".join(printable(line) for line in left))
     print(
         f"\nLease: until {printable(answer.get('lease_expires_at', 'unknown'))}; every accepted message renews it."
     )
@@ -128,6 +134,9 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
 
 def add_runtime(parser: argparse.ArgumentParser) -> None:
     """Add what an agent says of itself."""
+    parser.epilog = (
+        f"AGENTIC_OS_RUNTIME, _RUNTIME_VERSION and _SESSION go before what is given.\n{EXIT_CODES}"
+    )
     parser.add_argument("--runtime", default="unnamed", help="your name, such as claude-code")
     parser.add_argument("--runtime-version", help="your version")
     parser.add_argument("--session", help="your session's id, to be resumed by")

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).absolute().parents[2] / "start-work" / "sc
 try:
     from agentic_os_attempt import environment, printable, run_script, tell_directive
     from agentic_os_contract import DOCUMENT, USAGE, Stop
+    from agentic_os_git import git_references, not_committed
     from agentic_os_submission import make_parser, open_attempt, read_body, submit
 except ModuleNotFoundError:
     print(
@@ -24,8 +25,6 @@ except ModuleNotFoundError:
         file=sys.stderr,
     )
     sys.exit(5)
-
-from git_references import git_references, not_committed  # noqa: E402 - beside this file
 
 LARGEST_INLINE_BYTES = 256 * 1024
 MOST_REFERENCES = 50

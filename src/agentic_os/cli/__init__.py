@@ -3,25 +3,13 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from agentic_os import __version__
-from agentic_os.cli import (
-    administration,
-    ci,
-    contract,
-    database,
-    governance,
-    measure,
-    policy,
-    quarantine,
-    reconcile,
-    skills,
-    story,
-    tasks,
-    up,
-)
-from agentic_os.cli.client import ServerRefused, ServerUnavailable
 
+_LAUNCH = ["executor", "launch"]
+_CONNECTING = ("connect", "connections", "disconnect")
+_Register = Callable[[Any], None]
 _EXIT_CODES = """\
 exit codes:
   0  done
@@ -34,17 +22,41 @@ exit codes:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the return value is the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="agentic-os",
-        description="The backend that governs AI agents: agents execute, the backend decides.",
-        epilog=_EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    given = list(sys.argv[1:] if argv is None else argv)
+    if given[:2] == _LAUNCH:
+        # Each attempt begins with it, and it needs next to nothing of what the other commands import.
+        from agentic_os.cli.launch import launch_main  # noqa: PLC0415
+
+        return launch_main(given[2:])
+    if given[:1] and given[0] in _CONNECTING:
+        from agentic_os.cli import connect  # noqa: PLC0415
+
+        return _run(given, [connect.add_commands])
+    return _run(given, _all_commands())
+
+
+def _all_commands() -> list[_Register]:
+    from agentic_os.cli import (  # noqa: PLC0415
+        administration,
+        ci,
+        connect,
+        contract,
+        database,
+        governance,
+        measure,
+        policy,
+        quarantine,
+        reconcile,
+        skills,
+        story,
+        tasks,
+        up,
     )
-    parser.add_argument("--version", action="version", version=f"agentic-os {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True, title="commands")
-    for module in (
+
+    modules = (
         up,
         story,
+        connect,
         tasks,
         quarantine,
         reconcile,
@@ -56,9 +68,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         governance,
         measure,
         policy,
-    ):
-        module.add_commands(commands)
-    args = parser.parse_args(argv)
+    )
+    return [module.add_commands for module in modules]
+
+
+def _run(given: Sequence[str], registering: Sequence[_Register]) -> int:
+    from agentic_os.cli.client import ServerRefused, ServerUnavailable  # noqa: PLC0415
+
+    parser = argparse.ArgumentParser(
+        prog="agentic-os",
+        description="The backend that governs AI agents: agents execute, the backend decides.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"agentic-os {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, title="commands")
+    for register in registering:
+        register(commands)
+    args = parser.parse_args(_before_command(given))
+    if hasattr(args, "command") and given[:1] == ["connect"]:
+        args.command = given[len(_before_command(given)) + 1 :]
     run: Callable[[argparse.Namespace], int] = args.run
     try:
         return run(args)
@@ -72,3 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 1
+
+
+def _before_command(given: Sequence[str]) -> Sequence[str]:
+    """Leave out the command that `connect` is given after --, which has options of its own."""
+    return given[: given.index("--")] if given[:1] == ["connect"] and "--" in given else given

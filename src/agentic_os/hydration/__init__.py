@@ -27,6 +27,7 @@ from agentic_os.hydration.resolution import (
     validate_skill,
 )
 from agentic_os.hydration.survey import against, failed, hydrate_all, survey
+from agentic_os.hydration.withdrawal import hydrated, withdraw
 from agentic_os.hydration.workspace import Change, Report, hydrate
 
 __all__ = [
@@ -60,6 +61,7 @@ __all__ = [
     "hold_to",
     "hydrate",
     "hydrate_all",
+    "hydrated",
     "hydrated_skills",
     "load_definition",
     "lock",
@@ -73,4 +75,5 @@ __all__ = [
     "survey",
     "text_of",
     "validate_skill",
+    "withdraw",
 ]

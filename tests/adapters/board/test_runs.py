@@ -239,6 +239,30 @@ async def test_a_time_limit_ends_a_run(board: BoardProcess, tmp_path: Path) -> N
     assert "time limit of 1 seconds" in run["detail"]
 
 
+async def test_a_deactivated_agent_is_woken_no_more(board: BoardProcess, tmp_path: Path) -> None:
+    """What it runs must be stopped, no attempt must reach it, and its name must stay with what it did."""
+    agent = await board.add_agent("leaving", ["sleep", "1000"], tmp_path)
+    await assign(board, agent, "leaving-1")
+    await run_of(board, "leaving-1", {"running"})
+    async with await board.operator() as operator:
+        assert 204 == (await operator.delete("/api/agents/leaving")).status_code
+        assert 204 == (await operator.delete("/api/agents/leaving")).status_code
+        assert 404 == (await operator.delete("/api/agents/nobody")).status_code
+        assert 404 == (await operator.delete("/api/agents/admin")).status_code
+        listed = (await operator.get("/api/agents")).json()["items"]
+        again = {"name": "leaving", "wake": {"kind": "command", "command": ["true"], "workspace": "/"}}
+        assert 409 == (await operator.post("/api/agents", json=again)).status_code
+    assert [False] == [one["active"] for one in listed if one["name"] == "leaving"]
+    run = await run_of(board, "leaving-1", SETTLED)
+    assert ("killed", "its agent was deactivated") == (run["state"], run["detail"])
+    async with board.backend() as backend:
+        assert 403 == (await backend.delete("/api/agents/leaving")).status_code
+        key = (await backend.put("/api/tasks/leaving-2/issue", json=DRAFT)).json()["key"]
+        document = {"account": agent, "task_id": "leaving-2", "attempt": 1}
+        refused = await backend.put(f"/api/issues/{key}/assignment", json=document)
+    assert (422, True) == (refused.status_code, "deactivated" in refused.text)
+
+
 async def test_a_run_is_reported_alive_until_it_ends(
     new_board: Callable[..., BoardProcess], tmp_path: Path, pipe: Path
 ) -> None:

@@ -1,10 +1,11 @@
-"""What an attempt left behind in git, as references of its result.
+"""What the attempts at a task left behind in git: its own as references of its result, and the branches of others.
 
 Python's standard library only, from 3.9 on.
 """
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 _TIMEOUT_SECONDS = 60
 _LONGEST_NAME = 200
 _LONGEST_URI = 2000
+_MOST_BRANCHES = 10
 
 
 def git_references(folder: Path, base: str) -> list[dict[str, str]]:
@@ -25,6 +27,14 @@ def git_references(folder: Path, base: str) -> list[dict[str, str]]:
     if branch and len(branch) <= _LONGEST_NAME:
         found.insert(0, {"name": branch, "kind": "branch", "uri": uri, "revision": commit})
     return found if len(uri) <= _LONGEST_URI else []
+
+
+def earlier_branches(folder: Path, task_id: str) -> list[str]:
+    """List the branches on which earlier attempts at the task left what this work tree does not have."""
+    prefix = f"refs/heads/agentic-os/{re.sub(r'[^A-Za-z0-9-]', '-', task_id)}/"
+    shown = "--format=%(refname:short): %(contents:subject)"
+    listed = _git(folder, "for-each-ref", "--no-merged=HEAD", "--sort=committerdate", shown, prefix)
+    return [line[:_LONGEST_NAME] for line in (listed or "").splitlines()[-_MOST_BRANCHES:]]
 
 
 def not_committed(folder: Path) -> list[str]:
