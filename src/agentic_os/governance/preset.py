@@ -28,7 +28,7 @@ _SKILLS: Final = """\
 source_roots: [package:agentic_os]
 
 # What everybody needs: to take up work or decline it, to plan it, to tell how it goes, to ask, to hand it in or over,
-# and to review what others handed in. There are also attach-artifact, record-evidence and create-remediation.
+# and to review what others handed in. There are also attach-artifact and record-evidence.
 global_defaults:
   - start-work
   - submit-plan
@@ -39,6 +39,9 @@ global_defaults:
   - escalate
   - hand-off
   - decline
+
+# What joins them to other systems: to propose tasks, and to start work where Paperclip or GitHub woke them.
+shared_integrations: [create-remediation, bridge-paperclip, bridge-github]
 
 # What the executors of one project need besides, for instance {example}:
 # project_defaults: {{{project}: [{skill}]}}

@@ -1,5 +1,7 @@
 """Hydration: the skill set of a project, from one central definition, in each of its workspaces."""
 
+from agentic_os.hydration.addition import Addition, AdditionConflict, carry_out, plan_addition
+from agentic_os.hydration.comparison import SkillDifference, compare_skills, described, hydrated_skills
 from agentic_os.hydration.coverage import Coverage, coverage
 from agentic_os.hydration.definition import (
     DEFAULT_PROJECT,
@@ -27,6 +29,8 @@ from agentic_os.hydration.workspace import Change, Report, hydrate
 __all__ = [
     "DEFAULT_PROJECT",
     "PACKAGE_ROOT",
+    "Addition",
+    "AdditionConflict",
     "Change",
     "Coverage",
     "Definition",
@@ -37,15 +41,21 @@ __all__ = [
     "Override",
     "Report",
     "Skill",
+    "SkillDifference",
     "SkillSet",
     "SourceRoot",
     "WorkspaceError",
+    "carry_out",
     "check",
+    "compare_skills",
     "coverage",
+    "described",
     "explain",
     "hydrate",
+    "hydrated_skills",
     "load_definition",
     "packaged_skills",
+    "plan_addition",
     "resolve",
     "resolve_all",
     "validate_skill",

@@ -24,6 +24,7 @@ _PACKAGE_DEFAULTS = (
     "hand-off",
     "decline",
 )
+_PACKAGE_INTEGRATIONS = ("create-remediation", "bridge-paperclip", "bridge-github")
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -108,7 +109,12 @@ def load_definition(path: Path | None) -> Definition:
     """Read a skills.yaml; without one the package's own definition is in force. Raises DefinitionError."""
     if path is None:
         root = SourceRoot(PACKAGE_ROOT, packaged_skills())
-        return Definition(origin=PACKAGE_ROOT, source_roots=(root,), global_defaults=_PACKAGE_DEFAULTS)
+        return Definition(
+            origin=PACKAGE_ROOT,
+            source_roots=(root,),
+            global_defaults=_PACKAGE_DEFAULTS,
+            shared_integrations=_PACKAGE_INTEGRATIONS,
+        )
     try:
         root_node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     except (OSError, UnicodeDecodeError) as error:
