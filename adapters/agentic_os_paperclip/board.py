@@ -1,15 +1,19 @@
 """What the administrator of a company does on Paperclip: sign in, make the company, ask the backend in, make agents."""
 
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 
 import httpx
 
-from agentic_os.control_plane import ControlPlaneError, Denied, Unavailable
+from agentic_os.control_plane import ControlPlaneError, Denied, RateLimited, Unavailable
 
+from .clock import now
 from .transport import error_from
 
 _TIMEOUT_SECONDS: Final = 30.0
+_TRIES: Final = 3
+_LONGEST_WAIT_SECONDS: Final = 15.0
 AUDIT: Final = "audit:view_agent_actions"
 """The permission to read who did what, without which the feed says too little."""
 LISTENER: Final = "agentic-os-listener"
@@ -54,10 +58,19 @@ class Board:
         """Make an account and be it; return its id. One that exists is signed in to."""
         document = {"email": mail, "password": password}
         try:
-            made = self.ask("POST", "/auth/sign-up/email", {"name": name, **document})
+            made = self._patiently("/auth/sign-up/email", {"name": name, **document})
         except ControlPlaneError:
-            made = self.ask("POST", "/auth/sign-in/email", document)
+            made = self._patiently("/auth/sign-in/email", document)
         return str(made["user"]["id"])
+
+    def _patiently(self, path: str, document: Mapping[str, Any]) -> Any:
+        """Post what Paperclip takes only some times in ten seconds."""
+        for _ in range(_TRIES):
+            try:
+                return self.ask("POST", path, document)
+            except RateLimited as limit:
+                time.sleep(min(max((limit.retry_at - now()).total_seconds(), 1.0), _LONGEST_WAIT_SECONDS))
+        return self.ask("POST", path, document)
 
     def claim(self) -> None:
         """Become the administrator of a new server. Raises Conflict where somebody is that."""
@@ -68,9 +81,9 @@ class Board:
         return str(self.ask("POST", "/board-api-keys", {"name": name, "expiresAt": None})["token"])
 
     def company(self, name: str) -> str:
-        """Find the company of this name, or make it; return its id."""
+        """Find the company of this name or id, or make it; return its id."""
         for company in self.ask("GET", "/companies"):
-            if company["name"] == name:
+            if name in {company["id"], company["name"]}:
                 return str(company["id"])
         return str(self.ask("POST", "/companies", {"name": name})["id"])
 

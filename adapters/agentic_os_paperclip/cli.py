@@ -26,7 +26,6 @@ from .server import PaperclipServer, ServerFailed, install
 from .transport import SWITCH, Transport
 
 _BACKEND: Final = "agentic-os"
-_MAIL: Final = "agentic-os@localhost.localdomain"
 _LABEL: Final = {"name": "agentic-os", "color": "#0f766e"}
 _STREAM_SECONDS: Final = 5.0
 _TIMEOUT_SECONDS: Final = 15.0
@@ -136,11 +135,12 @@ def _make_backend_account(owner: Board, company: str, url: str, folder: Path) ->
         with contextlib.closing(Board(url, token.read_text(encoding="ascii").strip())) as backend:
             owner.grant(company, backend.whoami())
         return
-    password = folder / "backend.password"
-    if not password.exists():
-        _keep(password, secrets.token_urlsafe(24))
+    login = folder / "backend.login"
+    if not login.exists():
+        _keep(login, f"agentic-os-{secrets.token_hex(4)}@localhost.localdomain {secrets.token_urlsafe(24)}")
+    mail, password = login.read_text(encoding="ascii").split()
     with contextlib.closing(Board(url)) as backend:
-        account = backend.sign_up(_BACKEND, _MAIL, password.read_text(encoding="ascii"))
+        account = backend.sign_up(_BACKEND, mail, password)
         owner.invite(company, backend)
         owner.grant(company, account)
         _keep(token, backend.key(_BACKEND))

@@ -138,7 +138,7 @@ def error_from(answer: httpx.Response) -> ControlPlaneError:
     told = _told(answer)
     message = f"{answer.request.method} {answer.request.url.path}: {answer.status_code} {told or ''}".rstrip()
     if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:
-        after = answer.headers.get("retry-after", "")
+        after = answer.headers.get("retry-after") or answer.headers.get("x-retry-after", "")
         patience = timedelta(seconds=int(after)) if after.isascii() and after.isdigit() else _DEFAULT_PATIENCE
         return RateLimited(message, now() + patience)
     if told is None:

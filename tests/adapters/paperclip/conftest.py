@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.adapters.paperclip.paperclip_company import Hooks, People
+from tests.adapters.paperclip.paperclip_company import Company, Hooks, People
+from tests.adapters.paperclip.paperclip_stage import Stage, staged
 
 from agentic_os_paperclip.server import PaperclipServer, install
 
@@ -54,6 +55,12 @@ def people(paperclip: PaperclipServer) -> Iterator[People]:
     people = People(paperclip.url)
     yield people
     people.close()
+
+
+@pytest.fixture
+def stage(paperclip: PaperclipServer, people: People, hooks: Hooks) -> Iterator[Stage]:
+    with staged(Company(paperclip, people, hooks)) as stage:
+        yield stage
 
 
 if __name__ == "__main__":  # bin/test asks where to install
