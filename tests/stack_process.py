@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,13 +67,15 @@ class StackProcess:
 
 
 @contextmanager
-def running_stack(home: Path, *options: object) -> Iterator[StackProcess]:
+def running_stack(
+    home: Path, *options: object, environment: Mapping[str, str] | None = None
+) -> Iterator[StackProcess]:
     """Run `up` on free ports until the end of the context, ready to serve."""
     arguments = command("up", "--home", home, "--port", 0, "--board-port", 0, *options)
     process = subprocess.Popen(
         arguments,
         cwd="/",
-        env=ENVIRONMENT,
+        env=ENVIRONMENT | (environment or {}),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -1,14 +1,16 @@
 """A desk over a backend with a tracker in memory, which counts what is asked of it."""
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from tests.desk import Desk
 
 from agentic_os.clock import now
-from agentic_os.control_plane import ReviewOutcome
+from agentic_os.control_plane import Assignment, Busy, Capabilities, ReviewOutcome
 from agentic_os.control_plane.memory import MemoryControlPlane, MemoryIssue, MemoryTracker
 
 
@@ -45,6 +47,24 @@ class RememberingPlane(MemoryControlPlane):
     def __init__(self, tracker: MemoryTracker) -> None:
         super().__init__(tracker)
         self.outcomes: list[tuple[str, str]] = []
+        self.busy = False
+        self.nudges: asyncio.Queue[None] | None = None
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Tell of news where a test has it told."""
+        return replace(super().capabilities, nudges=self.nudges is not None)
+
+    async def nudged(self) -> None:
+        """Wait until a test says that there is news."""
+        assert self.nudges is not None
+        await self.nudges.get()
+
+    async def assign(self, key: str, assignment: Assignment | None) -> None:
+        """Assign, unless a run goes on."""
+        if self.busy:
+            raise Busy("a run goes on", now() + timedelta(seconds=30))
+        await super().assign(key, assignment)
 
     async def close_review(self, key: str, digest: str, outcome: ReviewOutcome) -> None:
         """Close, and remember."""

@@ -63,6 +63,7 @@ class Worker:
             group.create_task(self._woken_by(signals.inbox, self.drain_inbox))
             group.create_task(self._sleep_until_deadlines())
             group.create_task(self._look_around())
+            group.create_task(self._listen())
 
     async def _woken_by(self, event: asyncio.Event, drain: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -255,6 +256,20 @@ class Worker:
             except Exception:
                 log.exception("pass failed", drain="look around")
             await asyncio.sleep(self._resync.total_seconds())
+
+    async def _listen(self) -> None:
+        """Read the feed of a tracker that tells that there is news, instead of sending webhooks."""
+        plane, inbox = self._backend.control_plane, self._backend.inbox
+        if plane is None or inbox is None or not plane.capabilities.nudges:
+            return
+        while True:
+            await plane.nudged()
+            try:
+                if await inbox.pull():
+                    self._backend.signals.inbox.set()
+            except (ControlPlaneError, StoreUnavailable) as problem:
+                log.warning("control plane", problem=f"{type(problem).__name__}: {problem}")
+                await asyncio.sleep(_FAULT_PAUSE)
 
     async def look_around(self) -> None:
         """Set the signals that somebody forgot, and read the tracker's feed."""

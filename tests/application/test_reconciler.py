@@ -496,3 +496,23 @@ async def test_small_texts_are_shown_where_people_read(desk: TrackedDesk) -> Non
     assert "xxxx" not in end
     for content, _ in texts.values():
         assert f"http://127.0.0.1:8700/api/artifacts/{digest(content)}" in end
+
+
+async def test_what_a_run_keeps_busy_waits_for_its_end(desk: TrackedDesk) -> None:
+    """An assignee whose run goes on keeps the issue until it ends; the rest is shown, and nothing counts as failed."""
+    await desk.executor()
+    task_id = await desk.task(mode="plan_first")
+    token = await desk.ack(task_id)
+    desk.plane.busy = True
+    await desk.submit("plan", task_id, token)
+    issue = await desk.issue(task_id)
+    assert (1, True) == (len(issue.reviews), issue.assignment is not None)
+    assert "plan_review" in (await desk.notes(task_id))["status"]
+    failures, again, problem = await desk.stale(task_id)
+    assert (0, None) == (failures, problem)
+    assert again is not None
+    desk.plane.busy = False
+    await desk.hasten()
+    await desk.worker.drain_stale()
+    assert (await desk.issue(task_id)).assignment is None
+    assert [] == await desk.rows("select 1 from es.stale")

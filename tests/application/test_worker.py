@@ -320,3 +320,22 @@ async def test_many_deadlines_fire_once_though_two_workers_drain_them(
         assert 1 == (await desk.events(task_id)).count("attempt.expired")
         assert "retry_wait" == await desk.phase(task_id)
     assert [(70,)] == await desk.rows("select count(*) from es.deadline")
+
+
+async def test_news_of_a_tracker_without_webhooks_is_heard(desk: TrackedDesk) -> None:
+    """A tracker that tells that there is news has its feed read then, long before the look around."""
+    desk.plane.nudges = asyncio.Queue()
+    await desk.executor()
+    async with running(desk):
+        await until_looked_around(desk)
+        desk.tracker.open_issue(desk.tracker.account("olga"), "T", labels=["agentic-os"])
+        desk.plane.nudges.put_nowait(None)
+        assert 1 == (await desk.tracker.woken.get()).attempt
+
+
+async def until_looked_around(desk: TrackedDesk) -> None:
+    """Wait until the feed was read to its end once, as the first look around does."""
+    plane = desk.backend.control_plane
+    assert plane is not None
+    while plane.state.read_at is None:  # noqa: ASYNC110 - the port offers no event for it
+        await asyncio.sleep(0)

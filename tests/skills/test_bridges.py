@@ -37,6 +37,8 @@ class RecordedTracker:
     url: str = ""
     answers: dict[str, tuple[int, Any, dict[str, str]]] = field(default_factory=dict)
     asked: list[tuple[str, str | None]] = field(default_factory=list)
+    told: list[tuple[str, str | None, Any]] = field(default_factory=list)
+    takes: int = 201
 
     def answer(self, path: str, recorded: dict[str, Any], *, text: str | None = None, **headers: str) -> None:
         """Answer a path as it was recorded, with another text where one is given."""
@@ -63,6 +65,14 @@ def tracker() -> Iterator[RecordedTracker]:
                 self.send_header(name.replace("_", "-"), value)
             self.end_headers()
             self.wfile.write(content)
+
+        def do_POST(self) -> None:
+            content = self.rfile.read(int(self.headers["Content-Length"]))
+            recorded.told.append((self.path, self.headers["X-Paperclip-Run-Id"], json.loads(content)))
+            self.send_response(recorded.takes)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
 
         def log_message(self, *_: Any) -> None:
             """Keep the output of the tests clean."""
@@ -146,8 +156,22 @@ def test_an_agent_that_paperclip_woke_starts_work(
         {"name": "claude-code"},
     )
     assert request["headers"]["Authorization"] == "Bearer executor-secret"
+    ((path, run, comment),) = tracker.told
+    assert (f"/api/issues/{ISSUE}/comments", RUN) == (path, run)
+    assert not comment["body"].startswith("/")
     saved = workspace / ".agentic-os/brief.md"
     assert (saved.read_bytes().decode(), stat.S_IMODE(saved.stat().st_mode)) == (issue_text, 0o600)
+
+
+def test_a_comment_that_paperclip_refuses_stops_no_work(
+    bridge: Run, tracker: RecordedTracker, issue_text: str
+):
+    """The attempt is started although the run may not comment, and the agent is told so."""
+    tracker.answer(f"/api/issues/{ISSUE}", RECORDED["paperclip"]["issue"], text=issue_text)
+    tracker.takes = 403
+    done = bridge(PAPERCLIP, "--issue", ISSUE, "--runtime", "claude-code")
+    assert done.returncode == 0
+    assert "did not take a comment" in done.stderr
 
 
 def test_a_run_without_an_issue_looks_into_the_inbox(

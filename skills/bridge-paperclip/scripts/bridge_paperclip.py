@@ -38,14 +38,26 @@ def main() -> int:
     named = [given] if given else issues_of_run(tracker)
     if not named:
         raise Stop(BRIEF, "Paperclip has no issue for this run. Stop; you are woken when there is one.")
-    found = [fetch(tracker, issue) for issue in named]
-    briefs = [(name, text) for name, text in found if holds_brief(text)]
+    found = [(issue, *fetch(tracker, issue)) for issue in named]
+    briefs = [each for each in found if holds_brief(each[2])]
     if not briefs:
-        raise no_brief(", ".join(name for name, _ in found))
+        raise no_brief(", ".join(name for _, name, _ in found))
     if len(briefs) > 1:
-        names = ", ".join(name for name, _ in briefs)
+        names = ", ".join(name for _, name, _ in briefs)
         raise Stop(BRIEF, f"Several issues of this run hold a brief ({names}): name one with --issue.")
-    return begin(args, *briefs[0])
+    issue, name, text = briefs[0]
+    code = begin(args, name, text)
+    if code == 0 and not args.only_save:
+        say_started(tracker, issue)
+    return code
+
+
+def say_started(tracker: Tracker, issue: str) -> None:
+    """Leave a comment of this run on its issue: Paperclip wakes an agent again whose run left none."""
+    run = environment("PAPERCLIP_RUN_ID")
+    if run:
+        document = {"body": "Started. agentic-os shows plan and result here."}
+        tracker.tell(f"/api/issues/{quote(issue, safe='')}/comments", document, {"X-Paperclip-Run-Id": run})
 
 
 def issues_of_run(tracker: Tracker) -> list[str]:

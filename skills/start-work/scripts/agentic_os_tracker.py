@@ -30,7 +30,7 @@ _LARGEST_ANSWER_BYTES = 8 * 1024 * 1024
 
 
 class Tracker:
-    """The one tracker that gets its own key; it is read only, and asked again on network errors and 5xx.
+    """The one tracker that gets its own key; it is read, and asked again on network errors and 5xx.
 
     `name` is what people call it. Refuses an address to which a key would go in the clear, unless `plain` allows it.
     """
@@ -73,6 +73,27 @@ class Tracker:
             except (OSError, http.client.HTTPException) as error:
                 reason = f"{self._name} cannot be reached: {getattr(error, 'reason', error)}"
         raise Stop(NETWORK, f"{reason}.\nRun the same command again later.")
+
+    def tell(self, path: str, document: dict[str, str], headers: dict[str, str]) -> None:
+        """POST a JSON document, once: what nobody waits for. A refusal is printed, and no error."""
+        request = urllib.request.Request(
+            self._url + path,
+            data=json.dumps(document).encode(),
+            headers={
+                **self._headers,
+                "User-Agent": "agentic-os",
+                "Content-Type": "application/json",
+                **headers,
+            },
+            method="POST",
+        )
+        try:
+            with self._opener.open(request, timeout=_TIMEOUT_SECONDS):
+                return
+        except (OSError, http.client.HTTPException) as error:
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()
+            print(f"{self._name} did not take a comment: {printable(str(error))}", file=sys.stderr)
 
 
 def make_parser(description: str | None) -> argparse.ArgumentParser:

@@ -17,6 +17,7 @@ from agentic_os.control_plane import (
     Issue,
     IssueChanges,
     IssueDraft,
+    Nudging,
     Observation,
     RateLimited,
     Reaction,
@@ -168,6 +169,13 @@ class PacedControlPlane:
         """Find the stable account id behind a login name."""
         async with self._turn(write=False):
             return await self._plane.identify(name)
+
+    async def nudged(self) -> None:
+        """Wait until the feed may have news; for ever where the tracker tells of none."""
+        if isinstance(self._plane, Nudging) and self._plane.capabilities.nudges:
+            await self._plane.nudged()
+        else:
+            await asyncio.Event().wait()
 
     async def aclose(self) -> None:
         """Let go of connections."""

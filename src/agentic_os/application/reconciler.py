@@ -28,6 +28,7 @@ from agentic_os.application.readable import gate_marker
 from agentic_os.clock import now
 from agentic_os.control_plane import (
     Assignment,
+    Busy,
     ControlPlane,
     ControlPlaneError,
     Denied,
@@ -94,23 +95,25 @@ class Reconciler:
         """
         try:
             async with asyncio.timeout(_LONGEST_PASS.total_seconds()):
-                waits = await self._pass(mark.task_id)
+                waits, busy = await self._pass(mark.task_id)
         except Exception as problem:  # noqa: BLE001 - logged and kept with the mark, whatever it is
             return await self._put_off(mark, problem)
-        again = min([*resting(waits).values(), *([now() + _ITS_TURN] if yields(waits) else [])], default=None)
+        turn = [now() + _ITS_TURN] if yields(waits) else []
+        again = min([*resting(waits).values(), *turn, *([busy] if busy else [])], default=None)
         if again is None:
             await self._work.settle(mark)
         else:
             await self._work.rest(mark, again)
         return again
 
-    async def _pass(self, task_id: str) -> Sequence[str]:
-        """Take the task as far as it goes, and show it; return what it waits for."""
+    async def _pass(self, task_id: str) -> tuple[Sequence[str], datetime | None]:
+        """Take the task as far as it goes, and show it; return what it waits for, and when to show the rest."""
         task = await self._dispatcher.advance(task_id)
         waits = await self._work.waits_of(task.id) if task is not None and task.phase == "ready" else ()
+        busy = None
         if task is not None and self._plane is not None:
-            await self._project(task, waits, self._plane)
-        return waits
+            busy = await self._project(task, waits, self._plane)
+        return waits, busy
 
     async def _put_off(self, mark: StaleMark, problem: Exception) -> datetime:
         if not isinstance(problem, ControlPlaneError | TimeoutError):
@@ -131,18 +134,24 @@ class Reconciler:
             return max(problem.retry_at - now(), timedelta(seconds=1))
         return timedelta(seconds=min(2**mark.failures, 300) * (1 + self._jitter() / 2))
 
-    async def _project(self, task: Task, waits: Sequence[str], plane: ControlPlane) -> None:
+    async def _project(self, task: Task, waits: Sequence[str], plane: ControlPlane) -> datetime | None:
+        """Make the issue look as it should, but for what a run keeps busy: that is due at the instant answered."""
         documents = await self._documents(task, waits)
         view = issue_view(task, documents, self._public_url)
         found = await self._issue(task, view, plane)
         if found is None:
-            return
+            return None
         link, issue = found
         # The assignment goes first: it is what wakes somebody, and trackers react to an agent's end of run at once.
         await self._change(task, link.key, issue, view, plane)
         await self._review(task, link.key, issue, view, plane)
-        await self._assign(task, link.key, issue, view, plane)
+        busy = None
+        try:
+            await self._assign(task, link.key, issue, view, plane)
+        except Busy as problem:
+            busy = problem.retry_at
         await self._note(task, link.key, issue, view, plane)
+        return busy
 
     async def _issue(
         self, task: Task, view: IssueView, plane: ControlPlane

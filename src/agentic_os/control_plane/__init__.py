@@ -8,10 +8,11 @@ by a marker, a review by its digest, and an assignment by (task, attempt).
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 __all__ = [
     "Assignment",
+    "Busy",
     "Capabilities",
     "CommentSeen",
     "Companion",
@@ -29,6 +30,7 @@ __all__ = [
     "IssueOpened",
     "NotFound",
     "Note",
+    "Nudging",
     "Observation",
     "PlanEdited",
     "Plugin",
@@ -72,6 +74,14 @@ class Unavailable(ControlPlaneError):
 
 class RateLimited(ControlPlaneError):
     """The tracker asks for patience until `retry_at`."""
+
+    def __init__(self, message: str, retry_at: datetime) -> None:
+        super().__init__(message)
+        self.retry_at = retry_at
+
+
+class Busy(ControlPlaneError):
+    """A run still goes on that the change would end; nothing was changed. It may be asked again at `retry_at`."""
 
     def __init__(self, message: str, retry_at: datetime) -> None:
         super().__init__(message)
@@ -294,6 +304,7 @@ class Capabilities:
     reviews: a widget of its own for gates. reactions: marks on somebody's comment. runs: agents' runs are
     observed. webhooks: it sends signed notifications, which `receive` understands. writes_per_minute: how many
     writes it bears; None where it has no such limit. plan_edits: people can edit the plan that a review shows.
+    nudges: it tells that its feed has news, as `Nudging` says.
     """
 
     reviews: bool
@@ -302,6 +313,7 @@ class Capabilities:
     webhooks: bool
     writes_per_minute: int | None = None
     plan_edits: bool = False
+    nudges: bool = False
 
 
 class ControlPlane(Protocol):
@@ -353,7 +365,10 @@ class ControlPlane(Protocol):
         ...
 
     async def assign(self, key: str, assignment: Assignment | None) -> None:
-        """Assign the issue, waking the account once per (task, attempt); None takes the assignee away."""
+        """Assign the issue, waking the account once per (task, attempt); None takes the assignee away.
+
+        Raises Busy where a run of the assignee before must end first.
+        """
         ...
 
     async def react(self, key: str, comment_id: str, reaction: Reaction) -> None:
@@ -382,6 +397,15 @@ class ControlPlane(Protocol):
 
     async def aclose(self) -> None:
         """Let go of connections."""
+        ...
+
+
+@runtime_checkable
+class Nudging(Protocol):
+    """A tracker that cannot send webhooks, and yet tells that its feed has news: what its capability `nudges` means."""
+
+    async def nudged(self) -> None:
+        """Wait until the feed may have news. One that is lost or too many is harmless; it raises nothing."""
         ...
 
 

@@ -1,0 +1,362 @@
+"""The adapter: the port to trackers, spoken to a Paperclip server over HTTP."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Final
+
+from agentic_os.control_plane import (
+    Assignment,
+    Busy,
+    Capabilities,
+    Conflict,
+    Invalid,
+    Issue,
+    IssueChanges,
+    IssueDraft,
+    NotFound,
+    Observation,
+    Reaction,
+    Review,
+    ReviewOutcome,
+    Unavailable,
+)
+
+from .accounts import Accounts
+from .clock import elapsed, now
+from .feed import Feed
+from .labels import Labels
+from .mapping import (
+    STATE_LABEL,
+    Json,
+    Record,
+    assign_to,
+    assignee_of,
+    card_to,
+    cards_of,
+    changes_to,
+    comment_of,
+    draft_to,
+    issue_from,
+    labels_of,
+    marked,
+    note_key,
+    note_to,
+    notes_of,
+    reconciled,
+    record_of,
+    review_document_to,
+    review_text,
+    state_of,
+    unassign_to,
+)
+from .nudge import Nudge
+from .transport import Transport
+
+_COMMENTS_PAGE: Final = 500
+_IN_FLIGHT: Final = frozenset({"queued", "running"})
+_LINGER_SECONDS: Final = 30.0
+"""How long a run may go on after its attempt was closed; then it is ended with its assignment."""
+_MOMENT_SECONDS: Final = 3.0
+_LOOK_SECONDS: Final = 0.1
+_SOON: Final = timedelta(seconds=1)
+
+
+class PaperclipClient:
+    """A company on a Paperclip server, as the port to trackers sees it."""
+
+    name = "paperclip"
+    capabilities = Capabilities(reviews=True, reactions=False, runs=True, webhooks=False, nudges=True)
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        nudge: Nudge | None = None,
+        comments_page: int = _COMMENTS_PAGE,
+        feed_page: int = 200,
+    ) -> None:
+        """Speak over a transport. nudge: what tells that something happened; the feed alone says what."""
+        self._paperclip = transport
+        self._labels = Labels(transport)
+        self._accounts = Accounts(transport)
+        self._feed = Feed(transport, self._labels, self._accounts, page=feed_page)
+        self._nudge = nudge or Nudge(transport)
+        self._comments_page = comments_page
+        self._lingering: dict[str, float] = {}
+
+    async def ensure_issue(self, draft: IssueDraft) -> str:
+        """Return the key of the task's issue, creating it when it does not exist."""
+        project = await self._labels.project(draft.project) if draft.project else None
+        labels = await self._labels.ids([*draft.labels, f"{STATE_LABEL}{draft.state}"])
+        generation = 0
+        while True:
+            key = f"agentic-os:{draft.task_id}:{generation}"
+            made = await self._paperclip.of_company("POST", "/issues", draft_to(draft, project, labels, key))
+            try:
+                # A repeat is answered with the first issue, even one that somebody deleted since.
+                await self._issue(_text(made, "id"))
+            except NotFound:
+                generation += 1
+                continue
+            return _text(made, "id")
+
+    async def observe(self, keys: Sequence[str]) -> Mapping[str, Issue | None]:
+        """Read issues as they are now; None means that Paperclip says it does not exist."""
+        wanted = list(dict.fromkeys(keys))
+        found = await asyncio.gather(*map(self._observe, wanted))
+        return dict(zip(wanted, found, strict=True))
+
+    async def apply(self, key: str, changes: IssueChanges) -> None:
+        """Change the given fields; applying twice changes once."""
+        issue = await self._issue(key)
+        try:
+            document = changes_to(changes, issue, now())
+            labels = labels_of(issue) if changes.labels is None else changes.labels
+            state = state_of(issue).partition(" ")[0] if changes.state is None else changes.state
+        except (KeyError, TypeError, ValueError) as error:
+            raise _unreadable("issue", error) from error
+        if changes.labels is not None or changes.state is not None:
+            wanted = await self._labels.ids([*labels, *([f"{STATE_LABEL}{state}"] if state else [])])
+            if sorted(wanted) != sorted(issue["labelIds"]):
+                document["labelIds"] = wanted
+        if document:
+            await self._paperclip.ask("PATCH", _path(key), document)
+
+    async def post(self, key: str, marker: str, body: str) -> str:
+        """Post a note, or find the one that already carries this marker; return its id.
+
+        A note is a comment where that wakes nobody. The status note, which is edited again and again, is a document,
+        and so is each note while an agent is assigned, whom Paperclip would wake for a comment.
+        """
+        issue = await self._issue(key)
+        comments, documents = await asyncio.gather(self._comments(key), self._documents(key))
+        user = (await self._paperclip.backend()).user
+        if any(note.marker == marker for note in notes_of(comments, documents, user=user)):
+            return marker
+        if marker == "status" or issue["assigneeAgentId"]:
+            await self._put_note(key, marker, body, documents)
+        else:
+            await self._paperclip.ask("POST", f"{_path(key)}/comments", {"body": marked(body, marker)})
+        return marker
+
+    async def edit(self, key: str, note_id: str, body: str) -> None:
+        """Replace the text of a note of ours; Paperclip's comments cannot be edited, so one becomes a document."""
+        comments, documents = await asyncio.gather(self._comments(key), self._documents(key))
+        user = (await self._paperclip.backend()).user
+        note = next((n for n in notes_of(comments, documents, user=user) if n.id == note_id), None)
+        if note is None:
+            raise NotFound(f"the issue {key} has no note {note_id}")
+        if note.body == body:
+            return
+        await self._put_note(key, note.marker, body, documents)
+        comment = comment_of(comments, note.marker, user=user)
+        if comment is not None:
+            await self._paperclip.ask("DELETE", f"{_path(key)}/comments/{comment['id']}")
+
+    async def open_review(self, key: str, review: Review) -> None:
+        """Show a gate: the document as a revision, and a card that is bound to it; one digest is one gate."""
+        interactions, documents = await asyncio.gather(self._interactions(key), self._documents(key))
+        user = (await self._paperclip.backend()).user
+        cards = [card for card in cards_of(interactions, user=user) if card.digest == review.digest]
+        if any(card.pending for card in cards):
+            return
+        document = next((d for d in documents if d["key"] == review.subject), None)
+        if document is None or document["body"] != review_text(review):
+            base = document["latestRevisionId"] if document else None
+            written = review_document_to(review, base)
+            document = await self._paperclip.ask("PUT", f"{_path(key)}/documents/{review.subject}", written)
+        card = card_to(review, review.subject, document, len(cards))
+        await self._paperclip.ask("POST", f"{_path(key)}/interactions", card)
+
+    async def close_review(self, key: str, digest: str, outcome: ReviewOutcome) -> None:
+        """Take a gate away, saying how it ended; one that is decided or unknown is not an error."""
+        interactions = await self._interactions(key)
+        user = (await self._paperclip.backend()).user
+        for card in cards_of(interactions, user=user):
+            if card.digest == digest and card.pending:
+                path = f"{_path(key)}/interactions/{card.id}/withdraw"
+                await self._paperclip.ask("POST", path, {"reason": f"agentic-os: {outcome}"})
+
+    async def assign(self, key: str, assignment: Assignment | None) -> None:
+        """Assign the issue, which wakes the agent once per (task, attempt); None takes the assignee away.
+
+        Raises Busy while a run of the assignee before goes on: taking its issue away would end it, and Paperclip wakes
+        nobody on an issue whose run was ended. It has half a minute.
+        """
+        issue = await self._issue(key)
+        if assignment is None:
+            if assignee_of(issue):
+                await self._let_end(issue)
+                await self._paperclip.ask("PATCH", _path(key), unassign_to(issue))
+            return
+        record = record_of(issue)
+        if record is not None and record.task == assignment.task_id:
+            if record.attempt > assignment.attempt:
+                raise Conflict(f"attempt {assignment.attempt} is over: {record.attempt} was assigned since")
+            # It had its wake. One that was taken away since is not given back: its run was ended with that.
+            if record.attempt == assignment.attempt:
+                return
+        if assignee_of(issue):
+            await self._let_end(issue)
+        if issue.get("executionBlocker"):
+            if await self._go_on_after_a_failed_run(issue, assignment):
+                return
+            issue = await self._issue(key)
+        if assignee_of(issue):
+            await self._paperclip.ask("PATCH", _path(key), unassign_to(issue))
+        await self._paperclip.ask("PATCH", _path(key), assign_to(issue, assignment, now()))
+        await self._make_sure_it_wakes(key, assignment, record)
+
+    async def react(self, key: str, comment_id: str, reaction: Reaction) -> None:
+        """Do nothing: Paperclip has no reactions, and the receipt is in the status note."""
+
+    async def observations(self, cursor: str) -> tuple[Sequence[Observation], str]:
+        """Read what others did since the cursor, up to its end or some hundreds, and the next cursor."""
+        return await self._feed.read(cursor)
+
+    async def receive(
+        self,
+        headers: Mapping[str, str],  # noqa: ARG002 - the port's
+        body: bytes,  # noqa: ARG002
+    ) -> Sequence[Observation]:
+        """Refuse whatever claims to be a webhook: Paperclip sends none."""
+        raise Invalid("Paperclip sends no webhooks; what it tells of is read from its feed")
+
+    async def identify(self, name: str) -> str:
+        """Find the account id of an agent by its name, or of a person by name or mail address. Raises NotFound."""
+        return await self._accounts.identify(name)
+
+    async def nudged(self) -> None:
+        """Wait until something may have happened."""
+        await self._nudge.wait()
+
+    async def aclose(self) -> None:
+        """Let go of connections."""
+        await self._nudge.aclose()
+        await self._paperclip.aclose()
+
+    async def _observe(self, key: str) -> Issue | None:
+        try:
+            issue = await self._issue(key)
+            comments, documents, interactions = await asyncio.gather(
+                self._comments(key), self._documents(key), self._interactions(key)
+            )
+        except NotFound:
+            return None
+        user = (await self._paperclip.backend()).user
+        try:
+            return issue_from(issue, comments, documents, interactions, user=user, url=self._paperclip.url)
+        except (KeyError, TypeError, ValueError) as error:
+            raise _unreadable("issue", error) from error
+
+    async def _issue(self, key: str) -> Json:
+        issue: Json = await self._paperclip.ask("GET", _path(key))
+        if not isinstance(issue, dict) or issue.get("companyId") != self._paperclip.company:
+            raise NotFound(f"the company has no issue {key}")
+        return issue
+
+    async def _comments(self, key: str) -> Sequence[Json]:
+        """Read all comments, page by page; the comment that a page begins after is on it again."""
+        found: dict[str, Json] = {}
+        parameters: dict[str, Any] = {"order": "asc", "limit": self._comments_page}
+        while True:
+            page = await self._paperclip.ask("GET", f"{_path(key)}/comments", parameters=parameters)
+            new = {comment["id"]: comment for comment in _items(page, "comments")}
+            more = len(new) >= self._comments_page and new.keys() - found.keys()
+            found |= new
+            if not more:
+                return list(found.values())
+            parameters["after"] = list(new)[-1]
+
+    async def _documents(self, key: str) -> Sequence[Json]:
+        return _items(await self._paperclip.ask("GET", f"{_path(key)}/documents"), "documents")
+
+    async def _interactions(self, key: str) -> Sequence[Json]:
+        return _items(await self._paperclip.ask("GET", f"{_path(key)}/interactions"), "interactions")
+
+    async def _put_note(self, key: str, marker: str, body: str, documents: Sequence[Json]) -> None:
+        name = note_key(marker)
+        base = next((document["latestRevisionId"] for document in documents if document["key"] == name), None)
+        await self._paperclip.ask("PUT", f"{_path(key)}/documents/{name}", note_to(marker, body, base))
+
+    async def _let_end(self, issue: Json) -> None:
+        """Give the run that goes on the time to end by itself. Raises Busy."""
+        until = elapsed() + _MOMENT_SECONDS
+        while going := await self._in_flight(issue):
+            since = min(self._lingering.setdefault(run, elapsed()) for run in going)
+            if elapsed() - since >= _LINGER_SECONDS:
+                break
+            if elapsed() >= until:
+                raise Busy(f"the run {going[0]} on {issue['identifier']} has not ended yet", now() + _SOON)
+            await asyncio.sleep(_LOOK_SECONDS)
+        for run in going:
+            self._lingering.pop(run, None)
+
+    async def _in_flight(self, issue: Json) -> Sequence[str]:
+        runs = _items(await self._paperclip.ask("GET", f"{_path(issue['id'])}/runs"), "runs")
+        return [run.get("runId") or run["id"] for run in runs if run["status"] in _IN_FLIGHT]
+
+    async def _go_on_after_a_failed_run(self, issue: Json, assignment: Assignment) -> bool:
+        """Tell Paperclip what became of a run that failed, without which it wakes nobody on the issue again.
+
+        Paperclip takes that only while the agent of that run is assigned, and then wakes it once: True where that is
+        the wake of the assignment. Raises Busy while Paperclip still looks after the run itself.
+        """
+        failed = issue["executionBlocker"]["agentId"]
+        written = assign_to(issue, assignment, now()) | {"assigneeAgentId": failed}
+        if failed != assignment.account:
+            written |= {"billingCode": issue["billingCode"]}
+        await self._paperclip.ask("PATCH", _path(issue["id"]), written)
+        blocker = (await self._issue(issue["id"])).get("executionBlocker")
+        if blocker:
+            path = f"{_path(issue['id'])}/recovery-actions/resolve"
+            try:
+                await self._paperclip.ask("POST", path, reconciled(blocker))
+            except (Conflict, NotFound) as problem:
+                await self._paperclip.ask("PATCH", _path(issue["id"]), {"billingCode": issue["billingCode"]})
+                raise Busy(
+                    f"Paperclip still looks after a failed run: {problem}", now() + _SOON * 5
+                ) from problem
+        if failed != assignment.account:
+            return False
+        await self._paperclip.ask("PATCH", _path(issue["id"]), written)
+        return True
+
+    async def _make_sure_it_wakes(self, key: str, assignment: Assignment, before: Record | None) -> None:
+        """Take an assignment back whose wake Paperclip skipped, so that it is made again. Raises Busy."""
+        answer = await self._paperclip.ask("GET", f"{_path(key)}/diagnostics/wakes")
+        try:
+            events = answer["events"]
+            skipped = bool(events) and (events[0]["source"], events[0]["status"]) == ("assignment", "skipped")
+        except (KeyError, TypeError) as error:
+            raise _unreadable("wakes", error) from error
+        if not skipped:
+            return
+        issue = await self._issue(key)
+        record = before or Record(task=assignment.task_id, attempt=0, account="")
+        await self._paperclip.ask("PATCH", _path(key), unassign_to(issue) | {"billingCode": str(record)})
+        raise Busy(f"Paperclip woke nobody for attempt {assignment.attempt} yet", now() + _SOON * 5)
+
+
+def _path(key: str) -> str:
+    if not (key.isascii() and key.replace("-", "").isalnum()):
+        raise NotFound(f"{key!r} cannot be the id of an issue")
+    return f"/issues/{key}"
+
+
+def _items(answer: Any, what: str) -> Sequence[Json]:
+    if not isinstance(answer, list):
+        raise Unavailable(f"Paperclip's {what} cannot be read: no list")
+    return answer
+
+
+def _text(answer: Any, field: str) -> str:
+    try:
+        return str(answer[field])
+    except (KeyError, TypeError) as error:
+        raise _unreadable(field, error) from error
+
+
+def _unreadable(what: str, error: Exception) -> Unavailable:
+    return Unavailable(f"Paperclip's {what} cannot be read: {error!r}")

@@ -1,0 +1,295 @@
+"""A whole stage on a real Paperclip: a company, people, a process agent with hydrated skills, and a running backend."""
+
+import json
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from tests.adapters.paperclip.paperclip_company import Company
+from tests.stack_process import StackProcess, processes_of, run, running_stack
+
+from agentic_os.home import Home
+from agentic_os.postgres.embedded import discard
+
+PATIENCE = 240.0
+POLICY = """rules:
+  - id: plan-first
+    on: task.received
+    require: {mode: plan_first, reviewers: {role: reviewer, quorum: 1, by: people}}
+    reason: Work on this stage is planned first.
+breakers:
+  task: {attempts: 10, within: 1h}
+"""
+AGENT = """
+import json, pathlib, re, subprocess, sys, time
+skills = pathlib.Path(".agents/skills")
+def use(skill, script, *more):
+    return subprocess.run([sys.executable, skills / skill / "scripts" / script, *more]).returncode
+code = use("bridge-paperclip", "bridge_paperclip.py", "--runtime", "test")
+if code:
+    sys.exit(0 if code == 8 else code)
+text = pathlib.Path(".agentic-os/brief.md").read_text()
+step = re.search(r'"step":"(\\w+)"', text)[1]
+while pathlib.Path("hold").exists():
+    time.sleep(0.05)
+if step == "plan":
+    pathlib.Path(".agentic-os/plan.md").write_text(
+        "## Summary\\nCount the beans.\\n\\n## Steps\\n- [s1] Count (risk: low)\\n\\n"
+        "## Acceptance\\nnone\\n\\n## Risks\\nnone\\n"
+    )
+    sys.exit(use("submit-plan", "submit_plan.py", ".agentic-os/plan.md"))
+pathlib.Path("count.txt").write_text("There are 42 beans.\\n")
+pathlib.Path(".agentic-os/result.json").write_text(json.dumps({
+    "outcome": "success", "summary": "42 beans.", "changes": [], "evidence": [], "deviations": [], "follow_ups": []
+}))
+sys.exit(use("submit-result", "submit_result.py", ".agentic-os/result.json", "--artifact", "count.txt"))
+"""
+
+
+class Stage:
+    """The backend and the company beside each other."""
+
+    def __init__(self, company: Company, folder: Path) -> None:
+        self.company = company
+        self.folder = folder
+        self.home = folder / "home"
+        self.keys = folder / "keys"
+        self.workspace = folder / "workspace"
+        self.stack: StackProcess | None = None
+        self.agent = ""
+
+    @property
+    def client(self) -> httpx.Client:
+        assert self.stack is not None
+        token = (self.home / "admin.token").read_text().strip()
+        headers = {"authorization": f"Bearer {token}"}
+        return httpx.Client(base_url=self.stack.endpoint.url, headers=headers, trust_env=False)
+
+    def connect(self, *more: object) -> None:
+        """Run the command that makes a company ready."""
+        owner = self.folder / "owner.key"
+        owner.write_text(self.company.people.key("founder"))
+        command = [
+            sys.executable,
+            "-c",
+            "from agentic_os_paperclip.cli import main; raise SystemExit(main())",
+        ]
+        command += [
+            "connect",
+            "--url",
+            self.company.server.url,
+            "--key-file",
+            owner,
+            "--company",
+            self.company.id,
+        ]
+        done = subprocess.run(
+            [*map(str, command), "--into", str(self.keys), *map(str, more)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+    def settings(self) -> Mapping[str, str]:
+        lines = (self.keys / "paperclip.env").read_text().splitlines()
+        named = [line.removeprefix("export ").partition("=") for line in lines]
+        return {name: value.strip("'") for name, _, value in named}
+
+    def prepare(self) -> None:
+        """Make the agent's workspace, and the agent."""
+        governance = self.folder / "governance"
+        governance.mkdir()
+        (governance / "policy.yaml").write_text(POLICY)
+        skills = ["bridge-paperclip", "start-work", "submit-plan", "submit-result"]
+        definition = {"source_roots": ["package:agentic_os"], "global_defaults": skills}
+        (governance / "skills.yaml").write_text(json.dumps(definition))
+        self.workspace.mkdir()
+        hydrated = run(
+            *("skills", "hydrate", "--definition", governance / "skills.yaml"),
+            *("--workspace", self.workspace, "--mode", "copy"),
+        )
+        assert hydrated.returncode == 0, hydrated.stderr
+        (self.workspace / "agent.py").write_text(AGENT)
+        credential = self.folder / "coder.credential"
+        configuration = {
+            "command": "/usr/bin/env",
+            "args": ["python3", "agent.py"],
+            "cwd": str(self.workspace),
+            "env": {"AGENTIC_OS_CREDENTIAL_FILE": str(credential)},
+        }
+        self.agent = self.company.admin.agent(self.company.id, "coder", "process", configuration)
+
+    @contextmanager
+    def running(self) -> Iterator[StackProcess]:
+        """Run the backend."""
+        options = ["--control-plane", "paperclip", "--governance", self.folder / "governance"]
+        if self.stack is not None:  # where the briefs say that it is
+            options += ["--port", self.stack.endpoint.url.rpartition(":")[2]]
+        with running_stack(self.home, *options, environment=self.settings()) as stack:
+            self.stack = stack
+            yield stack
+
+    def introduce(self) -> None:
+        """Say who is who: the agent by the command, people by their accounts."""
+        assert self.stack is not None
+        token = self.home / "admin.token"
+        self.connect("--backend", self.stack.endpoint.url, "--backend-token-file", token)
+        lend(self.keys / "coder.credential", self.folder / "coder.credential")
+        for name, role in (("ada", "operator"), ("bob", "reviewer")):
+            board = self.company.board(name)
+            assert board is not None
+            with self.client as client:
+                repeat = {"idempotency-key": name}
+                client.post(
+                    "/api/tokens", json={"name": name, "role": role}, headers=repeat
+                ).raise_for_status()
+                link = {"control_plane": "paperclip", "account": self.company.people.ids[name]}
+                client.put(f"/api/principals/{name}/accounts", json=link).raise_for_status()
+
+    def open_issue(self) -> str:
+        """Let ada open an issue for us."""
+        board, company = self.company.board("ada"), self.company.id
+        labels = {each["name"]: each["id"] for each in board.ask("GET", f"/companies/{company}/labels")}
+        document = {
+            "title": "Count the beans",
+            "description": "All of them.",
+            "labelIds": [labels["agentic-os"]],
+            "allowDuplicate": True,
+        }
+        return str(board.ask("POST", f"/companies/{company}/issues", document)["id"])
+
+    def accept(self, key: str, card: str) -> None:
+        """Let bob, who is not who asked for the work, accept a card."""
+        self.company.board("bob").ask("POST", f"/issues/{key}/interactions/{card}/accept", {})
+
+    def hold(self) -> None:
+        """Let the agent wait in the middle of its run from now on."""
+        (self.workspace / "hold").touch()
+
+    def go_on(self) -> None:
+        """Let the agent go on."""
+        (self.workspace / "hold").unlink()
+
+    def at_work(self, task_id: str) -> int:
+        """Wait until the agent has acknowledged its attempt; return the attempt's number."""
+
+        def acknowledged() -> Any:
+            attempt = self.show(task_id)["attempt"]
+            return attempt["number"] if attempt and attempt["state"] in {"acked", "running"} else None
+
+        return int(until(acknowledged, "the agent is at work"))
+
+    def agents(self) -> list[int]:
+        """Find the processes of the agent that work now."""
+        return [pid for pid in processes_of(self.workspace) if Path(f"/proc/{pid}/cwd").exists()]
+
+    def adopted(self, key: str) -> str:
+        """Wait until an issue has become a task; return the task's id."""
+
+        def task() -> Any:
+            with self.client as client:
+                items = client.get("/api/tasks").raise_for_status().json()["items"]
+            return next((t["id"] for t in items if t["issue"] and t["issue"]["key"] == key), None)
+
+        return str(until(task, "the issue is adopted"))
+
+    def show(self, task_id: str) -> Any:
+        with self.client as client:
+            return client.get(f"/api/tasks/{task_id}").raise_for_status().json()
+
+    def phase(self, task_id: str, wanted: str) -> Any:
+        """Wait until a task is in a phase."""
+        seen: list[str] = []
+
+        def there() -> Any:
+            task = self.show(task_id)
+            if [task["phase"]] != seen[-1:]:
+                seen.append(task["phase"])
+            return task if task["phase"] == wanted else None
+
+        return until(there, f"the task is {wanted}; it was {seen}")
+
+    def events(self, task_id: str) -> list[dict[str, Any]]:
+        with self.client as client:
+            return list(
+                client.get(f"/api/tasks/{task_id}/events?limit=200").raise_for_status().json()["items"]
+            )
+
+    def card(self, key: str) -> dict[str, Any]:
+        """Wait for the pending confirmation on an issue."""
+
+        def pending() -> Any:
+            found = self.company.admin.ask("GET", f"/issues/{key}/interactions")
+            return next((each for each in found if each["status"] == "pending"), None)
+
+        return dict(until(pending, "a card asks for a decision"))
+
+    def issue(self, key: str) -> dict[str, Any]:
+        return dict(self.company.admin.ask("GET", f"/issues/{key}"))
+
+    def runs(self, key: str) -> list[tuple[str, str]]:
+        """List the runs on an issue, the oldest first: why somebody was woken, and how it ended."""
+        found = []
+        for each in reversed(self.company.admin.ask("GET", f"/issues/{key}/runs")):
+            run = self.company.admin.ask("GET", f"/heartbeat-runs/{each.get('runId') or each['id']}")
+            found.append((run["contextSnapshot"]["wakeReason"], run["status"]))
+        return found
+
+    def actions(self, key: str) -> list[str]:
+        """List what Paperclip's audit says was done to an issue."""
+        path = f"/companies/{self.company.id}/audit/agent-actions?actorScope=all&limit=200&entityId={key}"
+        return [row["action"] for row in reversed(self.company.admin.ask("GET", path)["items"])]
+
+
+def until(found: Callable[[], Any], what: str) -> Any:
+    """Wait for something that only polling tells."""
+    give_up = time.monotonic() + PATIENCE
+    while time.monotonic() < give_up:
+        value = found()
+        if value:
+            return value
+        time.sleep(0.1)
+    raise AssertionError(what)
+
+
+def lend(source: Path, target: Path) -> None:
+    """Copy a secret to where the server's user, as whom agents run, may read it."""
+    shutil.copy(source, target)
+    target.chmod(0o600)
+    own(target)
+
+
+def own(path: Path) -> None:
+    """Give a file to the user as whom root runs the server."""
+    if os.geteuid() == 0:
+        account = pwd.getpwnam("nobody")
+        os.chown(path, account.pw_uid, account.pw_gid)
+
+
+@contextmanager
+def staged(company: Company) -> Iterator[Stage]:
+    """Set up a company's agent and backend, which runs until the end of the context."""
+    folder = Path(tempfile.mkdtemp(prefix="aos-stage-"))
+    folder.chmod(0o755)
+    stage = Stage(company, folder)
+    try:
+        stage.prepare()
+        for path in (stage.workspace, *stage.workspace.rglob("*")):
+            own(path)
+        stage.connect("--project", "Beans")
+        with stage.running():
+            stage.introduce()
+            yield stage
+    finally:
+        discard(Home(stage.home).path)
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,353 @@
+"""The adapter on recorded answers: what a refusal means, who may be believed, and what is asked of the server."""
+
+import json
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import respx
+
+from agentic_os.control_plane import (
+    Assignment,
+    Busy,
+    CommentSeen,
+    Conflict,
+    ControlPlaneError,
+    Denied,
+    Invalid,
+    NotFound,
+    RateLimited,
+    ReviewDecided,
+    Settings,
+    Unavailable,
+)
+from agentic_os_paperclip import PLUGIN
+from agentic_os_paperclip.client import PaperclipClient
+from agentic_os_paperclip.feed import Cursor, cursor_from
+from agentic_os_paperclip.mapping import note_key, record_of, state_of
+from agentic_os_paperclip.transport import Transport
+
+RECORDED = json.loads((Path(__file__).parent / "recorded.json").read_text(encoding="utf-8"))
+COMPANY = RECORDED["issue"]["body"]["companyId"]
+ISSUE = RECORDED["issue"]["body"]["id"]
+URL = "http://paperclip.test"
+AGENT = "72c148a0-c465-4e81-bdda-520a68687bae"
+BACKEND = "backend-account"
+
+
+@pytest.fixture
+def server() -> Any:
+    """Answer as Paperclip does, in authenticated mode, with our account in the company."""
+    with respx.mock(base_url=f"{URL}/api", assert_all_called=False) as server:
+        health = RECORDED["health"]["body"] | {"deploymentMode": "authenticated"}
+        server.get("/health").respond(json=health)
+        server.get("/cli-auth/me").respond(json={"userId": BACKEND, "companyIds": [COMPANY]})
+        server.get(f"/issues/{ISSUE}").respond(json=issue())
+        server.get(f"/issues/{ISSUE}/runs").respond(json=[])
+        server.get(f"/issues/{ISSUE}/diagnostics/wakes").respond(json={"events": []})
+        server.patch(f"/issues/{ISSUE}").respond(json={"id": ISSUE})
+        yield server
+
+
+@pytest.fixture
+def plane() -> PaperclipClient:
+    return PaperclipClient(Transport(URL, "key", COMPANY))
+
+
+def issue(**more: Any) -> dict[str, Any]:
+    """Write an issue as it was recorded, with other values."""
+    return deepcopy(RECORDED["issue"]["body"]) | {"executionBlocker": None} | more
+
+
+def row(action: str, details: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """Write a row of the audit as it was recorded, with other values."""
+    recorded = RECORDED["audit"]["body"]["items"][0]
+    return recorded | {"entityId": ISSUE, "action": action, "details": details} | more
+
+
+def audit(server: Any, *rows: dict[str, Any]) -> None:
+    page = {"items": list(rows), "nextCursor": None, "accessTier": "full"}
+    server.get(f"/companies/{COMPANY}/audit/agent-actions").respond(json=page)
+
+
+def written(server: Any) -> list[dict[str, Any]]:
+    """List what was written to the issue, in order."""
+    calls = [call.request for call in server.calls if call.request.method == "PATCH"]
+    return [json.loads(request.content) for request in calls]
+
+
+@pytest.mark.parametrize(
+    ("name", "meaning"),
+    [
+        ("no issue", NotFound),
+        ("conflict", Conflict),
+        ("bad key", Denied),
+        ("no permission", Denied),
+        ("bad status", Invalid),
+    ],
+)
+async def test_a_refusal_is_raised_as_what_it_means(
+    server: Any, plane: PaperclipClient, name: str, meaning: type[ControlPlaneError]
+) -> None:
+    """Each recorded refusal must be the error of the port that tells the reconciler what to do."""
+    recorded = RECORDED[name]
+    server.get("/issues/thing").respond(recorded["status"], json=recorded["body"])
+    with pytest.raises(meaning):
+        await plane._issue("thing")
+
+
+@pytest.mark.parametrize("answer", [{"text": "not found"}, {"json": []}, {"json": {"detail": "no route"}}])
+async def test_a_proxy_s_not_found_is_no_absence(
+    server: Any, plane: PaperclipClient, answer: dict[str, Any]
+) -> None:
+    """A 404 that is not Paperclip's own must never pass for a deleted issue."""
+    server.get(f"/issues/{ISSUE}").respond(404, **answer)
+    with pytest.raises(Unavailable):
+        await plane.observe([ISSUE])
+
+
+async def test_a_rate_limit_carries_its_instant(server: Any, plane: PaperclipClient) -> None:
+    """The header of sign-ins counts like the usual one."""
+    server.get(f"/issues/{ISSUE}").respond(429, headers={"x-retry-after": "7"})
+    with pytest.raises(RateLimited):
+        await plane.observe([ISSUE])
+
+
+async def test_a_server_without_accounts_is_refused(server: Any, plane: PaperclipClient) -> None:
+    """In local_trusted mode nothing may be read or written, and the message has the commands that switch."""
+    server.get("/health").respond(json=RECORDED["health"]["body"])
+    with pytest.raises(Denied, match="PAPERCLIP_DEPLOYMENT_MODE=authenticated") as refused:
+        await plane.observe([ISSUE])
+    assert "paperclipai onboard --yes" in str(refused.value)
+    assert [f"{URL}/api/health"] == [str(call.request.url) for call in server.calls]
+
+
+async def test_a_company_that_we_are_not_in_is_refused(server: Any, plane: PaperclipClient) -> None:
+    """A key of another company must be Denied, and say which command mends it."""
+    server.get("/cli-auth/me").respond(json={"userId": BACKEND, "companyIds": []})
+    with pytest.raises(Denied, match="agentic-os-paperclip connect"):
+        await plane.observations("")
+
+
+async def test_an_issue_of_another_company_is_not_found(server: Any, plane: PaperclipClient) -> None:
+    """An issue that our account may read elsewhere must not be worked on."""
+    server.get(f"/issues/{ISSUE}").respond(json=issue(companyId="another"))
+    with pytest.raises(NotFound):
+        await plane.assign(ISSUE, None)
+
+
+async def test_a_comment_is_its_author_s_whatever_the_row_says(server: Any, plane: PaperclipClient) -> None:
+    """A row that names a person for an agent's comment must not make the agent's words that person's."""
+    comment = RECORDED["comment"]["body"] | {"authorUserId": None, "authorAgentId": AGENT, "body": "/approve"}
+    server.get(f"/issues/{ISSUE}/comments/{comment['id']}").respond(json=comment | {"deletedAt": None})
+    audit(server, row("issue.comment_added", {"commentId": comment["id"]}, actorId="ada"))
+    (seen,), _ = await plane.observations("")
+    assert isinstance(seen, CommentSeen)
+    assert (AGENT, "/approve") == (seen.author, seen.body)
+
+
+async def test_what_paperclip_writes_for_an_agent_is_not_the_agent_s(
+    server: Any, plane: PaperclipClient
+) -> None:
+    """The summary of a hook's run must not be seen as a comment of its agent."""
+    details = {"commentId": "c", "source": "run_presentation_resolver"}
+    audit(server, row("issue.comment_added", details, actorType="agent", actorId=AGENT))
+    assert [] == (await plane.observations(""))[0]
+
+
+def card(**more: Any) -> dict[str, Any]:
+    """Write our own accepted card as such a one was recorded."""
+    recorded = RECORDED["interactions"]["body"][0]
+    ours = {"createdByUserId": BACKEND, "idempotencyKey": "agentic-os:sha256:ab:0", "resolvedByUserId": "bob"}
+    return recorded | ours | more
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"createdByUserId": "mallory"},
+        {"resolvedByUserId": None, "resolvedByAgentId": AGENT},
+        {"resolvedByUserId": BACKEND},
+        {"status": "expired"},
+    ],
+)
+async def test_only_a_person_s_decision_on_our_card_is_a_vote(
+    server: Any, plane: PaperclipClient, forged: dict[str, Any]
+) -> None:
+    """A card of somebody else, an agent's acceptance and one that expired must be nobody's vote."""
+    interaction = card()["id"]
+    accepted = row("issue.thread_interaction_accepted", {"interactionId": interaction}, actorId="ada")
+    audit(server, accepted)
+    server.get(f"/issues/{ISSUE}/interactions").respond(json=[card()])
+    (seen,), _ = await plane.observations("")
+    assert isinstance(seen, ReviewDecided)
+    assert ("bob", "approve", "sha256:ab") == (seen.author, seen.verdict, seen.digest)
+    server.get(f"/issues/{ISSUE}/interactions").respond(json=[card(**forged)])
+    assert [] == (await plane.observations(""))[0]
+
+
+async def test_a_declined_card_asks_for_changes(server: Any, plane: PaperclipClient) -> None:
+    """What a person wrote when declining must be the text of a revision."""
+    declined = card(
+        status="rejected", result={"version": 1, "outcome": "rejected", "reason": "- count twice"}
+    )
+    audit(server, row("issue.thread_interaction_rejected", {"interactionId": declined["id"]}, actorId="bob"))
+    server.get(f"/issues/{ISSUE}/interactions").respond(json=[declined])
+    (seen,), _ = await plane.observations("")
+    assert isinstance(seen, ReviewDecided)
+    assert ("revise", "- count twice") == (seen.verdict, seen.body)
+
+
+async def test_a_row_that_is_committed_late_is_seen_once(server: Any, plane: PaperclipClient) -> None:
+    """A row older than the newest one seen must be read with the overlap, and no row twice."""
+
+    def deleted(name: str, second: int) -> dict[str, Any]:
+        instant = f"2026-11-20T11:00:{second:02}.000Z"
+        return row("issue.deleted", {}, id=name, actorId="ada", createdAt=instant)
+
+    audit(server, deleted("late", 9))
+    first, cursor = await plane.observations("")
+    audit(server, deleted("late", 9), deleted("early", 4))
+    second, cursor = await plane.observations(cursor)
+    third, _ = await plane.observations(cursor)
+    assert [["late"], ["early"], []] == [[seen.delivery for seen in each] for each in (first, second, third)]
+    asked = server.calls.last.request.url.params
+    assert "2026-11-20T10:59:59Z" == asked["from"]
+
+
+def test_a_cursor_comes_back_as_it_was_written() -> None:
+    """What was remembered between two runs must be where the feed goes on."""
+    position = Cursor().after({"id": "a", "createdAt": "2026-11-20T11:00:00.123Z"})
+    assert position == cursor_from(str(position))
+
+
+async def test_a_feed_without_the_permission_is_denied(server: Any, plane: PaperclipClient) -> None:
+    """An audit without details must be refused, and never read as "nobody did anything"."""
+    page = {"items": [], "nextCursor": None, "accessTier": "basic"}
+    server.get(f"/companies/{COMPANY}/audit/agent-actions").respond(json=page)
+    with pytest.raises(Denied, match="connect"):
+        await plane.observations("")
+
+
+async def test_one_change_assigns_and_watches(server: Any, plane: PaperclipClient) -> None:
+    """The wake, its record and the monitor that keeps Paperclip from recovering must be one write."""
+    await plane.assign(ISSUE, Assignment(account=AGENT, task_id="task", attempt=1))
+    (change,) = written(server)
+    assert (AGENT, "in_progress") == (change["assigneeAgentId"], change["status"])
+    assert f"agentic-os:task:1:{AGENT}" == change["billingCode"]
+    assert "external_service" == change["executionPolicy"]["monitor"]["kind"]
+
+
+async def test_a_run_that_goes_on_keeps_its_assignee(
+    server: Any, plane: PaperclipClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing may be written while a run goes on, until its time to end has passed."""
+    monkeypatch.setattr("agentic_os_paperclip.client._MOMENT_SECONDS", 0.0)
+    assigned = issue(assigneeAgentId=AGENT, status="in_review", billingCode=f"agentic-os:task:1:{AGENT}")
+    server.get(f"/issues/{ISSUE}").respond(json=assigned)
+    server.get(f"/issues/{ISSUE}/runs").respond(json=[{"runId": "r", "status": "running"}])
+    with pytest.raises(Busy):
+        await plane.assign(ISSUE, None)
+    assert [] == written(server)
+    monkeypatch.setattr("agentic_os_paperclip.client._LINGER_SECONDS", 0.0)
+    await plane.assign(ISSUE, None)
+    (change,) = written(server)
+    assert (None, "agentic-os:task:1:") == (change["assigneeAgentId"], change["billingCode"])
+
+
+async def test_a_failed_run_is_explained_before_the_next_attempt(server: Any, plane: PaperclipClient) -> None:
+    """Paperclip must be told what became of the run while its agent is assigned, and wakes it for the new attempt."""
+    blocker = {"recoveryActionId": "a", "runId": "r", "agentId": AGENT}
+    held = issue(billingCode="agentic-os:task:1:", status="blocked", executionBlocker=blocker)
+    server.get(f"/issues/{ISSUE}").respond(json=held)
+    resolved = server.post(f"/issues/{ISSUE}/recovery-actions/resolve").respond(json={})
+    await plane.assign(ISSUE, Assignment(account=AGENT, task_id="task", attempt=2))
+    document = json.loads(resolved.calls.last.request.content)
+    assert ("a", "r") == (document["actionId"], document["executionReconciliation"]["runId"])
+    assert {f"agentic-os:task:2:{AGENT}"} == {change["billingCode"] for change in written(server)}
+    assert {AGENT} == {change["assigneeAgentId"] for change in written(server)}
+
+
+async def test_a_skipped_wake_is_made_again(server: Any, plane: PaperclipClient) -> None:
+    """An assignment that woke nobody must be taken back, so that the next pass makes it anew."""
+    skipped = {"events": [{"source": "assignment", "status": "skipped"}]}
+    server.get(f"/issues/{ISSUE}/diagnostics/wakes").respond(json=skipped)
+    with pytest.raises(Busy):
+        await plane.assign(ISSUE, Assignment(account=AGENT, task_id="task", attempt=1))
+    assert (None, "agentic-os:task:0:") == (
+        written(server)[-1]["assigneeAgentId"],
+        written(server)[-1]["billingCode"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "assigned", "shown"),
+    [
+        ("in_progress", True, "executing"),
+        ("in_review", True, "executing"),
+        ("blocked", True, "executing"),
+        ("todo", True, "executing (todo)"),
+        ("todo", False, "executing"),
+        ("done", True, "executing"),
+    ],
+)
+def test_a_status_that_contradicts_the_state_shows(*, status: str, assigned: bool, shown: str) -> None:
+    """A status that somebody changed must show as drift; those that Paperclip sets by itself must not."""
+    labels = [{"name": "aos:executing"}, {"name": "beans"}]
+    given = issue(status=status, labels=labels, assigneeAgentId=AGENT if assigned else None)
+    assert shown == state_of(given)
+
+
+@pytest.mark.parametrize(
+    "code", ["", "cost-centre", "agentic-os:", "agentic-os:t:x:a", "agentic-os:t:1", "a:t:1:b"]
+)
+def test_a_billing_code_of_somebody_else_is_no_record(code: str) -> None:
+    """What people write there must not pass for an attempt."""
+    assert record_of(issue(billingCode=code)) is None
+
+
+def test_keys_of_notes_are_legible_and_short_enough() -> None:
+    """Markers must have keys of their own, of the characters and the length that Paperclip allows."""
+    markers = ["status", "gate:plan:1", "gate:plan:11", "GATE", "x" * 200, "x" * 199]
+    keys = [note_key(marker) for marker in markers]
+    assert len(set(keys)) == len(markers)
+    assert "aos-status" == keys[0]
+    assert all(len(key) <= 64 and set(key) <= set("abcdefghijklmnopqrstuvwxyz0123456789_-") for key in keys)
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("paperclip", {"company": COMPANY}),
+        (URL, {}),
+        (URL, {"company": "LAB"}),
+        (URL, {"company": COMPANY, "board": "x"}),
+        (URL, {"company": COMPANY, "nudge_key_file": "/nonexistent/key"}),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(url: str, options: dict[str, str]) -> None:
+    """Each must be Invalid at the start, and not a failure of every task later."""
+    with pytest.raises(Invalid):
+        PLUGIN.open(Settings(url=url, token="t", webhook_secrets=(), options=options))
+
+
+async def test_no_key_is_sent_to_a_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that the environment names must not hear our key."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    plane = PLUGIN.open(
+        Settings(url="http://127.0.0.1:9", token="t", webhook_secrets=(), options={"company": COMPANY})
+    )
+    assert isinstance(plane, PaperclipClient)
+    assert plane._paperclip._http._mounts == {}
+    with pytest.raises(Unavailable):
+        await plane.observe([ISSUE])
+    await plane.aclose()
+
+
+def test_recorded_answers_are_of_the_kind_that_httpx_gives() -> None:
+    """The recording must stay JSON that a server could have sent."""
+    assert all(
+        httpx.Response(each["status"], json=each["body"]).json() == each["body"] for each in RECORDED.values()
+    )

@@ -1,0 +1,62 @@
+"""Whatever is killed in the middle of the main job, it comes to the same end, and each attempt is woken for once."""
+
+import os
+import signal
+
+import pytest
+from tests.adapters.paperclip.paperclip_stage import Stage
+
+pytestmark = [pytest.mark.paperclip, pytest.mark.timeout(900)]
+
+
+def finish(stage: Stage, key: str, task_id: str) -> None:
+    """Decide on the plan, and see the work done."""
+    stage.accept(key, stage.card(key)["id"])
+    stage.phase(task_id, "completed")
+
+
+def attempts(stage: Stage, task_id: str) -> list[int]:
+    return [e["data"]["attempt"] for e in stage.events(task_id) if e["type"] == "attempt.offered"]
+
+
+def test_a_killed_paperclip_is_found_again(stage: Stage):
+    """The server is killed while the agent works, and started anew: the same attempt is submitted, accepted and done."""
+    stage.hold()
+    key = stage.open_issue()
+    task_id = stage.adopted(key)
+    stage.at_work(task_id)
+    stage.company.server.kill()
+    stage.company.server.start()
+    stage.go_on()
+    finish(stage, key, task_id)
+    print(stage.runs(key), attempts(stage, task_id), stage.actions(key))  # noqa: T201
+
+
+def test_a_killed_backend_goes_on(stage: Stage):
+    """The backend is killed while the agent works, and started anew: nothing is lost and nobody is woken twice."""
+    stage.hold()
+    key = stage.open_issue()
+    task_id = stage.adopted(key)
+    stage.at_work(task_id)
+    assert stage.stack is not None
+    stage.stack.process.kill()
+    stage.stack.process.wait()
+    with stage.running():
+        stage.go_on()
+        finish(stage, key, task_id)
+        assert [1, 2] == attempts(stage, task_id)
+        assert [("issue_assigned", "succeeded")] * 2 == stage.runs(key)
+
+
+def test_a_killed_agent_is_woken_for_the_next_attempt(stage: Stage):
+    """The agent is killed in its run: its lease ends soon, and the next attempt is woken for once."""
+    stage.hold()
+    key = stage.open_issue()
+    task_id = stage.adopted(key)
+    assert 1 == stage.at_work(task_id)
+    for pid in stage.agents():
+        os.kill(pid, signal.SIGKILL)
+    stage.go_on()
+    finish(stage, key, task_id)
+    print(stage.runs(key), attempts(stage, task_id), stage.actions(key))  # noqa: T201
+    assert [1, 2, 3] == attempts(stage, task_id)
