@@ -15,6 +15,7 @@ import httpx
 import pytest
 from tests.stack_process import ENVIRONMENT, PATIENCE, command, running_stack
 
+from agentic_os.contracts.canonical import canonical_json
 from agentic_os.postgres.embedded import discard
 
 GIT = ("git", "-c", "user.name=a", "-c", "user.email=a@example.org")
@@ -615,6 +616,58 @@ def test_a_credential_that_others_can_read_is_not_used(stack: Stack, workspace: 
     faults = [c for c in _doctor(stack) if c["name"] == connected and c["status"] == "fault"]
     assert [True] == ["others can read" in fault["detail"] for fault in faults]
     file.chmod(0o600)
+
+
+def test_without_a_tracker_it_says_what_to_run(stack: Stack, workspace: Path, tmp_path: Path) -> None:
+    """The executor is there, and what is printed is all that its waking takes."""
+    home = tmp_path / "home"
+    with running_stack(home, "--control-plane", "none") as running:
+        (home / "profiles").mkdir()
+        (home / "profiles/standin.yaml").write_text(PROFILE)
+        path = f"{stack.folder / 'bin'}{os.pathsep}{os.defpath}"
+        words = ("connect", "standin", "--workspace", workspace, "--name", "lone", "--yes", "--home", home)
+        done = subprocess.run(
+            command(*words), env=ENVIRONMENT | {"PATH": path}, capture_output=True, text=True, check=False
+        )
+        assert 0 == done.returncode, done.stderr
+        assert "No tracker wakes it." in done.stdout
+        printed = done.stdout[done.stdout.index("  AGENTIC_OS_URL=") :].replace("\\\n", "")
+        headers = {"Authorization": f"Bearer {(home / 'admin.token').read_text().strip()}"}
+        with httpx.Client(base_url=running.endpoint.url, headers=headers, trust_env=False) as api:
+            wanted = {
+                "title": "Work",
+                "goal": "Write.",
+                "assignee": "lone",
+                "acceptance": [{"id": "done", "text": "It is."}],
+            }
+            task_id = api.post("/api/tasks", json=wanted).raise_for_status().json()["id"]
+            give_up = time.monotonic() + PATIENCE
+            while (task := api.get(f"/api/tasks/{task_id}").json())["attempt"] is None:
+                assert time.monotonic() < give_up, task
+                time.sleep(0.05)
+            events = api.get(f"/api/tasks/{task_id}/events").json()["items"]
+            offered = next(event["data"] for event in events if event["type"] == "attempt.offered")
+            heading = f"task={task_id} attempt=1 digest={offered['brief_digest']}"
+            line = canonical_json(offered["brief"]).decode()
+            brief = tmp_path / "brief.md"
+            brief.write_text(
+                f"<!-- agentic-os:brief v1 {heading} -->\n```json\n{line}\n```\n<!-- agentic-os:end -->\n"
+            )
+            ended = subprocess.run(
+                [
+                    "/bin/sh",
+                    "-c",
+                    f"AGENTIC_OS_TASK={task_id} AGENTIC_OS_ATTEMPT=1 AGENTIC_OS_BRIEF={brief} {printed}",
+                ],
+                cwd=workspace,
+                env=ENVIRONMENT,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert 0 == ended.returncode, ended.stdout + ended.stderr
+            assert "completed" == api.get(f"/api/tasks/{task_id}").json()["phase"]
+    discard(home)
 
 
 def test_without_a_server_nothing_is_done(stack: Stack, workspace: Path, tmp_path: Path) -> None:

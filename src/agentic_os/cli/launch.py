@@ -296,22 +296,17 @@ class _Attempt:
             print(f"agentic-os: {words} It did not even acknowledge its brief.", flush=True)
             return UNREPORTED
         tail = run.tail[-_TOLD_BYTES:].decode(errors="replace").replace("\0", " ").strip()
-        message = f"{words} Its log ends:\n\n{tail}" if tail else f"{words} It wrote nothing."
-        return _fail(self.wake, attempt, message)
+        return _fail(self.wake, attempt, words, f"Its log ends:\n\n{tail}" if tail else "It wrote nothing.")
 
 
-def _fail(wake: Wake, attempt: Mapping[str, Any], message: str) -> int:
+def _fail(wake: Wake, attempt: Mapping[str, Any], words: str, log: str) -> int:
     """Report that the attempt came to nothing, since the client did not."""
-    from agentic_os.cli.client import Client, ServerRefused, ServerUnavailable  # noqa: PLC0415 - few attempts need it
+    from agentic_os.cli.client import Client, ServerRefused, ServerUnavailable  # noqa: PLC0415 - few need it
     from agentic_os.cli.command_executor import Attempt  # noqa: PLC0415
 
-    sender = Attempt(
-        Client(wake.url, str(attempt["token"])),
-        wake.task,
-        int(wake.attempt),
-        seq=int(attempt["next_seq"]) - 1,
-    )
-    words = message.partition("\n")[0]
+    client = Client(wake.url, str(attempt["token"]))
+    sender = Attempt(client, wake.task, int(wake.attempt), seq=int(attempt["next_seq"]) - 1)
+    message = f"{words} {log}"
     try:
         answer = sender.send("failure", {"class": "environment", "message": message, "retryable": True})
     except ServerRefused as refusal:
