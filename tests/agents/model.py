@@ -5,13 +5,15 @@ ran: a task's id that it writes into a plan was read by the client.
 """
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ class Turn:
     prompt: str
     results: tuple[str, ...]
 
+    @property
+    def last(self) -> str:
+        """What the newest call returned; nothing before the first."""
+        return self.results[-1] if self.results else ""
+
 
 Act = Shell | Write | Say
 Script = Callable[[Turn], Act]
@@ -67,6 +74,11 @@ _EDITORS: dict[str, Callable[[str, str], Document]] = {
 }
 
 
+_FOLDER = re.compile(
+    r"(?:[Ww]orking in the|[Ww]ork(?:ing|space)) [Dd]irector(?:y|ies)[^/<]{0,40}(/[^\s\"\\\\<`]+)"
+)
+
+
 def _text_of(content: Any) -> str:
     """Join the text of what a vendor calls content: words, or a list of parts."""
     if isinstance(content, str):
@@ -84,27 +96,23 @@ class Request:
     text: str
 
 
-class Wire:
+class Wire(Protocol):
     """One vendor's service: reads its requests, writes its streams."""
 
     def turn(self, asked: Document) -> Turn:
         """Read the last prompt, and what the tools returned since."""
-        raise NotImplementedError
 
     def tools(self, asked: Document) -> tuple[str, ...]:
         """Read the names of the tools on offer."""
-        raise NotImplementedError
 
     def answer(self, act: Say | Document, number: int) -> Iterator[tuple[str | None, Any]]:
         """Stream words, or a call of a tool {name, arguments}: names of events with their data."""
-        raise NotImplementedError
 
     def whole(self, text: str) -> Document:
         """Answer a side call that is not streamed."""
-        raise NotImplementedError
 
 
-class Anthropic(Wire):
+class Anthropic:
     """Messages."""
 
     def turn(self, asked: Document) -> Turn:
@@ -164,7 +172,7 @@ class Anthropic(Wire):
         }
 
 
-class Responses(Wire):
+class Responses:
     """OpenAI's responses."""
 
     def turn(self, asked: Document) -> Turn:
@@ -217,7 +225,7 @@ class Responses(Wire):
         return {"id": "resp_0", "object": "response", "status": "completed", "output": [message]}
 
 
-class Chat(Wire):
+class Chat:
     """OpenAI's chat completions."""
 
     def turn(self, asked: Document) -> Turn:
@@ -267,7 +275,7 @@ class Chat(Wire):
         }
 
 
-class Gemini(Wire):
+class Gemini:
     """Google's generateContent."""
 
     def turn(self, asked: Document) -> Turn:
@@ -340,8 +348,14 @@ class Model:
         if isinstance(act, Write):
             for name in request.tools:
                 if name in _EDITORS:
-                    return {"name": name, "arguments": _EDITORS[name](act.path, act.content)}
-            act = Shell(f"cat >{act.path} <<'END_OF_FILE'\n{act.content}\nEND_OF_FILE")
+                    # Some want the whole path; each tells its model which folder it works in.
+                    folder = _FOLDER.search(request.text)
+                    assert folder, f"no client says where it works: {request.text[:2000]}"
+                    return {
+                        "name": name,
+                        "arguments": _EDITORS[name](str(Path(folder[1]) / act.path), act.content),
+                    }
+            act = Shell(f"cat >{act.path} <<'END_OF_FILE'\n{act.content.rstrip()}\nEND_OF_FILE")
         shell = next(name for name in request.tools if name in _SHELLS)
         return {"name": shell, "arguments": _SHELLS[shell](act.command)}
 
