@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.agents.model import running_model
+from tests.agents.product import Product, running_product
 
 _NEW_NETWORK = 0x40000000  # CLONE_NEWNET
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -54,4 +56,13 @@ def place() -> Iterator[Path]:
     """Make a folder that is not in /tmp, where sandboxes let everybody write."""
     found = Path(tempfile.mkdtemp(prefix="agentic-os-agents-", dir="/var/tmp"))
     yield found
+    shutil.rmtree(found, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def product(loopback_only: None) -> Iterator[Product]:
+    """Run one stack for all tests of this worker, with all clients on its path and one model."""
+    found = Path(tempfile.mkdtemp(prefix="agentic-os-agents-", dir="/var/tmp"))
+    with running_model() as model, running_product(found, model) as running:
+        yield running
     shutil.rmtree(found, ignore_errors=True)
