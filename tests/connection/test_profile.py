@@ -8,10 +8,12 @@ from agentic_os.connection.profile import (
     PROFILES,
     ProfileInvalid,
     ProfileUnknown,
+    command_line,
     find_profile,
     load_profile,
     profile_names,
     profile_of,
+    with_scripts,
 )
 
 PLAIN = """\
@@ -91,7 +93,23 @@ def test_what_is_filled_in_is_no_template(tmp_path: Path) -> None:
     profile = load_profile(written(tmp_path, PLAIN))
     told = profile.told(brief="/x/{skills}.md")
     assert "Read /x/{skills}.md." == told
-    assert ["plain", "a {prompt} b"] == profile.command_line(profile.launch, {"prompt": "a {prompt} b"})
+    assert ["plain", "a {prompt} b"] == command_line(profile.launch, {"prompt": "a {prompt} b"})
+
+
+def test_an_argument_about_a_repository_is_left_out_where_there_is_none() -> None:
+    """The others stay."""
+    template = ("x", "--roots={git},{repository}", "{prompt}")
+    assert ["x", "p"] == command_line(template, {"prompt": "p", "git": None, "repository": None})
+    assert ["x", "--roots=/g,/r", "p"] == command_line(
+        template, {"prompt": "p", "git": "/g", "repository": "/r"}
+    )
+
+
+def test_a_permission_is_written_for_every_script() -> None:
+    """Only the items of lists that ask for it are repeated."""
+    wanted = {"allow": ["Run({script}:*)", "Read", 1], "{script}": "{script}"}
+    expected = {"allow": ["Run(a:*)", "Run(b:*)", "Read", 1], "{script}": "{script}"}
+    assert expected == with_scripts(wanted, ["a", "b"])
 
 
 def test_a_session_is_found_where_the_profile_says() -> None:

@@ -3,7 +3,8 @@
 One YAML file a client. A file that cannot be followed is refused, with the file and the line.
 """
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -90,9 +91,10 @@ class Session(_Part):
 class Profile(_Part):
     """One client.
 
-    launch, resume: its command line; {prompt} and {session} are replaced. environment: what it gets besides. passes:
-    variables that are passed on where they are set. prompt: what it is told; {brief} is the file of the brief,
-    {skills} the folder of skills that it reads.
+    launch, resume: its command line, in which {prompt} and {session} are replaced, and {git} and {repository} by the
+    attempt's own git folder and that of its repository; an argument that names one of them is left out where there
+    is none. environment: what it gets besides. passes: variables that are passed on where they are set. prompt: what
+    it is told; {brief} is the file of the brief, {skills} the folder of skills that it reads.
     """
 
     name: Name
@@ -108,25 +110,37 @@ class Profile(_Part):
     session: Session = Session()
     prompt: Text
 
-    def command_line(self, template: Sequence[str], values: dict[str, str]) -> list[str]:
-        """Fill in a command line; a value is never read as a template itself."""
-        return [_filled(argument, values) for argument in template]
-
     def told(self, *, brief: str) -> str:
         """Write what the client is told."""
         return _filled(self.prompt, {"brief": brief, "skills": self.skills[0]}).strip()
 
 
-def _filled(text: str, values: dict[str, str]) -> str:
-    parts = []
-    while text:
-        found = [(text.find("{" + name + "}"), name) for name in values]
-        at, name = min(((at, name) for at, name in found if at >= 0), default=(-1, ""))
-        if at < 0:
-            break
-        parts += [text[:at], values[name]]
-        text = text[at + len(name) + 2 :]
-    return "".join([*parts, text])
+def command_line(template: Sequence[str], values: Mapping[str, str | None]) -> list[str]:
+    """Fill in a command line; an argument that names what there is not is left out."""
+    absent = ["{" + name + "}" for name, value in values.items() if value is None]
+    given = {name: value for name, value in values.items() if value is not None}
+    return [_filled(argument, given) for argument in template if not any(name in argument for name in absent)]
+
+
+def with_scripts(wanted: Any, scripts: Sequence[str]) -> Any:
+    """Repeat each item of a list that holds {script} for every script."""
+    if isinstance(wanted, dict):
+        return {name: with_scripts(value, scripts) for name, value in wanted.items()}
+    if not isinstance(wanted, list):
+        return wanted
+    items: list[Any] = []
+    for item in wanted:
+        if isinstance(item, str) and "{script}" in item:
+            items += [_filled(item, {"script": script}) for script in scripts]
+        else:
+            items.append(with_scripts(item, scripts))
+    return items
+
+
+def _filled(text: str, values: Mapping[str, str]) -> str:
+    """Replace each {name} once; a value is never read as a template itself."""
+    pattern = "|".join(re.escape("{" + name + "}") for name in values)
+    return re.sub(pattern, lambda found: values[found.group()[1:-1]], text) if values else text
 
 
 def profile_of(document: Any) -> Profile:

@@ -22,6 +22,7 @@ from agentic_os.hydration.resolution import (
     resolve_all,
     validate_skill,
 )
+from agentic_os.hydration.withdrawal import hydrated, withdraw
 from agentic_os.hydration.workspace import Change, Report, hydrate
 
 __all__ = [
@@ -44,9 +45,11 @@ __all__ = [
     "coverage",
     "explain",
     "hydrate",
+    "hydrated",
     "load_definition",
     "packaged_skills",
     "resolve",
     "resolve_all",
     "validate_skill",
+    "withdraw",
 ]
