@@ -5,23 +5,8 @@ import sys
 from collections.abc import Callable, Sequence
 
 from agentic_os import __version__
-from agentic_os.cli import (
-    administration,
-    ci,
-    contract,
-    database,
-    governance,
-    measure,
-    policy,
-    quarantine,
-    reconcile,
-    skills,
-    story,
-    tasks,
-    up,
-)
-from agentic_os.cli.client import ServerRefused, ServerUnavailable
 
+_LAUNCH = ["executor", "launch"]
 _EXIT_CODES = """\
 exit codes:
   0  done
@@ -34,6 +19,34 @@ exit codes:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the return value is the exit code."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    if given[:2] == _LAUNCH:
+        # Each attempt begins with it, and it needs next to nothing of what the other commands import.
+        from agentic_os.cli.launch import launch_main  # noqa: PLC0415
+
+        return launch_main(given[2:])
+    return _all_commands(given)
+
+
+def _all_commands(given: Sequence[str]) -> int:
+    from agentic_os.cli import (  # noqa: PLC0415
+        administration,
+        ci,
+        connect,
+        contract,
+        database,
+        governance,
+        measure,
+        policy,
+        quarantine,
+        reconcile,
+        skills,
+        story,
+        tasks,
+        up,
+    )
+    from agentic_os.cli.client import ServerRefused, ServerUnavailable  # noqa: PLC0415
+
     parser = argparse.ArgumentParser(
         prog="agentic-os",
         description="The backend that governs AI agents: agents execute, the backend decides.",
@@ -45,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for module in (
         up,
         story,
+        connect,
         tasks,
         quarantine,
         reconcile,
@@ -58,7 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         policy,
     ):
         module.add_commands(commands)
-    args = parser.parse_args(argv)
+    args = parser.parse_args(_before_command(given))
+    if hasattr(args, "command") and given[:1] == ["connect"]:
+        args.command = given[len(_before_command(given)) + 1 :]
     run: Callable[[argparse.Namespace], int] = args.run
     try:
         return run(args)
@@ -72,3 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 1
+
+
+def _before_command(given: Sequence[str]) -> Sequence[str]:
+    """Leave out the command that `connect` is given after --, which has options of its own."""
+    return given[: given.index("--")] if given[:1] == ["connect"] and "--" in given else given

@@ -7,6 +7,7 @@ from typing import Any
 from agentic_os.cli.client import Client, add_connection
 from agentic_os.cli.command_executor import add_run
 from agentic_os.cli.credentials import add_verbs
+from agentic_os.cli.launch import make_parser
 from agentic_os.cli.tables import table
 
 
@@ -27,6 +28,9 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     listing = executor.add_parser("list", help="list executors")
     listing.set_defaults(run=_list_executors)
     add_run(executor)
+    make_parser(
+        executor.add_parser("launch", help="have a connected client do one attempt; for control planes")
+    )
 
     token = commands.add_parser("token", help="who steers and reviews").add_subparsers(
         metavar="VERB", required=True

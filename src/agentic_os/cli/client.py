@@ -97,6 +97,10 @@ class Client:
         """PUT a document."""
         return self._send("PUT", path, json=body)
 
+    def upload(self, path: str, content: bytes, media_type: str) -> Any:
+        """PUT bytes."""
+        return self._send("PUT", path, content=content, headers={"Content-Type": media_type})
+
     def delete(self, path: str) -> Any:
         """DELETE what is there."""
         return self._send("DELETE", path)

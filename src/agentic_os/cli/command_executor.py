@@ -7,6 +7,7 @@ import argparse
 import base64
 import contextlib
 import hashlib
+import mimetypes
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +31,13 @@ _SHOWN_BYTES: Final = 3000
 _KEPT_BYTES: Final = 200 * 1024
 _SEND_TRIES: Final = 5
 _STOPPING: Final = ("stop", "cancel")
+_TIME_LIMIT: Final = 900.0
+_NOT_THE_COMMANDS: Final = (
+    "AGENTIC_OS_CREDENTIAL_FILE",
+    "AGENTIC_OS_CONNECTION_FILE",
+    "AGENTIC_OS_BOARD_TOKEN_FILE",
+    "AGENTIC_OS_TOKEN",
+)
 
 
 def add_run(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -51,7 +59,23 @@ def add_run(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> Non
         metavar="ID",
         help="which criterion the command proves (again for more; default: every one of the task)",
     )
-    parser.add_argument("--time-limit", type=float, default=900, metavar="SECONDS", help="default: 900")
+    parser.add_argument(
+        "--time-limit", type=float, default=_TIME_LIMIT, metavar="SECONDS", help="default: 900"
+    )
+    parser.add_argument(
+        "--output",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a file that the command makes here, and that is delivered (again for more); a missing one is a failure",
+    )
+    parser.add_argument(
+        "--input",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a file that the command needs here (again for more); a missing one is a failure",
+    )
     parser.add_argument(
         "command", nargs="+", metavar="COMMAND", help="after --: the command, run as it stands"
     )
@@ -68,11 +92,23 @@ class Ended:
     tail: bytes
     started: datetime
     ended: datetime
+    well: bool = True
 
     @property
     def passed(self) -> bool:
-        """Tell whether it ended well."""
-        return self.code == 0
+        """Tell whether it ended well, and made what it was to make."""
+        return self.code == 0 and self.well
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What was declared: the command, and the files that it needs and makes in its folder."""
+
+    command: tuple[str, ...]
+    criteria: tuple[str, ...] = ()
+    time_limit: float = _TIME_LIMIT
+    outputs: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
 
 
 @dataclass
@@ -115,25 +151,75 @@ class Attempt:
 def run(args: argparse.Namespace) -> int:
     """Do one attempt."""
     url, task_id, credential = _settings(args)
-    own = Client(url, credential)
-    offer = own.get(f"/api/tasks/{task_id}/brief")
-    brief = offer["brief"]
-    attempt = Attempt(own, task_id, offer["attempt"])
-    if brief["step"] == "plan":
+    job = Job(
+        command=tuple(args.command),
+        criteria=tuple(args.criterion or ()),
+        time_limit=args.time_limit,
+        outputs=tuple(args.output),
+        inputs=tuple(args.input),
+    )
+    return do_attempt(url, task_id, credential, job)
+
+
+def do_attempt(url: str, task_id: str, credential: str, job: Job) -> int:
+    """Do one attempt by running the command; returns the exit code. Raises ServerRefused, ServerUnavailable."""
+    attempt, brief = _offered(url, task_id, credential)
+    if brief["brief"]["step"] == "plan":
         attempt.send("decline", {"reason": "missing_capability", "detail": "A command makes no plan."})
         print("The attempt is for planning; it was declined.")
         return 0
-    runtime = {"name": "command", "version": version("agentic-os")}
-    body = {"brief_digest": offer["digest"], "skillset_digest": _NO_SKILLS, "runtime": runtime}
-    attempt.client = Client(url, attempt.send("ack", body)["attempt_token"])
-    ended = _execute(args.command, attempt, brief["lease_seconds"], args.time_limit)
+    _acknowledge(attempt, brief)
+    content = brief["brief"]
+    if absent := [name for name in job.inputs if not Path(name).exists()]:
+        message = (
+            f"The command was not run: its declared input {', '.join(absent)} is missing in {Path.cwd()}."
+        )
+        attempt.send("failure", {"class": "environment", "message": message, "retryable": True})
+        print(message)
+        return 1
+    ended = _execute(job.command, attempt, content["lease_seconds"], job.time_limit)
     if ended is None:
         print("The server said stop; the command was stopped, and nothing is reported.")
         return 0
-    criteria = args.criterion or [criterion["id"] for criterion in brief["acceptance"]]
-    answer = _report(attempt, brief, args.command, ended, criteria)
-    print(f"{' '.join(args.command)}: {ended.why}. The task is {answer['phase']}.")
+    ended = _with_outputs(ended, job.outputs)
+    criteria = job.criteria or tuple(criterion["id"] for criterion in content["acceptance"])
+    answer = _report(attempt, content, job, ended, criteria)
+    print(f"{' '.join(job.command)}: {ended.why}. The task is {answer['phase']}.")
     return 0
+
+
+def acknowledge_only(url: str, task_id: str, credential: str) -> int:
+    """Acknowledge the attempt on offer, and run nothing; returns the exit code. Raises ServerRefused."""
+    attempt, brief = _offered(url, task_id, credential)
+    _acknowledge(attempt, brief)
+    print("The brief was acknowledged; the command was not run.")
+    return 0
+
+
+def _offered(url: str, task_id: str, credential: str) -> tuple[Attempt, dict[str, Any]]:
+    own = Client(url, credential)
+    offer: dict[str, Any] = own.get(f"/api/tasks/{task_id}/brief")
+    return Attempt(own, task_id, offer["attempt"]), offer
+
+
+def _acknowledge(attempt: Attempt, offer: dict[str, Any]) -> None:
+    runtime = {"name": "command", "version": version("agentic-os")}
+    body = {"brief_digest": offer["digest"], "skillset_digest": _NO_SKILLS, "runtime": runtime}
+    attempt.client = Client(attempt.client.url, attempt.send("ack", body)["attempt_token"])
+
+
+def _with_outputs(ended: Ended, outputs: Sequence[str]) -> Ended:
+    """Hold what the command made against what was declared."""
+    missing = [name for name in outputs if not _is_output(Path(name))]
+    if not missing or not ended.passed:
+        return ended
+    why = f"{ended.why}, but its declared output {', '.join(missing)} is not there"
+    return replace(ended, well=False, why=why)
+
+
+def _is_output(file: Path) -> bool:
+    """Tell whether this is a file in our folder; one that a link takes out of it is none."""
+    return file.is_file() and file.resolve().is_relative_to(Path.cwd().resolve())
 
 
 def _settings(args: argparse.Namespace) -> tuple[str, str, str]:
@@ -168,6 +254,7 @@ def _execute(command: Sequence[str], attempt: Attempt, lease_seconds: int, limit
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                env=_environment(),
             )
         except OSError as problem:
             text = f"{command[0]}: {problem.strerror}".encode()
@@ -181,6 +268,11 @@ def _execute(command: Sequence[str], attempt: Attempt, lease_seconds: int, limit
         finally:
             _end(process)
         return _ended(output, code, f"it ended with {code}", started)
+
+
+def _environment() -> dict[str, str]:
+    present = os.environ  # noqa: TID251 - the command gets all of it but the secrets of its executor
+    return {name: value for name, value in present.items() if name not in _NOT_THE_COMMANDS}
 
 
 def _wait(process: "subprocess.Popen[bytes]", seconds: float) -> int | None:
@@ -207,11 +299,9 @@ def _ended(output: IO[bytes], code: int | None, why: str, started: datetime) -> 
     return Ended(code, why, "sha256:" + digest.hexdigest(), b"".join(kept)[-_KEPT_BYTES:], started, now())
 
 
-def _report(
-    attempt: Attempt, brief: dict[str, Any], command: Sequence[str], ended: Ended, criteria: Sequence[str]
-) -> Any:
+def _report(attempt: Attempt, brief: dict[str, Any], job: Job, ended: Ended, criteria: Sequence[str]) -> Any:
     """Say how it ended, in the form that the step asks for."""
-    line = " ".join(command)[:4000]
+    line = " ".join(job.command)[:4000]
     shown = ended.tail[-_SHOWN_BYTES:].decode(errors="replace").replace("\0", " ").strip()
     summary = f"`{line[:500]}`: {ended.why}." + (f"\n\n{shown}" if shown else "")
     evidence = [_evidence(criterion, line, ended) for criterion in criteria]
@@ -228,7 +318,29 @@ def _report(
     result: dict[str, Any] = {"outcome": "success", "summary": summary, "evidence": evidence}
     if items := brief["review_items"]:  # the rework that was asked for is that the command was run again
         result["responds_to"] = [{"item_id": item["id"], "how": summary} for item in items]
+    try:
+        made = [_deliver(attempt, Path(name)) for name in job.outputs]
+    except ServerRefused as refused:
+        message = f"{summary}\n\nWhat it made was refused: {refused}"
+        return attempt.send("failure", {"class": "tool", "message": message, "retryable": False})
+    if made:
+        result["artifacts"] = made
+        result["evidence"] = [item | {"rank": "observed", "artifact": made[0]["digest"]} for item in evidence]
     return _hand_in(attempt, result, ended.tail)
+
+
+def _deliver(attempt: Attempt, file: Path) -> dict[str, Any]:
+    """Upload a file, and describe it as the contract wants it."""
+    content = file.read_bytes()
+    kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+    artifact = {
+        "name": str(file)[-200:],
+        "media_type": kind,
+        "digest": _digest(content),
+        "size": len(content),
+    }
+    attempt.client.upload(f"/api/artifacts/{artifact['digest']}", content, kind)
+    return artifact
 
 
 def _hand_in(attempt: Attempt, result: dict[str, Any], output: bytes) -> Any:
@@ -242,10 +354,14 @@ def _hand_in(attempt: Attempt, result: dict[str, Any], output: bytes) -> Any:
         "size": len(output),
         "content_base64": base64.b64encode(output).decode(),
     }
-    digest = artifact["digest"]
-    observed = [item | {"rank": "observed", "artifact": digest} for item in result["evidence"]]
+    whole: dict[str, Any] = {
+        "artifacts": [*result.get("artifacts", ()), artifact],
+        "evidence": [
+            {"artifact": artifact["digest"]} | item | {"rank": "observed"} for item in result["evidence"]
+        ],
+    }
     try:
-        return attempt.send("result", result | {"artifacts": [artifact], "evidence": observed})
+        return attempt.send("result", result | whole)
     except ServerRefused as refused:
         if refused.problem.get("code") != "secret_in_artifact":
             raise

@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from agentic_os.cli.client import Client, ServerUnavailable, add_connection
+from agentic_os.cli.connections import checks
 from agentic_os.cli.tables import table
 
 
@@ -96,6 +97,9 @@ def _doctor(args: argparse.Namespace) -> int:
         detail, _, following = str(problem).partition("\n  next: ")
         check = {"name": "server", "status": "fault", "detail": detail, "next": following}
         found = {"status": "fault", "checks": [check]}
+    found["checks"] += checks(args)
+    statuses = {check["status"] for check in found["checks"]}
+    found["status"] = next((status for status in ("fault", "warning") if status in statuses), "ok")
     if args.json:
         print(json.dumps(found, indent=2))
     else:

@@ -60,6 +60,21 @@ def look_at(workspace: Path) -> Repository | None:
     return Repository(top=top, git=Path(git), shared=shared, commit=commit.strip(), changed=changed)
 
 
+def identity(workspace: Path, name: str) -> dict[str, str]:
+    """Give the variables that name the author of commits: the person's who configured git, else an agent's own."""
+    email = f"{name}@agentic-os.invalid"
+    author = {
+        "NAME": _configured(workspace, "user.name") or name,
+        "EMAIL": _configured(workspace, "user.email") or email,
+    }
+    return {f"GIT_{who}_{what}": value for who in ("AUTHOR", "COMMITTER") for what, value in author.items()}
+
+
+def _configured(workspace: Path, key: str) -> str:
+    code, value = _git(workspace, "config", key)
+    return "" if code else value.strip()
+
+
 def tracked(workspace: Path, files: Sequence[str]) -> set[str]:
     """Tell which files of a work tree are committed or staged."""
     if not files:

@@ -84,6 +84,19 @@ def take_out(content: bytes, kind: Format, added: Added) -> bytes | None:
     return _json_like(text, left) if kind == "json" else _by_hand_if_not(toml_text.remove, text, added, left)
 
 
+def added_in_all(before: Added | None, since: Added | None) -> Added | None:
+    """Put together what was added to a file at two times."""
+    if before is None or since is None:
+        return before or since
+    if "members" in before and "members" in since:
+        names = {**before["members"], **since["members"]}
+        both = {n: added_in_all(before["members"].get(n), since["members"].get(n)) for n in names}
+        return {"made": before["made"], "members": both}
+    if "items" in before and "items" in since:
+        return {"made": before["made"], "items": _new_items([], [*before["items"], *since["items"]])}
+    return since
+
+
 def same_settings(one: bytes, other: bytes, kind: Format) -> bool:
     """Tell whether two files say the same, however they are written. Raises SettingsUnreadable."""
     return _same(_parse(one, kind), _parse(other, kind))

@@ -12,7 +12,7 @@ from agentic_os.connection.profile import Profile, SettingsFile, with_scripts
 from agentic_os.connection.record import Changes, FileChange, digest, kept
 from agentic_os.connection.repository import Repository, hide_changes, look_at, tracked
 from agentic_os.connection.settings_files import ByHandOnly, SettingsConflict, SettingsUnreadable
-from agentic_os.hydration import Change, SkillSet, hydrate, hydrated, withdraw
+from agentic_os.hydration import Change, Mode, SkillSet, hydrate, hydrated, withdraw
 from agentic_os.hydration.git_exclude import exclude_from_git
 
 STATE = ".agentic-os"
@@ -49,6 +49,7 @@ class WorkspacePlan:
     files: tuple[FilePlan, ...]
     left: tuple[str, ...]
     exclude: tuple[str, ...]
+    mode: Mode | None = None
 
     @property
     def is_done(self) -> bool:
@@ -81,9 +82,14 @@ def plan(
     skill_set: SkillSet,
     repository: Repository | None,
     *,
+    ours: Changes | None = None,
     attempt: bool = False,
 ) -> WorkspacePlan:
-    """Say what is to be done in a workspace, or in the folder of an attempt. Raises Unmergeable, WorkspaceError."""
+    """Say what is to be done in a workspace, or in the folder of an attempt. ours: what was done to it before.
+
+    Raises Unmergeable, WorkspaceError, WorkspaceUnfit.
+    """
+    written = {change.file: change.after for change in ours.files} if ours else {}
     scripts = scripts_of(profile, skill_set)
     names = [*(part.file for part in profile.settings), *(part.file for part in profile.commands)]
     committed = tracked(workspace, names) if repository else set()
@@ -93,9 +99,14 @@ def plan(
             for part in profile.settings
             if attempt or part.file not in committed
         ),
-        *(_own(workspace, part.file, part.text.encode()) for part in profile.commands),
+        *(
+            _own(workspace, part.file, part.text.encode(), written.get(part.file))
+            for part in profile.commands
+        ),
     ]
-    report = hydrate(workspace, skill_set, dry_run=True)
+    # An attempt gets copies: through a link, a client without a fence could change the skills of all workspaces.
+    mode: Mode | None = "copy" if attempt and repository and repository.git != repository.shared else None
+    report = hydrate(workspace, skill_set, mode=mode, dry_run=True)
     if report.conflicts:
         told = "; ".join(f"{change.path} {change.what}" for change in report.conflicts)
         raise Unmergeable(f"skills cannot be put into {workspace}: {told}")
@@ -140,9 +151,25 @@ def changes_of(planned: WorkspacePlan, repository: Repository | None) -> Changes
     )
 
 
+def changes_in_all(before: Changes, since: Changes) -> Changes:
+    """Put together the records of what was done at two times."""
+    files = {change.file: change for change in before.files}
+    for change in since.files:
+        first = files.get(change.file, change)
+        added = change.added if first is change else settings_files.added_in_all(first.added, change.added)
+        files[change.file] = change.model_copy(update={"before": first.before, "added": added})
+    return Changes(
+        files=list(files.values()),
+        folders=list(dict.fromkeys((*before.folders, *since.folders))),
+        hydrated=before.hydrated or since.hydrated,
+        exclude=before.exclude if before.excluded else since.exclude,
+        excluded=list(dict.fromkeys((*before.excluded, *since.excluded))),
+    )
+
+
 def carry_out(planned: WorkspacePlan) -> None:
     """Do what was planned. Raises WorkspaceError, OSError, Unmergeable."""
-    report = hydrate(planned.workspace, planned.skill_set)
+    report = hydrate(planned.workspace, planned.skill_set, mode=planned.mode)
     if report.conflicts:
         raise Unmergeable("; ".join(f"{change.path} {change.what}" for change in report.conflicts))
     for file in planned.files:
@@ -154,13 +181,15 @@ def carry_out(planned: WorkspacePlan) -> None:
         exclude_from_git(planned.workspace.resolve(), planned.exclude)
 
 
-def prepare_attempt(folder: Path, profile: Profile, found: SkillSet) -> Repository | None:
+def prepare_attempt(
+    folder: Path, profile: Profile, found: SkillSet, ours: Changes | None = None
+) -> Repository | None:
     """Give an attempt's folder its skills and settings, none of which comes into its commits.
 
     Raises Unmergeable, WorkspaceError, WorkspaceUnfit, OSError.
     """
     repository = look_at(folder)
-    planned = plan(folder, profile, skills_for(profile, found, folder), repository, attempt=True)
+    planned = plan(folder, profile, skills_for(profile, found, folder), repository, ours=ours, attempt=True)
     carry_out(planned)
     if repository is not None:
         committed = tracked(folder, [file.file for file in planned.files])
@@ -211,9 +240,9 @@ def _merged(workspace: Path, part: SettingsFile, scripts: Sequence[str]) -> File
     )
 
 
-def _own(workspace: Path, file: str, text: bytes) -> FilePlan:
+def _own(workspace: Path, file: str, text: bytes, written: str | None) -> FilePlan:
     before = _read(workspace, file)
-    if before not in {None, text}:
+    if before not in {None, text} and digest(before or b"") != written:
         raise Unmergeable(f"{workspace / file} is a file of yours, which would be overwritten; move it away")
     return FilePlan(file, before, text, None, None)
 

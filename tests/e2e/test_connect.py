@@ -1,0 +1,522 @@
+"""`agentic-os connect` to `disconnect`, on a real stack, with a client that is a program of its own."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.stack_process import ENVIRONMENT, PATIENCE, command, running_stack
+
+from agentic_os.postgres.embedded import discard
+
+GIT = ("git", "-c", "user.name=a", "-c", "user.email=a@example.org")
+PROFILE = """\
+name: standin
+title: Stand-in
+client: {command: standin, version: [--version], known: ["1.2.3"], install: "write it"}
+skills: [.agents/skills]
+settings:
+  - file: .standin/settings.json
+    format: json
+    merge: {allow: ["run {script}"], network: true}
+commands:
+  - file: .standin/commands/plan.md
+    text: "Use the skill submit-plan.\\n"
+environment: {STANDIN: "1"}
+passes: [STANDIN_KEY]
+launch: [standin, new, "{prompt}", "{session}"]
+resume: [standin, again, "{prompt}", "{session}"]
+session: {chosen: true}
+prompt: "Read {brief}; skills are in {skills}."
+"""
+CLIENT = '''#!{python}
+"""A client without a model: it does what the goal of its brief names."""
+import json, os, subprocess, sys
+from pathlib import Path
+
+if sys.argv[1:] == ["--version"]:
+    print("standin 1.2.3 (test)")
+    sys.exit()
+how, prompt, session = sys.argv[1:]
+brief = Path(".agentic-os/brief.md").read_text()
+state = Path(".agentic-os")
+assert json.loads(Path(".standin/settings.json").read_text())["network"], "its settings are there"
+assert prompt == "Read .agentic-os/brief.md; skills are in .agents/skills."
+assert not [name for name in os.environ if "BOARD" in name or name == "AGENTIC_OS_CONNECTION_FILE"]
+print(json.dumps({"how": how, "session": session, "environment": sorted(os.environ)}), flush=True)
+
+def skill(name, *arguments):
+    script = f".agents/skills/{name}/scripts/{name.replace('-', '_')}.py"
+    return subprocess.run([sys.executable, script, *arguments], check=True, capture_output=True, text=True).stdout
+
+if "be-silent" in brief:
+    print("thinking of nothing")
+    sys.exit()
+if "lose-session" in brief and how == "again":
+    print("No conversation found")
+    sys.exit(1)
+said = skill("start-work", "--brief", ".agentic-os/brief.md")
+if "ack-twice" in brief:
+    skill("start-work", "--brief", ".agentic-os/brief.md")
+if "lose-model" in brief:
+    print("API error: connection refused by the model")
+    sys.exit(3)
+if "fork-and-leave" in brief:
+    subprocess.Popen(["sleep", "1000"])
+    sys.exit()
+if "step: plan" in said:
+    (state / "plan.json").write_text(json.dumps({"summary": "Write it.", "steps": [{"id": "s1", "title": "Write", "paths": ["out.txt"]}],
+        "acceptance": [{"criterion_id": "done", "how": "look"}], "risks": []}))
+    skill("submit-plan", ".agentic-os/plan.json")
+else:
+    Path("out.txt").write_text(session)
+    if Path(".git").exists():
+        subprocess.run(["git", "add", "-A"], check=True)
+        subprocess.run(["git", "commit", "-qm", "Work"], check=True)
+    (state / "result.json").write_text(json.dumps({"outcome": "success", "summary": "Written.",
+        "evidence": [{"criterion_id": "done", "rank": "self_reported", "status": "pass"}]}))
+    skill("submit-result", ".agentic-os/result.json")
+'''
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A running stack, its administrator, and a folder for workspaces."""
+
+    home: Path
+    client: httpx.Client
+    folder: Path
+    board_url: str
+
+    def cli(self, *words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a command as a person whose PATH has the client."""
+        path = f"{self.folder / 'bin'}{os.pathsep}{os.defpath}"
+        before, after = (
+            (words[: words.index("--")], words[words.index("--") :]) if "--" in words else (words, ())
+        )
+        return subprocess.run(
+            command(*before, "--home", self.home, *after),
+            env=ENVIRONMENT | {"PATH": path} | environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE * 2,
+        )
+
+    def connect(self, *words: object) -> Any:
+        """Connect, and read what came of it."""
+        done = self.cli("connect", *_with_options(words, "--yes", "--json"))
+        assert 0 == done.returncode, done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+    def disconnect(self, name: str) -> None:
+        """Take a connection back."""
+        done = self.cli("disconnect", name, "--yes", "--force", "--json")
+        assert 0 == done.returncode, done.stdout + done.stderr
+
+    def task(self, executor: str, goal: str, mode: str = "direct") -> str:
+        """Ask for work."""
+        wanted = {
+            "title": "Work",
+            "goal": goal,
+            "mode": mode,
+            "assignee": executor,
+            "acceptance": [{"id": "done", "text": "It is written."}],
+        }
+        return str(self.client.post("/api/tasks", json=wanted).raise_for_status().json()["id"])
+
+    def until(self, task_id: str, *phases: str, of: str = "phase") -> Any:
+        """Wait until the task is in one of the phases."""
+        give_up = time.monotonic() + PATIENCE
+        while time.monotonic() < give_up:
+            task = self.client.get(f"/api/tasks/{task_id}").raise_for_status().json()
+            if task[of] in phases:
+                return task
+            time.sleep(0.05)
+        pytest.fail(f"{task}\n{self.events(task_id)}\n{self.agents()}")
+
+    def events(self, task_id: str) -> list[dict[str, Any]]:
+        """Read what happened to a task."""
+        path = f"/api/tasks/{task_id}/events"
+        items: list[dict[str, Any]] = self.client.get(path, params={"limit": 500}).json()["items"]
+        return items
+
+    def event(self, task_id: str, kind: str) -> dict[str, Any]:
+        """Wait for something to happen to a task; return what is told of it."""
+        give_up = time.monotonic() + PATIENCE
+        while time.monotonic() < give_up:
+            if found := [event["data"] for event in self.events(task_id) if event["type"] == kind]:
+                return dict(found[-1])
+            time.sleep(0.05)
+        pytest.fail(f"no {kind}: {self.events(task_id)}\n{self.agents()}")
+
+    def agents(self) -> dict[str, Any]:
+        """Read the board's agents by name."""
+        password = (self.home / "board.password").read_text().strip()
+        with httpx.Client(base_url=self.board_url, trust_env=False) as board:
+            token = board.post("/api/sign-in", json={"name": "admin", "password": password}).json()["token"]
+            items = board.get("/api/agents", headers={"Authorization": f"Bearer {token}"}).json()["items"]
+        return {agent["name"]: agent for agent in items}
+
+
+def _with_options(words: tuple[object, ...], *options: str) -> tuple[object, ...]:
+    at = words.index("--") if "--" in words else len(words)
+    return (*words[:at], *options, *words[at:])
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Run git."""
+    done = subprocess.run([*GIT, "-C", str(folder), *arguments], check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+def tree(folder: Path) -> dict[str, object]:
+    """Read a folder with every byte, link and permission."""
+    return {
+        str(path.relative_to(folder)): (
+            path.readlink() if path.is_symlink() else "folder" if path.is_dir() else path.read_bytes(),
+            path.lstat().st_mode,
+        )
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Run one stack with its board, and put the client where a person has it."""
+    folder = tmp_path_factory.mktemp("stack")
+    home = folder / "home"
+    (folder / "bin").mkdir()
+    client = folder / "bin" / "standin"
+    client.write_text(CLIENT.replace("{python}", sys.executable))
+    client.chmod(0o755)
+    with running_stack(home) as running:
+        (home / "profiles").mkdir()
+        (home / "profiles" / "standin.yaml").write_text(PROFILE)
+        headers = {"Authorization": f"Bearer {(home / 'admin.token').read_text().strip()}"}
+        with httpx.Client(base_url=running.endpoint.url, headers=headers, trust_env=False) as api:
+            assert running.endpoint.board_url
+            yield Stack(home, api, folder, running.endpoint.board_url)
+    discard(home)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """Make a repository with a commit, and with a settings file of a person's."""
+    folder = tmp_path / "workspace"
+    (folder / ".standin").mkdir(parents=True)
+    git(folder, "init", "-q")
+    (folder / ".gitignore").write_text(".standin/settings.json\n")
+    git(folder, "add", ".gitignore")
+    git(folder, "commit", "-qm", "Begin")
+    (folder / ".standin/settings.json").write_text('{"mine": 1}')
+    return folder
+
+
+def test_a_client_is_connected_works_through_a_plan_and_is_taken_back(stack: Stack, workspace: Path) -> None:
+    """It plans, is approved, goes on in its session and commits nothing of ours; then every byte is as it was."""
+    before = tree(workspace)
+    made = stack.connect("standin", "--workspace", workspace, "--role", "worker")
+    assert ("standin", "connected", True) == (made["name"], made["status"], made["test"]["passed"])
+    assert {"done"} == {step["status"] for step in made["steps"]}
+    credential = stack.home / "connections/standin/credential"
+    assert 0o600 == credential.stat().st_mode & 0o777
+    assert "" == git(workspace, "status", "--porcelain")
+    assert "cancelled" == stack.until(made["test"]["task"], "cancelled")["phase"]
+    task_id = stack.task("standin", "Write out.txt.", "plan_first")
+    planned = stack.until(task_id, "plan_review")
+    line = planned["waiting_for"]["what"].rpartition(": ")[2]
+    stack.client.post(f"/api/tasks/{task_id}/directives", json={"text": line}).raise_for_status()
+    stack.until(task_id, "completed")
+    acks = [event["data"] for event in stack.events(task_id) if event["type"] == "attempt.acked"]
+    sessions = [ack["runtime"]["session"] for ack in acks]
+    assert {"standin"} == {ack["runtime"]["name"] for ack in acks}
+    assert ("1.2.3", 2, 1) == (acks[0]["runtime"]["version"], len(sessions), len(set(sessions)))
+    branch = f"agentic-os/{task_id}/2"
+    assert [".gitignore", "out.txt"] == git(workspace, "ls-tree", "-r", "--name-only", branch).split()
+    assert sessions[0] == git(workspace, "show", f"{branch}:out.txt")
+    assert "standin\n" == git(workspace, "log", "-1", "--format=%an", branch)
+    git(workspace, "branch", "-qD", branch)
+    stack.disconnect("standin")
+    assert not (stack.home / "connections").exists()
+    assert not stack.agents()["standin"]["active"]
+    after = tree(workspace)
+    objects = {path for path in after if path.startswith(".git/objects/")}
+    assert before == {path: held for path, held in after.items() if path in before or path not in objects}
+
+
+def test_connected_again_nothing_changes(stack: Stack, workspace: Path) -> None:
+    """The same choices are told to be in force; others are shown, and what cannot change is refused."""
+    made = stack.connect("standin", "--workspace", workspace, "--no-test")
+    name = made["name"]
+    before = tree(workspace), (stack.home / "connections" / name / "connection.json").read_bytes()
+    again = stack.connect("standin", "--workspace", workspace)
+    assert (name, "unchanged", None) == (again["name"], again["status"], again["test"])
+    assert before == (tree(workspace), (stack.home / "connections" / name / "connection.json").read_bytes())
+    shown = stack.cli("connect", "standin", "--workspace", workspace, "--sessions", "fresh", "--dry-run")
+    assert "sessions: resume -> fresh" in shown.stdout
+    refused = stack.cli(
+        "connect", "standin", "--workspace", workspace, "--name", name, "--role", "other", "--yes"
+    )
+    assert (1, True) == (refused.returncode, "role: worker -> other" in refused.stderr)
+    assert before == (tree(workspace), (stack.home / "connections" / name / "connection.json").read_bytes())
+    (workspace / ".standin/settings.json").write_text('{"mine": 2}')
+    found = {c["detail"]: c for c in _doctor(stack) if c["name"] == name}
+    (lacks,) = [detail for detail in found if "lacks /allow" in detail]
+    assert "agentic-os connect standin" in found[lacks]["next"]
+    mended = stack.connect("standin", "--workspace", workspace, "--sessions", "fresh")
+    assert ("connected", True) == (mended["status"], mended["test"]["passed"])
+    assert {"ok"} == {check["status"] for check in _doctor(stack) if check["name"] == name}
+    stack.disconnect(name)
+    assert {"mine": 2} == json.loads((workspace / ".standin/settings.json").read_text())
+
+
+def _doctor(stack: Stack) -> Any:
+    return json.loads(stack.cli("doctor", "--json").stdout)["checks"]
+
+
+@pytest.fixture
+def connected(stack: Stack, workspace: Path) -> Iterator[str]:
+    """Connect the client for one test."""
+    name = str(stack.connect("standin", "--workspace", workspace, "--no-test")["name"])
+    yield name
+    stack.disconnect(name)
+
+
+def test_a_client_that_reports_nothing_is_told_in_plain_words(stack: Stack, connected: str) -> None:
+    """That it ended with exit 0 is no evidence: its attempt comes to nothing, with its own last words."""
+    task_id = stack.task(connected, "be-silent")
+    ended = stack.event(task_id, "attempt.expired")
+    assert "unreported" == ended["what"]
+    assert "thinking of nothing" in ended["detail"]
+    assert "Stand-in ended with exit 0 and reported nothing." in ended["detail"]
+    stack.client.post(f"/api/tasks/{task_id}/directives", json={"text": "/cancel enough"}).raise_for_status()
+
+
+def test_a_client_whose_model_is_away_fails_its_attempt(stack: Stack, connected: str) -> None:
+    """It acknowledged, so the launcher reports a failure, with the words of the client's log."""
+    task_id = stack.task(connected, "lose-model")
+    failed = stack.event(task_id, "attempt.failed")
+    assert ("environment", True) == (
+        failed["failure"],
+        failed["message"].startswith("Stand-in ended with exit 3"),
+    )
+    assert "API error: connection refused by the model" in failed["message"]
+    stack.client.post(f"/api/tasks/{task_id}/directives", json={"text": "/cancel enough"}).raise_for_status()
+
+
+def test_a_client_that_leaves_something_running_is_not_waited_for(stack: Stack, connected: str) -> None:
+    """What holds its output open does not keep the attempt open."""
+    task_id = stack.task(connected, "fork-and-leave")
+    assert "Stand-in ended with exit 0" in stack.event(task_id, "attempt.failed")["message"]
+    stack.client.post(f"/api/tasks/{task_id}/directives", json={"text": "/cancel enough"}).raise_for_status()
+
+
+def test_a_client_that_acknowledges_twice_goes_on(stack: Stack, connected: str) -> None:
+    """The second acknowledgement gets a token of its own, with which it reports."""
+    task_id = stack.task(connected, "ack-twice")
+    assert "completed" == stack.until(task_id, "completed", "failed", "retry_wait")["phase"]
+
+
+def test_a_session_that_is_lost_is_begun_anew(stack: Stack, connected: str) -> None:
+    """The plan is approved, its session is gone, and the work is done all the same."""
+    task_id = stack.task(connected, "lose-session", "plan_first")
+    line = stack.until(task_id, "plan_review")["waiting_for"]["what"].rpartition(": ")[2]
+    stack.client.post(f"/api/tasks/{task_id}/directives", json={"text": line}).raise_for_status()
+    stack.until(task_id, "completed")
+    acks = [event["data"] for event in stack.events(task_id) if event["type"] == "attempt.acked"]
+    assert 2 == len({ack["runtime"]["session"] for ack in acks})
+
+
+def test_a_folder_that_is_no_repository_is_worked_in_one_at_a_time(stack: Stack, tmp_path: Path) -> None:
+    """That is said, one attempt is on offer at a time, and the folder is given back as it was."""
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    shown = stack.cli("connect", "standin", "--workspace", folder, "--name", "plain", "--dry-run")
+    assert "run one at a time" in shown.stdout
+    assert {} == tree(folder)
+    stack.connect("standin", "--workspace", folder, "--name", "plain")
+    wake = stack.agents()["plain"]["wake"]
+    assert (False, True) == (wake["worktree"], wake["exclusive"])
+    tasks = [stack.task("plain", f"Write out.txt, {n}.") for n in range(2)]
+    for task_id in tasks:
+        stack.until(task_id, "completed")
+    (folder / "out.txt").unlink()
+    stack.disconnect("plain")
+    assert {} == tree(folder)
+
+
+def test_a_command_is_an_executor(stack: Stack, workspace: Path) -> None:
+    """What it writes and the file that it declares are artifacts; a file that it does not make is a failure."""
+    script = 'echo seen; cat .gitignore > copy.txt; test -z "$AGENTIC_OS_CREDENTIAL_FILE"'
+    made = stack.connect(
+        "command",
+        "--workspace",
+        workspace,
+        "--name",
+        "copier",
+        "--output",
+        "copy.txt",
+        "--",
+        "sh",
+        "-c",
+        script,
+    )
+    assert ("copier", True) == (made["name"], made["test"]["passed"])
+    task_id = stack.task("copier", "Copy it.")
+    stack.until(task_id, "completed")
+    artifacts = stack.client.get(f"/api/tasks/{task_id}/artifacts").json()["items"]
+    assert {"copy.txt", "output.txt"} == {artifact["name"] for artifact in artifacts}
+    (copy,) = [artifact for artifact in artifacts if artifact["name"] == "copy.txt"]
+    assert ".standin/settings.json\n" == stack.client.get(f"/api/artifacts/{copy['digest']}").text
+    stack.disconnect("copier")
+    made = stack.connect(
+        *("command", "--workspace", workspace, "--name", "forgetful", "--no-test", "--output", "none.txt"),
+        *("--input", ".gitignore", "--", "true"),
+    )
+    failed = stack.event(stack.task("forgetful", "Make it."), "attempt.failed")
+    assert ("tool", True) == (
+        failed["failure"],
+        "its declared output none.txt is not there" in failed["message"],
+    )
+    stack.disconnect("forgetful")
+
+
+def _unparsable(folder: Path) -> None:
+    (folder / ".standin/settings.json").write_text('{"mine": 1,}')
+
+
+def _other(folder: Path) -> None:
+    (folder / ".standin/settings.json").write_text('{"network": false}')
+
+
+def _taken(folder: Path) -> None:
+    (folder / ".standin/commands").mkdir()
+    (folder / ".standin/commands/plan.md").write_text("mine")
+
+
+def _no_commit(folder: Path) -> None:
+    git(folder, "update-ref", "-d", "HEAD")
+
+
+def _skill(folder: Path) -> None:
+    (folder / ".agents/skills/start-work").mkdir(parents=True)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "said"),
+    [
+        (_unparsable, r"settings\.json is not JSON: line 1, column"),
+        (_other, r"/network is false, and would have to be true"),
+        (_taken, r"plan\.md is a file of yours"),
+        (_no_commit, r"has no commit.*git commit --allow-empty"),
+        (_skill, r"start-work is a folder that is not ours"),
+    ],
+)
+def test_what_is_in_the_way_is_told_and_nothing_is_changed(
+    stack: Stack, workspace: Path, prepare: Any, said: str
+) -> None:
+    """One message that says where and what to do; no file, no executor, no agent more than before."""
+    prepare(workspace)
+    before = tree(workspace), stack.client.get("/api/executors").json(), set(stack.agents())
+    done = stack.cli("connect", "standin", "--workspace", workspace, "--yes")
+    assert 1 == done.returncode, done.stdout
+    assert re.search(said, done.stderr), done.stderr
+    assert "Traceback" not in done.stderr
+    assert before == (tree(workspace), stack.client.get("/api/executors").json(), set(stack.agents()))
+
+
+def test_wrong_usage_is_told(stack: Stack, workspace: Path) -> None:
+    """Unknown clients, missing options, places that hold secrets, and names that are taken."""
+    inside = stack.home / "inside"
+    inside.mkdir()
+    for words, code, said in (
+        (("connect",), 2, "name a client: claude-code"),
+        (("connect", "none", "--workspace", workspace), 2, "no client 'none' (known: "),
+        (("connect", "standin"), 2, "--workspace DIR is missing"),
+        (("connect", "standin", "--workspace", inside, "--yes"), 1, "inside the home"),
+        (("connect", "standin", "--workspace", stack.folder, "--yes"), 1, "agents would find its secrets"),
+        (("connect", "standin", "--workspace", workspace / "x", "--yes"), 1, "is no folder"),
+        (("connect", "standin", "--workspace", workspace, "--name", "admin", "--yes"), 1, "is taken"),
+        (
+            ("connect", "standin", "--workspace", workspace, "--name", "../x", "--yes"),
+            2,
+            "a name is lower case",
+        ),
+        (("connect", "standin", "--workspace", workspace), 2, "say --yes"),
+        (("connect", "gemini", "--workspace", workspace, "--yes"), 1, "not on PATH"),
+        (("connect", "command", "--workspace", workspace), 2, "what it runs comes after --"),
+        (("disconnect", "nobody", "--yes"), 1, "nothing is connected as 'nobody'"),
+        (
+            ("connect", "standin", "--workspace", workspace, "--project", "none", "--yes"),
+            1,
+            "no project 'none'",
+        ),
+    ):
+        done = stack.cli(*words)
+        assert (code, True) == (done.returncode, said in done.stderr), (words, done.stdout, done.stderr)
+    inside.rmdir()
+
+
+def test_a_failed_test_wake_undoes_all(stack: Stack, workspace: Path) -> None:
+    """A client that vanished is seen by the wake, told with the log's end, and nothing stays behind."""
+    before = tree(workspace)
+    dying = stack.folder / "dying"
+    dying.mkdir()
+    marker = dying / "asked"
+    script = f"#!/bin/sh\n[ -e {marker} ] && {{ echo it broke >&2; exit 4; }}\n: > {marker}\necho 1.2.3\n"
+    (dying / "standin").write_text(script)
+    (dying / "standin").chmod(0o755)
+    done = stack.cli(
+        *("connect", "standin", "--workspace", workspace, "--name", "dying", "--yes", "--json"),
+        PATH=f"{dying}{os.pathsep}{os.defpath}",
+    )
+    told = json.loads(done.stdout)
+    assert (1, "failed", False) == (done.returncode, told["status"], told["test"]["passed"])
+    assert "does not say its version (exit 4): it broke" in told["test"]["log"]
+    assert "failed" == told["steps"][-1]["status"]
+    assert before == tree(workspace)
+    assert "dying" not in {e["name"] for e in stack.client.get("/api/executors").json()["items"]}
+    assert not stack.agents()["dying"]["active"]
+    assert not (stack.home / "connections/dying").exists()
+
+
+def test_a_credential_that_others_can_read_is_not_used(stack: Stack, workspace: Path, connected: str) -> None:
+    """The launcher starts nothing with it, and doctor says what to do."""
+    file = stack.home / "connections" / connected / "credential"
+    brief = workspace.parent / "brief.md"
+    brief.write_text("be-silent")
+    file.chmod(0o644)
+    done = stack.cli(
+        *("executor", "launch", connected),
+        AGENTIC_OS_TASK="t",
+        AGENTIC_OS_ATTEMPT="1",
+        AGENTIC_OS_BRIEF=str(brief),
+    )
+    assert (1, True) == (done.returncode, "others can read the credential" in done.stdout), done.stderr
+    faults = [c for c in _doctor(stack) if c["name"] == connected and c["status"] == "fault"]
+    assert [True] == ["others can read" in fault["detail"] for fault in faults]
+    file.chmod(0o600)
+
+
+def test_without_a_server_nothing_is_done(stack: Stack, workspace: Path, tmp_path: Path) -> None:
+    """The message says how to start one."""
+    before = tree(workspace)
+    done = subprocess.run(
+        command("connect", "command", "--workspace", workspace, "--home", tmp_path / "none", "--", "true"),
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (4, True) == (done.returncode, "start one with `agentic-os up`" in done.stderr)
+    assert before == tree(workspace)
