@@ -34,7 +34,7 @@ def test_a_plan_is_approved_by_a_person_and_the_result_is_on_a_branch(
     assert "" == git(workspace, "status", "--short")
     assert ["main"] == git(workspace, "branch", "--show-current").split()
     assert [workspace] == [
-        Path(found) for found in re.findall(r"^worktree (.+)$", worktrees(workspace), re.M)
+        Path(found) for found in re.findall(r"^worktree (.+)$", worktrees(workspace), re.MULTILINE)
     ]
     assert {client.name} == {ack["runtime"]["name"] for ack in product.of_type(task, "attempt.acked")}
 
