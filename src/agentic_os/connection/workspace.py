@@ -155,9 +155,12 @@ def changes_in_all(before: Changes, since: Changes) -> Changes:
     """Put together the records of what was done at two times."""
     files = {change.file: change for change in before.files}
     for change in since.files:
-        first = files.get(change.file, change)
-        added = change.added if first is change else settings_files.added_in_all(first.added, change.added)
-        files[change.file] = change.model_copy(update={"before": first.before, "added": added})
+        first = files.get(change.file)
+        if first is None:
+            files[change.file] = change
+            continue
+        added = settings_files.added_in_all(first.added, change.added)
+        files[change.file] = change.model_copy(update={"before": _theirs(first, change), "added": added})
     return Changes(
         files=list(files.values()),
         folders=list(dict.fromkeys((*before.folders, *since.folders))),
@@ -165,6 +168,16 @@ def changes_in_all(before: Changes, since: Changes) -> Changes:
         exclude=before.exclude if before.excluded else since.exclude,
         excluded=list(dict.fromkeys((*before.excluded, *since.excluded))),
     )
+
+
+def _theirs(first: FileChange, since: FileChange) -> str | None:
+    """Say what a person's file held, or holds by now, without what is ours."""
+    content = since.original
+    if content is None or first.added is None or digest(content) == first.after:
+        return first.before
+    with contextlib.suppress(SettingsUnreadable, ByHandOnly):
+        content = settings_files.take_out(content, first.format, first.added)
+    return None if content is None else kept(content)
 
 
 def carry_out(planned: WorkspacePlan) -> None:
