@@ -15,6 +15,7 @@ import httpx
 import pytest
 from tests.stack_process import ENVIRONMENT, PATIENCE, command, running_stack
 
+from agentic_os.contracts.canonical import canonical_json
 from agentic_os.postgres.embedded import discard
 
 GIT = ("git", "-c", "user.name=a", "-c", "user.email=a@example.org")
@@ -39,7 +40,7 @@ prompt: "Read {brief}; skills are in {skills}."
 """
 CLIENT = '''#!{python}
 """A client without a model: it does what the goal of its brief names."""
-import json, os, subprocess, sys
+import json, os, subprocess, sys, time
 from pathlib import Path
 
 if sys.argv[1:] == ["--version"]:
@@ -69,6 +70,8 @@ if "ack-twice" in brief:
 if "lose-model" in brief:
     print("API error: connection refused by the model")
     sys.exit(3)
+if "hold-open" in brief:
+    time.sleep(1000)
 if "fork-and-leave" in brief:
     subprocess.Popen(["sleep", "1000"])
     sys.exit()
@@ -238,14 +241,14 @@ def repository(folder: Path) -> Path:
 def test_a_client_is_connected_works_through_a_plan_and_is_taken_back(stack: Stack, workspace: Path) -> None:
     """It plans, is approved, goes on in its session and commits nothing of ours; then every byte is as it was."""
     before = tree(workspace)
-    made = stack.connect("standin", "--workspace", workspace, "--role", "worker")
-    assert ("standin", "connected", True) == (made["name"], made["status"], made["test"]["passed"])
+    made = stack.connect("standin", "--workspace", workspace, "--role", "worker", "--name", "planner")
+    assert ("planner", "connected", True) == (made["name"], made["status"], made["test"]["passed"])
     assert {"done"} == {step["status"] for step in made["steps"]}
-    credential = stack.home / "connections/standin/credential"
+    credential = stack.home / "connections/planner/credential"
     assert 0o600 == credential.stat().st_mode & 0o777
     assert "" == git(workspace, "status", "--porcelain")
     assert "cancelled" == stack.until(made["test"]["task"], "cancelled")["phase"]
-    task_id = stack.task("standin", "Write out.txt.", "plan_first")
+    task_id = stack.task("planner", "Write out.txt.", "plan_first")
     planned = stack.until(task_id, "plan_review")
     line = planned["waiting_for"]["what"].rpartition(": ")[2]
     stack.client.post(f"/api/tasks/{task_id}/directives", json={"text": line}).raise_for_status()
@@ -257,12 +260,12 @@ def test_a_client_is_connected_works_through_a_plan_and_is_taken_back(stack: Sta
     branch = f"agentic-os/{task_id}/2"
     assert [".gitignore", "out.txt"] == git(workspace, "ls-tree", "-r", "--name-only", branch).split()
     assert sessions[0] == git(workspace, "show", f"{branch}:out.txt")
-    assert "standin\n" == git(workspace, "log", "-1", "--format=%an", branch)
-    stack.idle("standin")
+    assert "planner\n" == git(workspace, "log", "-1", "--format=%an", branch)
+    stack.idle("planner")
     git(workspace, "update-ref", "-d", f"refs/heads/{branch}")
-    stack.disconnect("standin")
-    assert not (stack.home / "connections").exists()
-    assert not stack.agents()["standin"]["active"]
+    stack.disconnect("planner")
+    assert not (stack.home / "connections/planner").exists()
+    assert not stack.agents()["planner"]["active"]
     after = tree(workspace)
     objects = {path for path in after if path.startswith(".git/objects/")}
     assert before == {path: held for path, held in after.items() if path in before or path not in objects}
@@ -503,6 +506,100 @@ def test_a_failed_test_wake_undoes_all(stack: Stack, workspace: Path) -> None:
     assert not (stack.home / "connections/dying").exists()
 
 
+def test_two_connections_share_a_workspace(stack: Stack, workspace: Path) -> None:
+    """When one is taken back the other goes on; when both are, the workspace is as it was."""
+    before = tree(workspace)
+    for name, role in (("first", "worker"), ("second", "reviewer")):
+        stack.connect("standin", "--workspace", workspace, "--name", name, "--role", role, "--no-test")
+    stack.disconnect("first")
+    assert {"ok"} == {check["status"] for check in _doctor(stack) if check["name"] == "second"}
+    stack.disconnect("second")
+    assert before == tree(workspace)
+
+
+def test_a_connection_at_work_is_not_taken_back_by_chance(stack: Stack, workspace: Path) -> None:
+    """It says what is open, and goes only when it is forced to; the work then waits for another."""
+    stack.connect("standin", "--workspace", workspace, "--name", "busy", "--no-test")
+    task_id = stack.task("busy", "hold-open")
+    stack.event(task_id, "attempt.acked")
+    refused = stack.cli("disconnect", "busy", "--yes")
+    assert (1, True) == (refused.returncode, "works on 1 attempts" in refused.stderr), refused.stderr
+    assert (stack.home / "connections/busy").exists()
+    done = stack.cli("disconnect", "busy", "--yes", "--force")
+    assert (0, True) == (done.returncode, f"the task {task_id} goes to another" in done.stdout), done.stderr
+    stack.client.post(f"/api/tasks/{task_id}/directives", json={"text": "/cancel enough"}).raise_for_status()
+    stack.idle("busy")
+
+
+def test_a_connect_that_was_killed_is_taken_back(stack: Stack, workspace: Path) -> None:
+    """What it had begun is on record, and `disconnect` undoes it."""
+    before = tree(workspace)
+    hanging = stack.folder / "hanging"
+    hanging.mkdir()
+    marker = hanging / "asked"
+    (hanging / "standin").write_text(f"#!/bin/sh\n[ -e {marker} ] && sleep 1000\n: > {marker}\necho 1.2.3\n")
+    (hanging / "standin").chmod(0o755)
+    process = subprocess.Popen(
+        command(
+            "connect", "standin", "--workspace", workspace, "--name", "cut", "--yes", "--home", stack.home
+        ),
+        env=ENVIRONMENT | {"PATH": f"{hanging}{os.pathsep}{os.defpath}"},
+        stdout=subprocess.DEVNULL,
+    )
+    give_up = time.monotonic() + PATIENCE
+    while not stack.agents().get("cut", {}).get("runs"):
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    refused = stack.cli("connect", "standin", "--workspace", workspace, "--name", "cut", "--yes")
+    assert (1, True) == (refused.returncode, "agentic-os disconnect cut" in refused.stderr), refused.stderr
+    assert 0 == stack.cli("disconnect", "cut", "--yes", "--force").returncode
+    stack.idle("cut")
+    assert before == tree(workspace)
+
+
+def test_settings_that_were_broken_meanwhile_are_taken_back_later(stack: Stack, workspace: Path) -> None:
+    """Nothing is guessed of a file that does not parse; once it does, the same command ends what it began."""
+    stack.connect("standin", "--workspace", workspace, "--name", "broken", "--no-test")
+    file = workspace / ".standin/settings.json"
+    written = file.read_text()
+    file.write_text(written + "}")
+    done = stack.cli("disconnect", "broken", "--yes")
+    assert (1, True) == (done.returncode, "settings.json: is not JSON" in done.stderr), done.stderr
+    assert not (stack.home / "connections/broken/credential").exists()
+    file.write_text(written.replace('"mine": 1', '"mine": 2'))
+    assert 0 == stack.cli("disconnect", "broken", "--yes").returncode
+    assert {"mine": 2} == json.loads(file.read_text())
+
+
+def test_a_person_is_asked(stack: Stack, workspace: Path) -> None:
+    """Whoever says no has an unchanged workspace, and was told of uncommitted work and of an untested version."""
+    (workspace / "dirty").write_text("")
+    before = tree(workspace)
+    newer = stack.folder / "newer"
+    newer.mkdir(exist_ok=True)
+    (newer / "standin").write_text("#!/bin/sh\necho v9.9.9\n")
+    (newer / "standin").chmod(0o755)
+    ours, theirs = os.openpty()
+    os.write(ours, b"n\n")
+    done = subprocess.run(
+        command("connect", "standin", "--workspace", workspace, "--name", "asked", "--home", stack.home),
+        env=ENVIRONMENT | {"PATH": f"{newer}{os.pathsep}{os.defpath}"},
+        stdin=theirs,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+    os.close(ours)
+    os.close(theirs)
+    assert 2 == done.returncode, done.stderr
+    for said in ("1 paths are not committed", "9.9.9 was not tested", "Do this? [y/N]", "Nothing was done."):
+        assert said in done.stdout
+    assert before == tree(workspace)
+
+
 def test_a_credential_that_others_can_read_is_not_used(stack: Stack, workspace: Path, connected: str) -> None:
     """The launcher starts nothing with it, and doctor says what to do."""
     file = stack.home / "connections" / connected / "credential"
@@ -519,6 +616,58 @@ def test_a_credential_that_others_can_read_is_not_used(stack: Stack, workspace: 
     faults = [c for c in _doctor(stack) if c["name"] == connected and c["status"] == "fault"]
     assert [True] == ["others can read" in fault["detail"] for fault in faults]
     file.chmod(0o600)
+
+
+def test_without_a_tracker_it_says_what_to_run(stack: Stack, workspace: Path, tmp_path: Path) -> None:
+    """The executor is there, and what is printed is all that its waking takes."""
+    home = tmp_path / "home"
+    with running_stack(home, "--control-plane", "none") as running:
+        (home / "profiles").mkdir()
+        (home / "profiles/standin.yaml").write_text(PROFILE)
+        path = f"{stack.folder / 'bin'}{os.pathsep}{os.defpath}"
+        words = ("connect", "standin", "--workspace", workspace, "--name", "lone", "--yes", "--home", home)
+        done = subprocess.run(
+            command(*words), env=ENVIRONMENT | {"PATH": path}, capture_output=True, text=True, check=False
+        )
+        assert 0 == done.returncode, done.stderr
+        assert "No tracker wakes it." in done.stdout
+        printed = done.stdout[done.stdout.index("  AGENTIC_OS_URL=") :].replace("\\\n", "")
+        headers = {"Authorization": f"Bearer {(home / 'admin.token').read_text().strip()}"}
+        with httpx.Client(base_url=running.endpoint.url, headers=headers, trust_env=False) as api:
+            wanted = {
+                "title": "Work",
+                "goal": "Write.",
+                "assignee": "lone",
+                "acceptance": [{"id": "done", "text": "It is."}],
+            }
+            task_id = api.post("/api/tasks", json=wanted).raise_for_status().json()["id"]
+            give_up = time.monotonic() + PATIENCE
+            while (task := api.get(f"/api/tasks/{task_id}").json())["attempt"] is None:
+                assert time.monotonic() < give_up, task
+                time.sleep(0.05)
+            events = api.get(f"/api/tasks/{task_id}/events").json()["items"]
+            offered = next(event["data"] for event in events if event["type"] == "attempt.offered")
+            heading = f"task={task_id} attempt=1 digest={offered['brief_digest']}"
+            line = canonical_json(offered["brief"]).decode()
+            brief = tmp_path / "brief.md"
+            brief.write_text(
+                f"<!-- agentic-os:brief v1 {heading} -->\n```json\n{line}\n```\n<!-- agentic-os:end -->\n"
+            )
+            ended = subprocess.run(
+                [
+                    "/bin/sh",
+                    "-c",
+                    f"AGENTIC_OS_TASK={task_id} AGENTIC_OS_ATTEMPT=1 AGENTIC_OS_BRIEF={brief} {printed}",
+                ],
+                cwd=workspace,
+                env=ENVIRONMENT,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert 0 == ended.returncode, ended.stdout + ended.stderr
+            assert "completed" == api.get(f"/api/tasks/{task_id}").json()["phase"]
+    discard(home)
 
 
 def test_without_a_server_nothing_is_done(stack: Stack, workspace: Path, tmp_path: Path) -> None:

@@ -3,10 +3,13 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from agentic_os import __version__
 
 _LAUNCH = ["executor", "launch"]
+_CONNECTING = ("connect", "connections", "disconnect")
+_Register = Callable[[Any], None]
 _EXIT_CODES = """\
 exit codes:
   0  done
@@ -25,10 +28,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         from agentic_os.cli.launch import launch_main  # noqa: PLC0415
 
         return launch_main(given[2:])
-    return _all_commands(given)
+    if given[:1] and given[0] in _CONNECTING:
+        from agentic_os.cli import connect  # noqa: PLC0415
+
+        return _run(given, [connect.add_commands])
+    return _run(given, _all_commands())
 
 
-def _all_commands(given: Sequence[str]) -> int:
+def _all_commands() -> list[_Register]:
     from agentic_os.cli import (  # noqa: PLC0415
         administration,
         ci,
@@ -45,17 +52,8 @@ def _all_commands(given: Sequence[str]) -> int:
         tasks,
         up,
     )
-    from agentic_os.cli.client import ServerRefused, ServerUnavailable  # noqa: PLC0415
 
-    parser = argparse.ArgumentParser(
-        prog="agentic-os",
-        description="The backend that governs AI agents: agents execute, the backend decides.",
-        epilog=_EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"agentic-os {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True, title="commands")
-    for module in (
+    modules = (
         up,
         story,
         connect,
@@ -70,8 +68,23 @@ def _all_commands(given: Sequence[str]) -> int:
         governance,
         measure,
         policy,
-    ):
-        module.add_commands(commands)
+    )
+    return [module.add_commands for module in modules]
+
+
+def _run(given: Sequence[str], registering: Sequence[_Register]) -> int:
+    from agentic_os.cli.client import ServerRefused, ServerUnavailable  # noqa: PLC0415
+
+    parser = argparse.ArgumentParser(
+        prog="agentic-os",
+        description="The backend that governs AI agents: agents execute, the backend decides.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"agentic-os {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, title="commands")
+    for register in registering:
+        register(commands)
     args = parser.parse_args(_before_command(given))
     if hasattr(args, "command") and given[:1] == ["connect"]:
         args.command = given[len(_before_command(given)) + 1 :]

@@ -1,11 +1,15 @@
 """The built-in board, as its administrator: agents, how they are woken, and what their runs wrote."""
 
-from typing import Any
+import time
+from typing import Any, Final
 
 from agentic_os.cli.client import Client, ServerRefused
+from agentic_os.clock import elapsed
 from agentic_os.home import Home
 
-OPERATOR = "admin"
+OPERATOR: Final = "admin"
+_PATIENCE: Final = 20.0
+_LOOK: Final = 0.1
 
 
 class NoAdministrator(Exception):
@@ -60,5 +64,11 @@ class Board:
         self._client.put(f"/api/agents/{name}/wake", {"wake": wake})
 
     def deactivate(self, name: str) -> None:
-        """Wake an agent no more."""
+        """Wake an agent no more, and wait for the end of what it runs."""
+        # Its worktrees go first: what keeps our files out of their status is about to be taken away.
         self._client.delete(f"/api/agents/{name}")
+        until = elapsed() + _PATIENCE
+        while elapsed() < until and (agent := self.agent(name)) is not None:
+            if not any(run["state"] in {"queued", "running"} for run in agent["runs"]):
+                return
+            time.sleep(_LOOK)

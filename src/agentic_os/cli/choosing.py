@@ -199,7 +199,7 @@ def _wanted(choices: _Choices) -> Connection:
         role=args.role or (before.role if before else "worker"),
         project=args.project or (before.project if before else DEFAULT_PROJECT),
         plane=choices.plane,
-        worktree=choices.repository is not None,
+        worktree=choices.repository is not None and choices.plane == "board",
         profile=profile.model_dump(mode="json") if profile else None,
         client=found,
         client_version=VersionAsked(profile, found).answer() if profile else "",

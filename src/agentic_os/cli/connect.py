@@ -109,6 +109,8 @@ def _show(connecting: Connecting, differences: Sequence[str]) -> None:
     repository = connecting.repository
     if repository is None:
         print("  It is no git repository: attempts share the folder, and run one at a time.")
+    elif not connection.worktree:
+        print("  Attempts share the folder, and run one at a time: only the board makes worktrees.")
     elif repository.changed:
         print(
             f"  {repository.changed} paths are not committed: attempts begin from {repository.commit[:10]},"

@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import json
 import secrets
 import sys
 from collections.abc import Callable
@@ -85,16 +86,7 @@ class Connecting:
                 self.steps.append(
                     Step("settings" if file.part else "file", _of_file(planned.workspace, file))
                 )
-            self.steps += [
-                Step(
-                    "settings",
-                    [
-                        f"{file} is committed, and left alone:",
-                        "each attempt's worktree gets the settings, and no commit does",
-                    ],
-                )
-                for file in planned.left
-            ]
+            self.steps += [Step("settings", self._of_committed(file)) for file in planned.left]
         if self.before is None:
             capacity = "" if connection.worktree else ", one attempt at a time"
             self.steps.append(
@@ -118,6 +110,17 @@ class Connecting:
                 )
             )
 
+    def _of_committed(self, file: str) -> list[str]:
+        if self.connection.worktree:
+            return [f"{file} is committed, and left alone: attempts get the settings in their worktrees"]
+        wanted = (
+            next(part.merge for part in self.profile.settings if part.file == file) if self.profile else {}
+        )
+        return [
+            f"{file} is committed, and left alone; it needs, by your own hand:",
+            *json.dumps(wanted, indent=2).splitlines(),
+        ]
+
     def _of_agent(self) -> list[str]:
         name, command = self.connection.name, " ".join(self.command())
         if self.board is None:
@@ -125,7 +128,7 @@ class Connecting:
         where = (
             "a git worktree for each attempt"
             if self.connection.worktree
-            else "one attempt at a time in the folder itself, since it is no git repository"
+            else "one attempt at a time, in the folder itself"
         )
         sharing = self.board.sharing()
         what = "is woken" if self.before is None else "is woken from now on"

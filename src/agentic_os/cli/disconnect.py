@@ -11,6 +11,7 @@ from agentic_os.cli.board import Board, NoAdministrator
 from agentic_os.cli.client import Client, ServerRefused, add_connection
 from agentic_os.connection import workspace as places
 from agentic_os.connection.record import (
+    CREDENTIAL,
     Changes,
     Connection,
     Connections,
@@ -77,7 +78,12 @@ def _run(args: argparse.Namespace) -> int:
     except (WorkspaceError, WorkspaceUnfit, NoAdministrator, OSError) as problem:
         return _told(args, "incomplete", [str(problem), "run it again when that is out of the way"], 1)
     left = [step for step in steps if step.startswith("left: ")]
-    store.forget(connection.name)
+    if connection.changes.files:
+        (store.at(connection.name) / CREDENTIAL).unlink(missing_ok=True)
+        store.write(connection)
+        steps.append(f"correct that, and run again: agentic-os disconnect {connection.name}")
+    else:
+        store.forget(connection.name)
     return _told(args, "incomplete" if left else "disconnected", steps, 1 if left else 0)
 
 
@@ -141,15 +147,19 @@ def _here(store: Connections, connection: Connection, others: Sequence[Connectio
     """Give the workspace back, but for what other connections need there; they take over the record of it."""
     workspace = Path(connection.workspace)
     if not workspace.is_dir():
+        connection.changes = Changes()
         return [f"the workspace {workspace} is gone"]
     changes = connection.changes
     for other in others:
         changes = _handed_over(store, other, changes)
-    left = places.take_back(workspace, changes, look_at(workspace) if connection.worktree else None)
-    return [
-        f"{workspace} is as it was" if not left else f"{workspace} is as it was, but for",
-        *(f"left: {one}" for one in left),
+    left = places.take_back(workspace, changes, look_at(workspace))
+    # What could not be read yet can be taken out once it can; a file of ours that a person made theirs stays.
+    again = [
+        c for c in changes.files if c.added is not None and any(one.startswith(f"{c.file}: ") for one in left)
     ]
+    connection.changes, connection.complete = Changes(files=again), False
+    said = f"{workspace} is as it was" + (", but for" if left else "")
+    return [said, *(f"left: {one}" for one in left)]
 
 
 def _handed_over(store: Connections, other: Connection, changes: Changes) -> Changes:

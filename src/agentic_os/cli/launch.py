@@ -5,7 +5,6 @@ What is imported at the top is imported before every client starts; the rest wai
 
 import argparse
 import json
-import shutil
 import stat
 import subprocess
 import sys
@@ -32,6 +31,7 @@ from agentic_os.home import Home
 from agentic_os.hydration import DefinitionError, WorkspaceError, load_definition, resolve
 
 REPORTED, UNREPORTED, USAGE, NO_SERVER = 0, 1, 2, 4
+_ATTEMPT: Final = ("AGENTIC_OS_TASK", "AGENTIC_OS_ATTEMPT", "AGENTIC_OS_BRIEF")
 _TOLD_BYTES: Final = 2500
 
 
@@ -71,7 +71,7 @@ class Wake:
     home: Home
     task: str
     attempt: str
-    brief: Path
+    brief: str
     credential: Path
     url: str
     given: Mapping[str, str]
@@ -102,16 +102,7 @@ def _wake(args: argparse.Namespace) -> Wake:
     given = launching.present()
     home = Home(args.home or Path(given.get("AGENTIC_OS_HOME") or "~/.agentic-os"))
     connection = _connection(args.connection, home, given)
-    missing = [
-        name for name in ("AGENTIC_OS_TASK", "AGENTIC_OS_ATTEMPT", "AGENTIC_OS_BRIEF") if not given.get(name)
-    ]
-    if missing:
-        raise NotLaunched(f"{' and '.join(missing)} not set: a control plane runs this, for one attempt")
-    brief = Path(given["AGENTIC_OS_BRIEF"])
-    try:
-        text = brief.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as problem:
-        raise NotLaunched(f"the brief {brief} cannot be read: {problem}") from problem
+    task, attempt, text = _woken_for(given)
     endpoint = home.endpoint()
     url = endpoint.url if endpoint else given.get("AGENTIC_OS_URL")
     if not url:
@@ -121,14 +112,34 @@ def _wake(args: argparse.Namespace) -> Wake:
     return Wake(
         connection=connection,
         home=home,
-        task=given["AGENTIC_OS_TASK"],
-        attempt=given["AGENTIC_OS_ATTEMPT"],
-        brief=brief,
+        task=task,
+        attempt=attempt,
+        brief=text,
         credential=_credential(connection, home, given),
         url=url,
         given=given,
         test=bool(args.test) and args.test in text,
     )
+
+
+def _woken_for(given: Mapping[str, str]) -> tuple[str, str, str]:
+    """Find task, attempt and brief: as the board gives them, else as Paperclip does."""
+    missing = [name for name in _ATTEMPT if not given.get(name)]
+    if not missing:
+        task, attempt, brief = (given[name] for name in _ATTEMPT)
+        try:
+            return task, attempt, Path(brief).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as problem:
+            raise NotLaunched(f"the brief {brief} cannot be read: {problem}") from problem
+    if given.get("PAPERCLIP_RUN_ID"):
+        from agentic_os.cli.paperclip_wake import NoBrief, find_brief, woken_by_paperclip  # noqa: PLC0415
+
+        if woken_by_paperclip(given):
+            try:
+                return find_brief(given)
+            except NoBrief as problem:
+                raise NotLaunched(str(problem)) from problem
+    raise NotLaunched(f"{' and '.join(missing)} not set: a control plane runs this, for one attempt")
 
 
 def _connection(name: str, home: Home, given: Mapping[str, str]) -> Connection:
@@ -192,11 +203,13 @@ class _Attempt:
         repository = prepare_attempt(
             self.folder, self.profile, resolve(definition, connection.project), connection.changes
         )
-        shutil.copyfile(self.wake.brief, self.folder / STATE / "brief.md")
+        (self.folder / STATE / "brief.md").write_text(self.wake.brief, encoding="utf-8")
         return repository
 
     def _ours(self, session: str | None) -> dict[str, str]:
         ours = {
+            "AGENTIC_OS_TASK": self.wake.task,
+            "AGENTIC_OS_ATTEMPT": self.wake.attempt,
             "AGENTIC_OS_BRIEF": str(self.folder / STATE / "brief.md"),
             "AGENTIC_OS_CREDENTIAL_FILE": str(self.wake.credential),
             "AGENTIC_OS_URL": self.wake.url,
@@ -283,22 +296,17 @@ class _Attempt:
             print(f"agentic-os: {words} It did not even acknowledge its brief.", flush=True)
             return UNREPORTED
         tail = run.tail[-_TOLD_BYTES:].decode(errors="replace").replace("\0", " ").strip()
-        message = f"{words} Its log ends:\n\n{tail}" if tail else f"{words} It wrote nothing."
-        return _fail(self.wake, attempt, message)
+        return _fail(self.wake, attempt, words, f"Its log ends:\n\n{tail}" if tail else "It wrote nothing.")
 
 
-def _fail(wake: Wake, attempt: Mapping[str, Any], message: str) -> int:
+def _fail(wake: Wake, attempt: Mapping[str, Any], words: str, log: str) -> int:
     """Report that the attempt came to nothing, since the client did not."""
-    from agentic_os.cli.client import Client, ServerRefused, ServerUnavailable  # noqa: PLC0415 - few attempts need it
+    from agentic_os.cli.client import Client, ServerRefused, ServerUnavailable  # noqa: PLC0415 - few need it
     from agentic_os.cli.command_executor import Attempt  # noqa: PLC0415
 
-    sender = Attempt(
-        Client(wake.url, str(attempt["token"])),
-        wake.task,
-        int(wake.attempt),
-        seq=int(attempt["next_seq"]) - 1,
-    )
-    words = message.partition("\n")[0]
+    client = Client(wake.url, str(attempt["token"]))
+    sender = Attempt(client, wake.task, int(wake.attempt), seq=int(attempt["next_seq"]) - 1)
+    message = f"{words} {log}"
     try:
         answer = sender.send("failure", {"class": "environment", "message": message, "retryable": True})
     except ServerRefused as refusal:

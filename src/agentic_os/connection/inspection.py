@@ -76,10 +76,10 @@ def _repository(connection: Connection, workspace: Path) -> Finding:
         found = look_at(workspace)
     except WorkspaceUnfit as problem:
         return Finding(status="fault", detail=str(problem))
-    if connection.worktree != (found is not None):
+    if connection.plane == "board" and connection.worktree != (found is not None):
         now = "a git repository by now" if found else "no git repository any more"
         return Finding(status="fault", detail=f"its workspace is {now}", next=_back(connection))
-    how = "each attempt has a worktree of its own" if found else "attempts run one at a time"
+    how = "each attempt has a worktree of its own" if connection.worktree else "attempts run one at a time"
     return Finding(status="ok", detail=f"{workspace}: {how}")
 
 
@@ -115,7 +115,8 @@ def _projected(connection: Connection, profile: Profile, workspace: Path) -> Ite
         )
     else:
         yield Finding(status="ok", detail=f"{len(skill_set.skills)} skills are in step")
-    committed = tracked(workspace, [part.file for part in profile.settings]) if connection.worktree else set()
+    repository = look_at(workspace)
+    committed = tracked(workspace, [part.file for part in profile.settings]) if repository else set()
     scripts = scripts_of(profile, skill_set)
     for part in profile.settings:
         if part.file in committed:

@@ -23,7 +23,7 @@ from agentic_os.connection.repository import Repository
 PROXIES: Final = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "https_proxy", "http_proxy", "no_proxy")
 CERTIFICATES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS")
 _PLAIN: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "USER", "LOGNAME", "SHELL", "TERM", "TZ")
-_ATTEMPT: Final = ("AGENTIC_OS_TASK", "AGENTIC_OS_ATTEMPT", "AGENTIC_OS_BASE_COMMIT")
+_BASE: Final = "AGENTIC_OS_BASE_COMMIT"
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _PATIENCE: Final = 30.0
 _TAIL_BYTES: Final = 4000
@@ -92,7 +92,7 @@ def environment_of(
     profile: Profile, client: str, ours: Mapping[str, str], given: Mapping[str, str]
 ) -> dict[str, str]:
     """Compose the least environment: what every program needs, what the profile names, what is ours."""
-    wanted = (*_ATTEMPT, *profile.passes, *PROXIES, *CERTIFICATES)
+    wanted = (_BASE, *profile.passes, *PROXIES, *CERTIFICATES)
     passed = {name: given[name] for name in wanted if name in given}
     return {**_plain_environment(client, given), **passed, **profile.environment, **ours}
 
@@ -215,6 +215,8 @@ def run_client(
         code = process.wait()
         # What it left running in the background may hold its output open for ever.
         reader.join(_DRAIN_SECONDS)
+        if not reader.is_alive():
+            process.stdout.close()
     log.flush()
     return Run(code, b"".join(list(output.tail)), bool(ordered))
 

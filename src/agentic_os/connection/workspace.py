@@ -85,7 +85,7 @@ def plan(
     ours: Changes | None = None,
     attempt: bool = False,
 ) -> WorkspacePlan:
-    """Say what is to be done in a workspace, or in the folder of an attempt. ours: what was done to it before.
+    """Say what is to be done in a workspace, or in an attempt's own worktree. ours: what was done to it before.
 
     Raises Unmergeable, WorkspaceError, WorkspaceUnfit.
     """
@@ -105,7 +105,7 @@ def plan(
         ),
     ]
     # An attempt gets copies: through a link, a client without a fence could change the skills of all workspaces.
-    mode: Mode | None = "copy" if attempt and repository and repository.git != repository.shared else None
+    mode: Mode | None = "copy" if attempt else None
     report = hydrate(workspace, skill_set, mode=mode, dry_run=True)
     if report.conflicts:
         told = "; ".join(f"{change.path} {change.what}" for change in report.conflicts)
@@ -202,9 +202,10 @@ def prepare_attempt(
     Raises Unmergeable, WorkspaceError, WorkspaceUnfit, OSError.
     """
     repository = look_at(folder)
-    planned = plan(folder, profile, skills_for(profile, found, folder), repository, ours=ours, attempt=True)
+    own = repository is not None and repository.git != repository.shared
+    planned = plan(folder, profile, skills_for(profile, found, folder), repository, ours=ours, attempt=own)
     carry_out(planned)
-    if repository is not None:
+    if own:
         committed = tracked(folder, [file.file for file in planned.files])
         hide_changes(folder, [file.file for file in planned.files if file.changes and file.file in committed])
     state = folder / STATE
