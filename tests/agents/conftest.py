@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.agents.clients import CLIENTS, Client, repository
 from tests.agents.model import running_model
-from tests.agents.product import Product, running_product
+from tests.agents.product import Connect, Product, running_product
 
 _NEW_NETWORK = 0x40000000  # CLONE_NEWNET
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -66,3 +67,22 @@ def product(loopback_only: None) -> Iterator[Product]:
     with running_model() as model, running_product(found, model) as running:
         yield running
     shutil.rmtree(found, ignore_errors=True)
+
+
+@pytest.fixture(params=CLIENTS, ids=str)
+def client(request: pytest.FixtureRequest) -> Client:
+    """Choose a client."""
+    found: Client = request.param
+    return found
+
+
+@pytest.fixture
+def connected(product: Product) -> Connect:
+    """Connect a client to a repository of its own."""
+
+    def connect(client: str, name: str, *options: object) -> Path:
+        workspace = repository(product.place / "workspaces" / name)
+        product.connect(client, workspace, name, *options)
+        return workspace
+
+    return connect

@@ -6,6 +6,7 @@ ran: a task's id that it writes into a plan was read by the client.
 
 import json
 import re
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -333,11 +334,12 @@ def _wire(path: str) -> Wire | None:
 
 @dataclass
 class Model:
-    """A running server. script: what it obeys now; requests: what it was asked, with tools, in order."""
+    """A running server. script: what it obeys now; requests: what it was asked, with tools; away: it hangs up."""
 
     url: str
     script: Script = lambda _: Say("There is nothing to do.")
     requests: list[Request] = field(default_factory=list)
+    away: bool = False
 
     def act(self, request: Request) -> Say | Document:
         """Choose the next words or call, by the tools that the client offers."""
@@ -372,6 +374,10 @@ def _handler(model: Model) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             text = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
+            if model.away:
+                self.close_connection = True
+                self.connection.shutdown(socket.SHUT_RDWR)
+                return
             wire = _wire(self.path)
             if wire is None or "count_tokens" in self.path:
                 self._send(b'{"input_tokens": 11, "totalTokens": 11}', "application/json")

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,11 @@ from tests.stack_process import command, running_stack
 
 from agentic_os.postgres.embedded import discard
 
-PATIENCE = 30.0
+PATIENCE = 25.0
 _LOOK = 0.05
 Document = dict[str, Any]
+Connect = Callable[..., Path]
+"""Connects a client under a name, with options of the command, to a repository of its own; returns that."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class Product:
     def story(self, task: str) -> str:
         """Tell what happened, for a test that fails."""
         told = [
-            f"{event['type']} {event['actor']} {event['reason']} {json.dumps(event['data'])[:600]}"
+            f"{event['type']} {event['actor']} {event['reason']} {json.dumps(event['data'])[:300]}"
             for event in self.events(task)
         ]
         return "\n".join([*told, *self.logs(task)])
@@ -111,10 +113,17 @@ class Product:
     def logs(self, task: str) -> list[str]:
         """Read what the task's runs printed, from the board's files."""
         return [
-            file.read_text(errors="replace")[-6000:]
+            file.read_text(errors="replace")[-1500:]
             for file in sorted(self.home.rglob("*.log"))
             if task in file.read_text(errors="replace")
         ]
+
+    def until_logged(self, task: str, words: str) -> None:
+        """Wait until a log of the task's runs has the words."""
+        give_up = time.monotonic() + PATIENCE
+        while not any(words in log for log in self.logs(task)):
+            assert time.monotonic() < give_up, f"no {words!r}:\n{self.story(task)}"
+            time.sleep(_LOOK)
 
     def comment(self, task: str, text: str) -> None:
         """Comment on the task's issue, as the operator."""
