@@ -34,10 +34,10 @@ class Product:
     model: Model
     environment: dict[str, str]
 
-    def run(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+    def run(self, name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         """Run a command of the product, as the person whose clients these are."""
         return subprocess.run(
-            command(*arguments, "--home", self.home),
+            command(name, "--home", self.home, *arguments),
             capture_output=True,
             text=True,
             check=False,
