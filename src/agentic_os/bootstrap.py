@@ -2,7 +2,7 @@
 
 import gc
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,13 +18,13 @@ from agentic_os.application.callbacks import Callbacks
 from agentic_os.application.credentials import Credentials, SourceSecrets
 from agentic_os.application.directives import Directives
 from agentic_os.application.dispatch import Dispatcher, Terms
-from agentic_os.application.governing import Governing, InForce
+from agentic_os.application.governing import BundleInvalid, Governing, InForce
 from agentic_os.application.holdings import Holdings
 from agentic_os.application.inbox import Adoption, Inbox
 from agentic_os.application.outage import extend_lapsed
 from agentic_os.application.pacing import PacedControlPlane
 from agentic_os.application.plan_edits import PlanEdits
-from agentic_os.application.ports import SkillSetView, StoreUnavailable
+from agentic_os.application.ports import StoreUnavailable
 from agentic_os.application.rates import Rates
 from agentic_os.application.reasons import Reasons
 from agentic_os.application.reconciler import Reconciler
@@ -34,10 +34,21 @@ from agentic_os.application.signals import Signals
 from agentic_os.application.simulation import PolicyUnreadable, Simulations
 from agentic_os.artifact_directory import ArtifactDirectory
 from agentic_os.control_plane import ControlPlane
+from agentic_os.domain.documents import JsonObject
 from agentic_os.domain.organisation import Organisation
 from agentic_os.domain.policy import DecisionPoint
+from agentic_os.domain.skill_lock import SkillLock, read_lock
+from agentic_os.domain.skill_set import InvalidSkill
 from agentic_os.governance import GovernanceInvalid, load_documents, load_stored, read_policy, recorded_policy
-from agentic_os.hydration import Definition, resolve
+from agentic_os.hydration import (
+    SKILLS,
+    Definition,
+    DefinitionError,
+    hold_to,
+    load_definition,
+    lock,
+    read_definition,
+)
 from agentic_os.postgres.audit import verify
 from agentic_os.postgres.credentials import PostgresCredentials
 from agentic_os.postgres.decisions import PostgresDecisions
@@ -105,11 +116,19 @@ def settle() -> None:
 def _join(parts: Parts, pool: Pool) -> Backend:
     signals = Signals()
     event_log = PostgresEventLog(pool)
-    in_force = InForce(policy=parts.policy, organisation=parts.organisation, shadow=parts.shadow)
+    in_force = InForce(
+        policy=parts.policy,
+        organisation=parts.organisation,
+        shadow=parts.shadow,
+        skills=lock(parts.skills),
+    )
     policy = in_force.asked
 
     def organisation() -> Organisation:
         return in_force.organisation
+
+    def skills() -> SkillLock:
+        return in_force.skills
 
     registry = PostgresRegistry(pool, organisation)
     work = PostgresWorkQueue(pool)
@@ -148,9 +167,9 @@ def _join(parts: Parts, pool: Pool) -> Backend:
         terms=parts.terms or Terms(callback_url=parts.public_url + CALLBACK_PATH),
         committed=signals.committed,
         breakers=breakers,
+        skills=skills,
         organisation=organisation,
     )
-    skill_sets = _skill_sets(parts.skills)
     return Backend(
         log=event_log,
         registry=registry,
@@ -158,14 +177,15 @@ def _join(parts: Parts, pool: Pool) -> Backend:
         issues=issues,
         tasks=task_list,
         artifacts=artifacts,
-        skill_sets=skill_sets,
+        skills=skills,
+        organisation=organisation,
         policy=policy,
         governing=governing,
         callbacks=Callbacks(
             log=event_log,
             registry=registry,
             tokens=tokens,
-            skill_sets=skill_sets,
+            skills=skills,
             holdings=Holdings(PostgresUploads(pool), artifacts),
             rates=parts.rates,
             breakers=breakers,
@@ -204,7 +224,13 @@ def _join(parts: Parts, pool: Pool) -> Backend:
             jitter=random.random,
         ),
         reconciliation=Reconciliation(
-            log=event_log, registry=registry, work=work, issues=issues, control_plane=plane
+            log=event_log,
+            registry=registry,
+            work=work,
+            issues=issues,
+            control_plane=plane,
+            skills=skills,
+            organisation=organisation,
         ),
         inbox=None
         if plane is None
@@ -253,19 +279,28 @@ def _governing(
         work=work,
         texts=load_documents,
         stored=load_stored,
+        skills=_read_skills,
         wake=signals.governed,
     )
 
 
-def _skill_sets(definition: Definition) -> Callable[[str], SkillSetView]:
-    """Resolve a project's skills when asked, so that what is in force is what lies in the folders."""
-
-    def skill_set(project: str) -> SkillSetView:
-        found = resolve(definition, project)
-        skills = [{"name": s.name, "root": s.root, "digest": s.digest} for s in found.skills]
-        return SkillSetView(digest=found.digest, skills=skills)
-
-    return skill_set
+def _read_skills(text: str | None, document: JsonObject | None) -> SkillLock:
+    """Hold a lock to its text, since only whoever applies it has the folders; the package's own are here."""
+    try:
+        if text is None and document is None:
+            return lock(load_definition(None))
+        if text is None:
+            raise BundleInvalid("the lock of skills comes with the text of its skills.yaml, or not at all")
+        if document is None:
+            read_definition(text, Path(SKILLS), elsewhere=True)
+            raise BundleInvalid(
+                f"{SKILLS}: comes with the lock of its skills, as `agentic-os apply` sends it"
+            )
+        found = read_lock(document)
+        hold_to(found, text)
+    except (DefinitionError, InvalidSkill) as problem:
+        raise BundleInvalid(str(problem)) from problem
+    return found
 
 
 async def _verify(pool: Pool) -> AuditOutcome:

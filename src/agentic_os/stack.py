@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,10 +32,21 @@ from agentic_os.control_plane import (
 )
 from agentic_os.control_plane import Settings as PlaneSettings
 from agentic_os.control_plane.discovery import PluginError, open_plugin
+from agentic_os.domain.documents import JsonObject
+from agentic_os.domain.skill_lock import SkillLock, follow_roots, read_lock
+from agentic_os.domain.skill_set import InvalidSkill
+from agentic_os.domain.workspaces import WAIT, WorkspaceReport, mend
 from agentic_os.governance import Governance, GovernanceInvalid, load_governance
 from agentic_os.home import Endpoint, Home, HomeUnusable
 from agentic_os.http.app import create_app
-from agentic_os.hydration import DefinitionError, load_definition
+from agentic_os.hydration import (
+    PACKAGE_ROOT,
+    Definition,
+    DefinitionError,
+    against,
+    hydrate_all,
+    lock_folder,
+)
 from agentic_os.postgres.databases import Databases, DatabaseUnavailable, open_databases
 from agentic_os.postgres.migrations import MigrationError, migrate
 from agentic_os.postgres.wakeup import Wakeup
@@ -53,10 +64,21 @@ _DRAIN: Final = 4
 class CannotStart(Exception):
     """Something that only the person at the keyboard can mend."""
 
+    exit_code = 2
+
+
+class WorkspacesOutOfStep(CannotStart):
+    """Workspaces have not the skills in force, and none may be without them."""
+
+    exit_code = 3
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choices:
-    """What the person at the keyboard asked for. Port 0 takes a free one; control plane "none" shows tasks nowhere."""
+    """What the person at the keyboard asked for. Port 0 takes a free one; control plane "none" shows tasks nowhere.
+
+    strict: whether a workspace that cannot be hydrated keeps everything from starting, and not only its executors.
+    """
 
     home: Home
     port: int = 8700
@@ -65,6 +87,7 @@ class Choices:
     public_url: str | None = None
     control_plane: str = "board"
     run_as: str = ""
+    strict: bool = False
 
 
 def say(message: str) -> None:
@@ -93,6 +116,9 @@ def _serve(choices: Choices, settings: Settings) -> None:
     """Open what blocks first (files, sockets, the database), then hand over to the loop."""
     folder = _governance_folder(choices)
     governance = load_governance(folder) if folder is not None else None
+    definition, skills = lock_folder(folder)
+    hydrated = hydrate_all(definition, skills)
+    _say_hydrated(hydrated, strict=choices.strict)
     with _interrupted_by_sigterm(), _listen(choices.port, "--port") as listener:
         board_port = _free_port(choices.board_port) if choices.control_plane != "none" else 0
         with open_databases(
@@ -105,11 +131,33 @@ def _serve(choices: Choices, settings: Settings) -> None:
             choices.home.prepare()  # the embedded server makes it first, with the rights that its user needs
             for name in migrate(databases.owner, databases.app):
                 say(f"migrated: {name}")
-            stack = _Stack(choices, settings, governance, databases, listener, board_port)
+            start = _Start(governance=governance, definition=definition, skills=skills, hydrated=hydrated)
+            stack = _Stack(choices, settings, start, databases, listener, board_port)
             try:
                 _runner()(stack.run())
             except KeyboardInterrupt:
                 say("stopped")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Start:
+    """What lay in the folders when the stack was started. hydrated: what came of the workspaces."""
+
+    governance: Governance | None
+    definition: Definition
+    skills: SkillLock
+    hydrated: Sequence[WorkspaceReport]
+
+
+def _say_hydrated(reports: Sequence[WorkspaceReport], *, strict: bool) -> None:
+    """Say which workspaces are not in step. Raises WorkspacesOutOfStep where none may be."""
+    amiss = [report for report in reports if report.state != "in_step"]
+    for each in amiss:
+        say(f"skills: {each.path} (project {each.project}) is not in step ({each.state}): {each.problem}")
+        say("  its executors get no work until it is; when it is mended, run:")
+        say(f"  {mend(each.path, each.project)}")
+    if amiss and strict:
+        raise WorkspacesOutOfStep(f"--strict: {len(amiss)} of {len(reports)} workspaces are not in step")
 
 
 @contextmanager
@@ -200,14 +248,15 @@ class _Stack:
         self,
         choices: Choices,
         settings: Settings,
-        governance: Governance | None,
+        start: _Start,
         databases: Databases,
         listener: socket.socket,
         board_port: int,
     ) -> None:
         self._choices = choices
         self._settings = settings
-        self._governance = governance
+        self._governance = start.governance
+        self._start = start
         self._databases = databases
         self._listener = listener
         self._url = f"http://{HOST}:{listener.getsockname()[1]}"
@@ -225,7 +274,7 @@ class _Stack:
                 server_key=hashlib.sha256(home.secret("server.key").encode()).digest(),
                 artifacts=home.path / "artifacts",
                 policy=(self._governance or load_governance(None)).policy,
-                skills=load_definition(self._skills_file()),
+                skills=self._start.definition,
                 public_url=self._choices.public_url or self._url,
                 control_plane=plane,
                 rates=rates_of(self._settings),
@@ -243,11 +292,6 @@ class _Stack:
             settle()
             self._say_where()
             await server.stopped.wait()
-
-    def _skills_file(self) -> Path | None:
-        folder = _governance_folder(self._choices)
-        path = folder / "skills.yaml" if folder else None
-        return path if path is not None and path.is_file() else None
 
     async def _control_plane(self, exits: AsyncExitStack) -> tuple[Companion | None, ControlPlane | None]:
         if self._choices.control_plane == "none":
@@ -292,24 +336,64 @@ class _Stack:
                 await backend.registry.replace_credentials(OPERATOR, digest)
             home.write_secret("admin.token", token)
             (home.path / "admin.token.new").unlink()
-        await self._govern(backend)
-        if extended := await backend.extend_lapsed():  # before a callback can come, or a deadline can fire
-            say(f"attempts that lapsed while nobody served, and have one lease more: {extended}")
-
-    async def _govern(self, backend: Backend) -> None:
-        """Put in force what the folder says; without one what was applied last, or the blank bundle at first."""
-        if self._governance is not None:
-            await backend.governing.apply(self._governance, OPERATOR, "started with it")
-            return
         try:
-            found = await backend.governing.follow()
+            await self._govern(backend)
         except BundleInvalid as problem:
             raise GovernanceInvalid(
                 f"The bundle that was applied last cannot be read any more ({problem}).\n"
                 "  next: start with a folder that can: agentic-os up --governance DIR."
             ) from problem
-        if not found:
-            await backend.governing.apply(load_governance(None), OPERATOR, "started with it")
+        await self._report_workspaces(backend)
+        if extended := await backend.extend_lapsed():  # before a callback can come, or a deadline can fire
+            say(f"attempts that lapsed while nobody served, and have one lease more: {extended}")
+
+    async def _govern(self, backend: Backend) -> None:
+        """Put in force what the folder says; without one what was applied last, or the blank bundle at first."""
+        applied = await backend.governing.current()
+        skills = self._skills(None if applied is None else applied.skills)
+        if self._governance is not None:
+            await backend.governing.apply(self._governance, OPERATOR, "started with it", skills=skills)
+        elif await backend.governing.follow():
+            if skills != backend.skills():
+                await backend.governing.renew_skills(skills, OPERATOR, "started with the package's skills")
+        else:
+            await backend.governing.apply(load_governance(None), OPERATOR, "started with it", skills=skills)
+
+    def _skills(self, applied: JsonObject | None) -> SkillLock:
+        """Say which skills come into force: those of a definition that changed, and of a newer package.
+
+        What lies in other folders may have been changed by anybody, and counts once somebody applies it.
+        """
+        found = self._start.skills
+        try:
+            held = None if applied is None else read_lock(applied)
+        except InvalidSkill:  # by another version: what is here can be read
+            held = None
+        if held is None or (held.text is None and found.text is None):
+            return found
+        if self._governance is None:
+            return held
+        if held.text != found.text:
+            return found
+        kept = follow_roots(held, found, frozenset({PACKAGE_ROOT}))
+        for project in found.projects:
+            now = {skill.name: skill for skill in found.of(project).skills}
+            for skill in kept.of(project).skills:
+                if skill != now.get(skill.name):
+                    say(
+                        f"skills: {skill.name} (project {project}) is not what was applied; that stays in force."
+                    )
+                    say("  next: put it back, or accept it: agentic-os apply")
+        return kept
+
+    async def _report_workspaces(self, backend: Backend) -> None:
+        """Store how the workspaces stand to the skills in force. Raises WorkspacesOutOfStep."""
+        reports = against(self._start.hydrated, self._start.definition, backend.skills())
+        if reports != self._start.hydrated:
+            _say_hydrated(reports, strict=self._choices.strict)
+        await backend.registry.report_workspaces(reports)
+        if reports:
+            await backend.work.mark_waiting(WAIT)
 
     @asynccontextmanager
     async def _api(self, backend: Backend) -> AsyncIterator["_Server"]:

@@ -181,7 +181,9 @@ async def test_help_is_what_would_be_carried_out(desk: TrackedDesk):
     task_id = await desk.planned()
     offered = {
         name: [
-            part.split("`")[1] for part in (await desk.direct(task_id, "/help", name))["message"].splitlines()
+            part.split("`")[1]
+            for part in (await desk.direct(task_id, "/help", name))["message"].splitlines()
+            if part.startswith("- `/")
         ]
         for name in ("rita", "olga", "ada")
     }
@@ -201,6 +203,16 @@ async def test_help_is_what_would_be_carried_out(desk: TrackedDesk):
         for kept in set(offered["ada"]) - set(offered[name]):
             receipt = await desk.direct(task_id, kept + "\n- Something", name)
             assert "refused" == receipt["outcome"], (name, kept, receipt)
+
+
+async def test_help_names_the_edit_of_a_plan_where_it_would_be_taken(desk: TrackedDesk):
+    """No directive edits a plan, so that who may is told how else; afterwards nobody is."""
+    task_id = await desk.planned()
+    how = f"agentic-os task edit-plan {task_id}"
+    for name in ("rita", "olga"):
+        assert how in (await desk.direct(task_id, "/help", name))["message"]
+    await desk.approve(task_id)
+    assert how not in (await desk.direct(task_id, "/help", "rita"))["message"]
 
 
 async def test_help_leaves_out_what_policy_denies(desk: TrackedDesk):

@@ -111,6 +111,7 @@ def test_the_skills_of_a_preset_are_there(tmp_path: Path, team: str) -> None:
     path.write_text(text, encoding="utf-8")
     found = load_definition(path)
     assert load_definition(None).global_defaults == found.global_defaults
+    assert load_definition(None).shared_integrations == found.shared_integrations
     assert resolve(load_definition(None), "default").digest == resolve(found, "default").digest
 
     commented = re.sub(r"(?m)^source_roots.*\n", "", text)
@@ -120,5 +121,7 @@ def test_the_skills_of_a_preset_are_there(tmp_path: Path, team: str) -> None:
     skill = tmp_path / "skills" / own
     skill.mkdir()
     (skill / "SKILL.md").write_text(f"---\nname: {own}\ndescription: What we do.\n---\n", encoding="utf-8")
-    assert {*found.global_defaults, own} == {s.name for s in resolve(load_definition(path), project).skills}
+    assert {*found.global_defaults, *found.shared_integrations, own} == {
+        s.name for s in resolve(load_definition(path), project).skills
+    }
     assert Path("~", project).expanduser() == load_definition(path).workspaces[project]

@@ -246,6 +246,7 @@ def told(ruling: c.Ruling, obligations: Obligations | None = None) -> e.PolicyDe
     )
 
 
+DRIFTED = c.RecordSkillDrift(attempt=1, executor="ada", expected="sha256:in-force", found="sha256:other")
 NO_PLAN = ruling("plan.submitted", "deny")
 MORE_OF_PLAN = ruling("plan.submitted", reviewers=Reviewers(quorum=2), deadline_seconds=60)
 MORE_OF_RESULT = ruling("result.submitted", result_review=True)
@@ -1154,6 +1155,20 @@ CASES = (
         "planning",
     ),
     Case(
+        "an acknowledgement is refused because of its skills",
+        PHASES["dispatched"],
+        DRIFTED,
+        (e.SkillsDrifted(attempt=1, executor="ada", expected="sha256:in-force", found="sha256:other"),),
+        "dispatched",
+    ),
+    Case(
+        "one with the same skills again is no other drift",
+        (*PHASES["dispatched"], DRIFTED),
+        DRIFTED,
+        (),
+        "dispatched",
+    ),
+    Case(
         "switch the default off",
         ESCALATING,
         SWITCH_OFF,
@@ -1236,6 +1251,7 @@ ACTS_IN: dict[str, tuple[Callable[[Task], c.Command], frozenset[str]]] = {
     "retry": (lambda _: RETRY, frozenset({"retry_wait", "dead_letter", "input_required"})),
     "reassign": (lambda _: REASSIGN, LIVE),
     "record a denial": (lambda _: c.RecordDenial(ruling=NO_PLAN), frozenset(PHASES)),
+    "record a drift of skills": (lambda _: DRIFTED, frozenset({"dispatched", "planning", "executing"})),
     "ack deadline": (lambda _: fire("ack", "1", 9999), frozenset({"dispatched"})),
     "lease": (lambda _: fire("lease", "1", 9999), frozenset({"planning", "executing"})),
     "retry deadline": (lambda _: fire("retry", "1", 9999), frozenset({"retry_wait"})),

@@ -112,9 +112,10 @@ def mode_of(capsys: pytest.CaptureFixture[str], home: Path, *options: str) -> st
 
 
 def in_parts(folder: Path, into: Path) -> Path:
-    """Write a governance folder again with its policy in two files."""
+    """Write a governance folder again, with its policy in two files."""
     (into / "policy").mkdir(parents=True)
-    (into / "organisation.yaml").write_text((folder / "organisation.yaml").read_text())
+    for name in ("organisation.yaml", "skills.yaml"):
+        (into / name).write_text((folder / name).read_text())
     base, rules, more = (folder / "policy.yaml").read_text().partition("\nrules:\n")
     (into / "policy" / "10-base.yaml").write_text(base)
     (into / "policy" / "20-rules.yaml").write_text(rules + more)

@@ -2,14 +2,11 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from tests.conftest import OpenBackend
 from tests.desk import BODIES, Desk, assert_problem, bearer, callback, digest, open_client
-
-from agentic_os.application.ports import SkillSetView
 
 CONTENT = b"12 passed"
 CRITERIA = [{"id": name, "text": "t", "rank": "observed"} for name in ("tests", "lint")]
@@ -177,14 +174,8 @@ async def test_a_marker_alone_is_but_a_word(working: Working, marker: str) -> No
 
 async def test_matching_skills_are_capability(open_test_backend: OpenBackend, database: Any) -> None:
     """CAPABILITY_OK counts for an executor whose ack had the skills that its project must have."""
-    expected = "sha256:" + "5" * 64
-
-    def skill_set(_: str) -> SkillSetView:
-        return SkillSetView(digest=expected, skills=())
-
-    async with open_test_backend() as opened:
-        opened.callbacks._skill_sets = skill_set
-        backend = replace(opened, skill_sets=skill_set)
+    async with open_test_backend() as backend:
+        expected = backend.skills().of("default").digest
         async with open_client(backend) as client:
             desk = Desk(backend, client, database.owner)
             await desk.staff()

@@ -253,7 +253,7 @@ async def test_skills_are_listed_for_executors_and_people(desk: Desk) -> None:
     credential = await desk.executor()
     answer = await desk.client.get("/api/skills/default", headers=bearer(credential))
     found = answer.json()
-    assert {"digest", "skills"} == found.keys()
+    assert {"digest", "skills", "definition", "bundle", "workspaces"} == found.keys()
     assert found["skills"]
     for skill in found["skills"]:
         assert {"name", "root", "digest"} == skill.keys()

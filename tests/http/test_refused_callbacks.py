@@ -322,14 +322,15 @@ async def test_drifted_skills_are_refused_with_the_expected_ones(desk: Desk) -> 
     """An executor whose skills must be in force learns digest, names and digests of those that are."""
     credential = await desk.executor(skills="required")
     task_id = await desk.task()
-    expected = await desk.show("/api/skills/default")
+    found = await desk.show("/api/skills/default")
+    expected = {"digest": found["digest"], "skills": found["skills"]}
     brief_digest = (await desk.show(f"/api/tasks/{task_id}/brief"))["digest"]
     body = {"brief_digest": brief_digest, "skillset_digest": NO_SKILLS, "runtime": {"name": "t"}}
-    before = await desk.stored()
+    before = await desk.events(task_id)
     answer = await desk.send(callback("ack", task_id, 1, 1, body), credential)
     problem = assert_problem(answer, 409, "skill_drift", "/body/skillset_digest")
     assert expected == problem["expected"]
-    assert before == await desk.stored()
+    assert [*before, "skills.drifted"] == await desk.events(task_id)
     right = body | {"skillset_digest": expected["digest"]}
     assert 202 == (await desk.send(callback("ack", task_id, 1, 1, right), credential)).status_code
 

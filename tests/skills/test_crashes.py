@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import agentic_os_contract as scripts
 import pytest
 
 from agentic_os.hydration import SkillSet, check, hydrate, load_definition, resolve
@@ -18,7 +19,7 @@ import os, signal, sys
 from pathlib import Path
 from agentic_os.hydration import hydrate, load_definition, resolve
 
-STEPS = {"os.symlink", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree", "ctypes.dlsym"}
+STEPS = {"os.symlink", "os.link", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree", "ctypes.dlsym"}
 folder, before, after, first, mode = sys.argv[1:]
 old, new = (resolve(load_definition(Path(file)), "default") for file in (before, after))
 
@@ -114,7 +115,7 @@ def test_a_run_killed_at_any_step_leaves_the_old_set_or_the_new(
 def test_with_copies_each_skill_is_old_or_new_wherever_a_run_is_killed(
     workspace: Path, definitions: tuple[Path, Path], first: str, mode: Any
 ):
-    """A folder is exchanged in one step, so no skill that both sets have is ever missing or half there."""
+    """No skill that both sets have is ever missing or half there, and a mixture has the digest of neither set."""
     old, new = (resolve(load_definition(file), "default") for file in definitions)
     before, after = made_by(old), made_by(new)
     for place in kill_at_each_step(workspace, definitions, first, mode):
@@ -123,6 +124,9 @@ def test_with_copies_each_skill_is_old_or_new_wherever_a_run_is_killed(
             for name in "ab":
                 assert seen[target].get(name) in {before[target][name], after[target][name]}
                 assert (place / target / name / "scripts/run.py").is_file()
+        claimed = scripts.skill_set_digest(scripts.workspace_skills(place))
+        for skill_set, whole in ((old, before), (new, after)):
+            assert claimed != skill_set.digest or all(seen[t].items() >= whole[t].items() for t in TARGETS)
         assert hydrate(place, new, mode=mode, prune=True).conflicts == ()
         assert check(place, new).differences == ()
         assert sorted(p.name for p in (place / ".claude/skills").iterdir()) == ["a", "b", "d"]

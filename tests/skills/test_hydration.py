@@ -1,5 +1,6 @@
 """Projecting a skill set into a workspace."""
 
+import errno
 import json
 import os
 import subprocess
@@ -407,6 +408,9 @@ def test_the_package_has_a_definition_of_its_own():
         "escalate",
         "hand-off",
         "decline",
+        "create-remediation",
+        "bridge-paperclip",
+        "bridge-github",
     ]
     assert {skill.root for skill in skill_set.skills} == {"package:agentic_os"}
 
@@ -503,3 +507,27 @@ def test_a_skill_that_no_root_has_is_named(make_definition: Callable[..., Path])
     """The error says which skill is missing, and where it was looked for."""
     with pytest.raises(DefinitionError, match=r"'a' is in none of the source roots \(\./skills\)"):
         resolve(load_definition(make_definition("a")), "default")
+
+
+def test_where_a_link_has_no_second_name_another_is_made(
+    workspace: Path,
+    make_skill: Callable[..., Path],
+    make_definition: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Both targets have the same link under two names, which saves a disk time, or each one of its own."""
+    make_skill("a")
+    skill_set = resolve(load_definition(make_definition("a")), "default")
+    places = [workspace / target / "a" for target in (".agents/skills", ".claude/skills")]
+    hydrate(workspace, skill_set)
+    shared = {place.lstat().st_ino for place in places}
+    for place in places:
+        place.unlink()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, "not here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert len(hydrate(workspace, skill_set).changes) == 2
+    assert (len(shared), len({place.lstat().st_ino for place in places})) == (1, 2)
+    assert check(workspace, skill_set).differences == ()

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,15 @@ def test_while_the_backend_is_away_messages_are_kept_and_go_out_in_order(
     assert ids[0] == next(iter(tried))[1]
     assert state_of(workspace)["queue"] == []
     assert "pending" not in state_of(workspace)
+
+
+def test_scripts_at_once_in_one_workspace_each_have_a_number(use: Run, backend: Any, workspace: Path):
+    """An agent that runs several at the same time loses none of them, and none has the number of another."""
+    with ThreadPoolExecutor(6) as several:
+        ended = list(several.map(lambda number: use("report-progress", f"Part {number}."), range(6)))
+    assert [done.returncode for done in ended] == [0] * 6
+    assert [request["body"]["seq"] for request in backend.requests] == [2, 3, 4, 5, 6, 7]
+    assert state_of(workspace)["next_seq"] == 8
 
 
 def test_a_kept_message_that_is_refused_holds_up_nothing(use: Run, backend: Any, workspace: Path):

@@ -1,5 +1,6 @@
 """The Agent Skills standard: held against its reference validator, which refuses nothing that we let pass."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -174,3 +175,15 @@ def test_what_nests_without_end_is_refused(tmp_path: Path, nested: str):
     skill = write(tmp_path, f"---\nname: a\ndescription: d\nmetadata:\n  {nested}\n---\n")
     with pytest.raises(DefinitionError, match=r"SKILL\.md:\d+: "):
         validate_skill(skill)
+
+
+@pytest.mark.parametrize("skill", SKILLS, ids=lambda folder: folder.name)
+def test_the_reference_has_each_skill_with_the_exit_codes_of_its_table(skill: Path):
+    """What docs/reference/skills.md lists is what the SKILL.md itself says."""
+    text = (skill / "SKILL.md").read_text(encoding="utf-8")
+    codes = sorted(
+        int(code) for cell in re.findall(r"(?m)^\| ([\d, ]+) \|", text) for code in cell.split(",")
+    )
+    reference = (Path(__file__).parents[2] / "docs/reference/skills.md").read_text(encoding="utf-8")
+    (row,) = [line for line in reference.splitlines() if line.startswith(f"| `{skill.name}` |")]
+    assert row.endswith(f"| {', '.join(map(str, codes))} |")

@@ -25,6 +25,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 from agentic_os_contract import (
     BRIEF,
     CONTRACT,
@@ -45,6 +50,7 @@ KEPT = ("progress", "checkpoint", "evidence", "handoff", "task_request")
 """Kinds that are kept while the backend is away, and sent in order before the next message."""
 
 _LONGEST_QUEUE = 100
+_locked: dict[Path, int] = {}
 TRIES = 5
 _STATE = ".agentic-os/attempt.json"
 _TIMEOUT_SECONDS = 30
@@ -99,7 +105,7 @@ class Backend:
 
     def __init__(self, url: str, *, configured: str | None, retry_delay: float) -> None:
         parts = urlsplit(url)
-        loopback = parts.hostname in _LOOPBACK
+        loopback = is_loopback(parts.hostname)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise Stop(BRIEF, f"'{printable(url)}' is no address of a backend.")
         if configured and _origin(configured) != _origin(url):
@@ -112,7 +118,7 @@ class Backend:
                 f"Set AGENTIC_OS_URL: a credential goes to {_origin(url)} only if the operator says so.",
             )
         handlers = [urllib.request.ProxyHandler({})] if loopback else []
-        self._opener = urllib.request.build_opener(_NoRedirect, *handlers)
+        self._opener = urllib.request.build_opener(NoRedirect, *handlers)
         self._retry_delay = retry_delay
 
     def get(self, url: str, token: str) -> dict[str, Any]:
@@ -170,7 +176,11 @@ class Attempt:
 
     @classmethod
     def load(cls, workspace: Path) -> Attempt:
-        """Read the state of the attempt that was started here; stops if there is none."""
+        """Read the state of the attempt that was started here; stops if there is none.
+
+        Another script that uses it is waited for, and waits until this one ends: numbers and kept messages are one's.
+        """
+        _lock((workspace / _STATE).parent)
         try:
             state = json.loads((workspace / _STATE).read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -195,20 +205,7 @@ class Attempt:
 
     def save(self) -> None:
         """Write the state, whole or not at all, mode 0600."""
-        folder = (self.workspace / _STATE).parent
-        if folder.is_symlink():
-            raise Stop(
-                USAGE, f"{folder} is a link; the attempt's token would leave the workspace. Remove it."
-            )
-        folder.mkdir(mode=0o700, exist_ok=True)
-        folder.chmod(0o700)
-        new = folder / f"attempt.{secrets.token_hex(8)}.tmp"
-        with os.fdopen(
-            os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
-        ) as file:
-            json.dump(self.state, file)
-        os.replace(new, self.workspace / _STATE)  # noqa: PTH105 - the atomic one, by its known name
-        _exclude_from_git(self.workspace)
+        write_private(self.workspace, Path(_STATE).name, json.dumps(self.state))
 
     def send(
         self, backend: Backend, kind: str, body: dict[str, Any], *, credential: str | None = None
@@ -290,6 +287,21 @@ class Attempt:
         }
 
 
+def write_private(workspace: Path, name: str, text: str) -> Path:
+    """Write a file that only its owner can read, beside the attempt's state, whole or not at all."""
+    folder = (workspace / _STATE).parent
+    if folder.is_symlink():
+        raise Stop(USAGE, f"{folder} is a link; the attempt's token would leave the workspace. Remove it.")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    folder.chmod(0o700)
+    new = folder / f"{name}.{secrets.token_hex(8)}.tmp"
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(new, folder / name)  # noqa: PTH105 - the atomic one, by its known name
+    _exclude_from_git(workspace)
+    return folder / name
+
+
 def environment(name: str) -> str | None:
     """Read one setting of ours."""
     return os.environ.get(name) or None  # noqa: TID251 - a script of its own, without our settings
@@ -343,6 +355,11 @@ def tell_directive(answer: dict[str, Any], *, expected: str) -> None:
         print(f"The backend says: {printable(directive)}. Obey this before anything else.")
 
 
+def is_loopback(host: str | None) -> bool:
+    """Tell whether a host is this machine, which nothing on the way can listen to."""
+    return host in _LOOPBACK
+
+
 def printable(text: Any) -> str:
     """Take out of a text from elsewhere what could steer a terminal."""
     return "".join(char if char.isprintable() or char in "\n\t" else " " for char in str(text))
@@ -377,11 +394,19 @@ def run_script(main: Callable[[], int]) -> None:
     sys.exit(code)
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
+def _lock(folder: Path) -> None:
+    """Keep other scripts out of a workspace's state until this one ends."""
+    if fcntl is None or not folder.is_dir() or folder in _locked:
+        return
+    _locked[folder] = os.open(folder, os.O_RDONLY)
+    fcntl.flock(_locked[folder], fcntl.LOCK_EX)
+
+
+class NoRedirect(urllib.request.HTTPRedirectHandler):
     """A redirect would carry the credential to another address."""
 
     def redirect_request(self, *_: Any) -> None:
-        return None
+        """Follow none."""
 
 
 def _headers(token: str) -> dict[str, str]:

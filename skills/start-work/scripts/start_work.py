@@ -39,11 +39,12 @@ from agentic_os_contract import (  # noqa: E402
     skill_set_digest,
     workspace_skills,
 )
+from agentic_os_git import earlier_branches  # noqa: E402
 
 NEXT = {
     "plan": "Write a plan and submit it with the skill submit-plan. Change nothing yet. Then stop and wait.",
     "execute": "Do the work within the paths and tools allowed, then submit it with the skill submit-result.",
-    "review": "Judge the document under review, and send your vote (kind review). Change nothing.",
+    "review": "Judge the document under review, and submit your vote with the skill submit-review. Change nothing.",
 }
 EXIT_CODES = """exit codes: 0 started; 2 usage; 3 refused; 4 credential; 5 skills drifted; 6 backend unreachable;
 8 this attempt is over; 9 message refused; 10 brief missing, changed or for another attempt"""
@@ -52,16 +53,15 @@ EXIT_CODES = """exit codes: 0 started; 2 usage; 3 refused; 4 credential; 5 skill
 def main() -> int:
     """Acknowledge one brief; returns the exit code."""
     parser = add_source(__doc__)
-    parser.add_argument("--runtime", default="unnamed", help="your name, such as claude-code")
-    parser.add_argument("--runtime-version", help="your version")
-    parser.add_argument("--session", help="your session's id, to be resumed by")
-    parser.epilog = (
-        f"AGENTIC_OS_RUNTIME, _RUNTIME_VERSION and _SESSION go before what is given.\n{EXIT_CODES}"
-    )
+    add_runtime(parser)
     args = parser.parse_args()
+    return start(args, *take_brief(parser, args, args.url or environment("AGENTIC_OS_URL")))
+
+
+def start(args: argparse.Namespace, brief: dict[str, Any], digest: str) -> int:
+    """Acknowledge a brief that was checked against its digest; returns the exit code."""
     configured = args.url or environment("AGENTIC_OS_URL")
     workspace = find_workspace(args.workspace)
-    brief, digest = take_brief(parser, args, configured)
     backend = Backend(brief["callback_url"], configured=configured, retry_delay=args.retry_delay)
     skills = workspace_skills(workspace)
     attempt = Attempt(workspace, begin_state(workspace, brief, digest, configured))
@@ -91,6 +91,10 @@ def main() -> int:
     attempt.state["token"] = answer["attempt_token"]
     attempt.save()
     print("\n".join(printable(line) for line in describe(brief)))
+    if environment("AGENTIC_OS_BASE_COMMIT"):
+        title = "Branches that earlier attempts left (git merge BRANCH, to go on from one)"
+        left = section(title, earlier_branches(workspace, brief["task_id"]))
+        print("\n".join(printable(line) for line in left))
     print(
         f"\nLease: until {printable(answer.get('lease_expires_at', 'unknown'))}; every accepted message renews it."
     )
@@ -110,6 +114,12 @@ def add_source(description: str | None) -> argparse.ArgumentParser:
         "--from-backend", action="store_true", help="get the brief from the backend; needs --task"
     )
     parser.add_argument("--task", help="the task's id, for --from-backend")
+    add_backend(parser)
+    return parser
+
+
+def add_backend(parser: argparse.ArgumentParser) -> None:
+    """Add where the backend and the workspace are, and where the credential is read from."""
     parser.add_argument(
         "--credential-file", help="- for standard input (default: $AGENTIC_OS_CREDENTIAL_FILE)"
     )
@@ -120,7 +130,16 @@ def add_source(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--retry-delay", type=float, default=1.0, help=argparse.SUPPRESS)
     parser.set_defaults(credential=None)
     add_json(parser)
-    return parser
+
+
+def add_runtime(parser: argparse.ArgumentParser) -> None:
+    """Add what an agent says of itself."""
+    parser.epilog = (
+        f"AGENTIC_OS_RUNTIME, _RUNTIME_VERSION and _SESSION go before what is given.\n{EXIT_CODES}"
+    )
+    parser.add_argument("--runtime", default="unnamed", help="your name, such as claude-code")
+    parser.add_argument("--runtime-version", help="your version")
+    parser.add_argument("--session", help="your session's id, to be resumed by")
 
 
 def take_brief(

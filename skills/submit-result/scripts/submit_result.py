@@ -15,8 +15,9 @@ sys.dont_write_bytecode = True  # bytecode beside a skill's files would look lik
 sys.path.insert(0, str(Path(__file__).absolute().parents[2] / "start-work" / "scripts"))
 
 try:
-    from agentic_os_attempt import run_script, tell_directive
+    from agentic_os_attempt import environment, printable, run_script, tell_directive
     from agentic_os_contract import DOCUMENT, USAGE, Stop
+    from agentic_os_git import git_references, not_committed
     from agentic_os_submission import make_parser, open_attempt, read_body, submit
 except ModuleNotFoundError:
     print(
@@ -26,6 +27,8 @@ except ModuleNotFoundError:
     sys.exit(5)
 
 LARGEST_INLINE_BYTES = 256 * 1024
+MOST_REFERENCES = 50
+SHOWN_PATHS = 5
 
 
 def main() -> int:
@@ -40,6 +43,9 @@ def main() -> int:
     for name, added in (("artifacts", map(describe_artifact, args.artifact)), ("evidence", args.evidence)):
         if added := list(added):
             body[name] = [*body.get(name, ()), *added]
+    base = environment("AGENTIC_OS_BASE_COMMIT")
+    if base:
+        name_what_was_done(body, attempt.workspace, base)
     answer = submit("result", body, attempt, args)
     print("The result was accepted, and this attempt is closed. Stop now.")
     print("You are woken with a new brief if rework is asked for.")
@@ -66,6 +72,24 @@ def parse_arguments() -> argparse.Namespace:
         help="claim that a criterion's check was a pass, a fail or inconclusive, by your own word",
     )
     return parser.parse_args()
+
+
+def name_what_was_done(body: dict[str, Any], workspace: Path, base: str) -> None:
+    """Add the branch and the commit to the references, unless such are given, and tell what is not committed."""
+    if "marked_text" not in body and isinstance(body.get("references", []), list):
+        given = body.get("references", [])
+        kinds = [reference.get("kind") for reference in given if isinstance(reference, dict)]
+        found = [reference for reference in git_references(workspace, base) if reference["kind"] not in kinds]
+        if found and len(given) + len(found) <= MOST_REFERENCES:
+            body["references"] = [*given, *found]
+            named = [printable(f"{reference['kind']} {reference['name']}") for reference in found]
+            print(f"The result names {', '.join(named)}.")
+    if paths := not_committed(workspace):
+        more = f" and {len(paths) - SHOWN_PATHS} more" if len(paths) > SHOWN_PATHS else ""
+        print(
+            f"Not committed: {', '.join(map(printable, paths[:SHOWN_PATHS]))}{more}."
+            " These changes are kept where they are, but the result does not name them."
+        )
 
 
 def parse_evidence(text: str) -> dict[str, str]:

@@ -18,7 +18,7 @@ from agentic_os.application.ports import (
     EventLog,
     IssueBook,
     Registry,
-    SkillSets,
+    SkillsInForce,
     TaskList,
     WorkQueue,
 )
@@ -28,6 +28,7 @@ from agentic_os.application.reconciliation import Reconciliation
 from agentic_os.application.recorded_verdicts import Explanations
 from agentic_os.application.signals import Signals
 from agentic_os.application.simulation import Simulations
+from agentic_os.domain.organisation import Organisation
 from agentic_os.domain.policy import DecisionPoint
 
 
@@ -50,7 +51,8 @@ class Backend:
     issues: IssueBook
     tasks: TaskList
     artifacts: ArtifactStore
-    skill_sets: SkillSets
+    skills: SkillsInForce
+    organisation: Callable[[], Organisation]
     policy: Callable[[], DecisionPoint]
     governing: Governing
     callbacks: Callbacks

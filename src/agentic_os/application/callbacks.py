@@ -33,7 +33,7 @@ from agentic_os.application.ports import (
     ReceiptMismatch,
     Registry,
     SeqGuard,
-    SkillSets,
+    SkillsInForce,
 )
 from agentic_os.application.rates import Buckets, RateLimited, Rates
 from agentic_os.application.signals import Committed
@@ -86,7 +86,7 @@ class Callbacks:
         log: EventLog,
         registry: Registry,
         tokens: AttemptTokens,
-        skill_sets: SkillSets,
+        skills: SkillsInForce,
         holdings: Holdings,
         rates: Rates,
         breakers: RateBreakers,
@@ -97,7 +97,7 @@ class Callbacks:
         self._log = log
         self._registry = registry
         self._tokens = tokens
-        self._skill_sets = skill_sets
+        self._skills = skills
         self._holdings = holdings
         self._buckets = Buckets(rates.callbacks)
         self._clock = rates.clock
@@ -143,6 +143,10 @@ class Callbacks:
                 if refusal.denial is not None:
                     envelope = Envelope(actor=executor, at=now(), cause=callback.callback_id, meta=meta)
                     await put_on_record(self._log, callback.task_id, refusal.denial, envelope)
+                if refusal.code == "skill_drift":
+                    await self._note_drift(
+                        callback, self._expected_skillset(caller, loaded.task), executor, meta
+                    )
             raise
 
     def _slow_down(self, caller: Caller, document: JsonValue) -> None:
@@ -337,7 +341,24 @@ class Callbacks:
     def _expected_skillset(self, caller: Caller, task: Task | None) -> str:
         if caller.executor is None or caller.executor.skills == "not-required" or task is None:
             return NO_SKILLS
-        return self._skill_sets(task.project).digest
+        return self._skills().of(task.project).digest
+
+    async def _note_drift(self, callback: Callback, expected: str, executor: str, meta: JsonObject) -> None:
+        """Put on record that the executor's workspace has other skills than those in force."""
+        found = callback.body["skillset_digest"]
+        command = c.RecordSkillDrift(
+            attempt=callback.attempt, executor=executor, expected=expected, found=found
+        )
+        envelope = Envelope(
+            actor=executor,
+            at=now(),
+            cause=callback.callback_id,
+            reason=f"{executor} has the skills {found[:19]}, in force are {expected[:19]}",
+            meta=meta,
+        )
+        handled = await handle(self._log, callback.task_id, lambda _: command, envelope)
+        if handled.events:
+            self._committed(handled.task)
 
     async def _charge(
         self, code: str, callback: Callback, executor: str, receipt: Receipt, meta: JsonObject

@@ -404,3 +404,11 @@ def _right_line(task: Task, subject: str) -> str:
 
 def _refused(rule: str, message: str, next_step: str) -> Rejected:
     return Rejected("not_permitted", message, next_step=next_step, rule=rule)
+
+
+def outcome_of(receipts: Sequence[DirectiveReceipt]) -> tuple[str, str]:
+    """Say what came of a comment's directives, and why."""
+    for receipt in receipts:
+        if receipt.outcome == "refused":
+            return "refused", receipt.rule or receipt.message
+    return "done", ", ".join(f"/{r.verb}" for r in receipts)

@@ -17,6 +17,7 @@ from agentic_os.application.ports import (
     Movement,
     Principal,
     Registry,
+    SkillsInForce,
     TaskChange,
     WorkQueue,
 )
@@ -34,6 +35,7 @@ from agentic_os.domain.policy import SUPERIOR, Breaker, DecisionPoint
 from agentic_os.domain.rejection import Rejected
 from agentic_os.domain.routing import Candidate, Needs, missing, needs_of, preference
 from agentic_os.domain.task import Submission, Task
+from agentic_os.domain.workspaces import gaps
 
 SYSTEM = "system"
 
@@ -69,6 +71,7 @@ class Dispatcher:
         terms: Terms,
         committed: Callable[[Task], None],
         breakers: RateBreakers,
+        skills: SkillsInForce,
         organisation: Callable[[], Organisation] = Organisation,
     ) -> None:
         self._log = log
@@ -79,6 +82,7 @@ class Dispatcher:
         self._committed = committed
         self._organisation = organisation
         self._breakers = breakers
+        self._skills = skills
         self._children = Children(log=log, policy=policy, committed=committed)
 
     async def advance(self, task_id: str) -> Task | None:
@@ -171,14 +175,15 @@ class Dispatcher:
         candidates = eligible(task, executors)
         if not candidates and (reason := _nobody_left(task)):
             return (await self._handle(task, c.RequireInput(reason=reason))).task, ()
+        candidates, lacks = self._equipped(task, candidates)
         breaker = self._policy().breakers.task
         if candidates and breaker is not None and await self._tried_too_often(task, breaker):
             trip = c.TripBreaker(
                 attempts=breaker.attempts, within_seconds=int(breaker.within.total_seconds())
             )
             return (await self._handle(task, trip)).task, ()
-        lacking = () if candidates else _lacking(task, executors)
-        return await self._first_free(task, candidates, otherwise=["executor", *lacking])
+        lacking = () if candidates or lacks else _lacking(task, executors)
+        return await self._first_free(task, candidates, otherwise=["executor", *lacking, *lacks])
 
     async def _try_reviewers(self, task: Task, submission: Submission) -> tuple[Task | None, Sequence[str]]:
         """Ask an executor for a review; with nobody left to ask, a person must look."""
@@ -191,14 +196,35 @@ class Dispatcher:
         else:
             candidates = [e for e in executors if role in e.roles]
         candidates = [e for e in candidates if may_review(task, submission, e.name)]
+        candidates, lacks = self._equipped(task, candidates)
         fresh_first = sorted(candidates, key=lambda e: (submission.passed.count(e.name), e.load, e.name))
-        offered, waits = await self._first_free(task, fresh_first, otherwise=())
+        offered, waits = await self._first_free(task, fresh_first, otherwise=lacks)
         if offered is not None or waits:
             return offered, waits
         who = f"above {submission.executor}" if role == SUPERIOR else f"with the role {role}"
         reason = f"no executor {who} is left that may review it"
         command = c.EscalateReview(version=submission.version, reason=reason)
         return (await self._handle(task, command)).task, ()
+
+    def _equipped(self, task: Task, candidates: Sequence[Principal]) -> tuple[list[Principal], list[str]]:
+        """Leave out whom skills keep away, and name what does as something to wait for."""
+        lock, organisation = self._skills(), self._organisation()
+        fit, lacks = [], []
+        for each in candidates:
+            found = gaps(
+                each.name,
+                each.roles,
+                project=task.project,
+                lock=lock,
+                organisation=organisation,
+                report=each.hydrated,
+                exempt=each.skills == "not-required",
+            )
+            if found:
+                lacks += [gap.as_wait() for gap in found]
+            else:
+                fit.append(each)
+        return fit, lacks
 
     async def _first_free(
         self, task: Task, candidates: Sequence[Principal], *, otherwise: Sequence[str]

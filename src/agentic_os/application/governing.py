@@ -12,10 +12,13 @@ from agentic_os.domain.documents import JsonObject
 from agentic_os.domain.organisation import Organisation
 from agentic_os.domain.policy import DecisionPoint
 from agentic_os.domain.shadow import Shadowed
+from agentic_os.domain.skill_lock import LockedSet, SkillLock, read_lock
+from agentic_os.domain.skill_set import InvalidSkill
+from agentic_os.domain.workspaces import WAIT as SKILLS
 
 log = structlog.get_logger()
 
-_DEPENDS_ON_POLICY: Final = ("budget:", "capacity:", "executor", "breaker:")
+_DEPENDS_ON_POLICY: Final = ("budget:", "capacity:", "executor", "breaker:", SKILLS)
 """What waiting tasks may go on now that another bundle is in force: its limits, roles and denials differ."""
 
 
@@ -51,13 +54,16 @@ class Bundle(Protocol):
 class InForce:
     """What every decision of this process reads. version: that of the bundle's stream, 0 before anything is known.
 
-    shadow: a policy that is asked beside the one in force, and only noted where it differs.
+    shadow: a policy that is asked beside the one in force, and only noted where it differs. skills: the lock in force.
     """
 
     policy: DecisionPoint
     organisation: Organisation = field(default_factory=Organisation)
     version: int = 0
     shadow: DecisionPoint | None = None
+    skills: SkillLock = field(
+        default_factory=lambda: SkillLock(text=None, others=LockedSet(), projects={}),
+    )
 
     def asked(self) -> DecisionPoint:
         """Give what decisions ask: the policy in force, with the one on trial in its shadow."""
@@ -65,7 +71,10 @@ class InForce:
 
 
 class Governing:
-    """Puts bundles in force. texts, stored: the loader, of the files' texts and of a stored document."""
+    """Puts bundles in force. texts, stored: the loader, of the files' texts and of a stored document.
+
+    skills: what holds a lock that came to the text of its skills.yaml; both None for the package's own definition.
+    """
 
     def __init__(
         self,
@@ -75,6 +84,7 @@ class Governing:
         work: WorkQueue,
         texts: Callable[[Mapping[str, str]], Bundle],
         stored: Callable[[JsonObject], Bundle],
+        skills: Callable[[str | None, JsonObject | None], SkillLock],
         wake: Callable[[], None],
     ) -> None:
         self._in_force = in_force
@@ -82,26 +92,53 @@ class Governing:
         self._work = work
         self._texts = texts
         self._stored = stored
+        self._skills = skills
         self._wake = wake
 
     async def read(self, documents: Mapping[str, str]) -> Bundle:
         """Load the texts of a governance folder, by file name, beside the loop. Raises BundleInvalid."""
         return await asyncio.to_thread(self._texts, documents)
 
-    async def apply(self, bundle: Bundle, actor: str, reason: str) -> bool:
-        """Record the bundle and put it in force; False, and nothing recorded, when it is in force already."""
+    async def read_skills(self, text: str | None, lock: JsonObject | None) -> SkillLock:
+        """Hold a lock to the text of a skills.yaml; without both give the package's. Raises BundleInvalid."""
+        return await asyncio.to_thread(self._skills, text, lock)
+
+    async def apply(
+        self, bundle: Bundle, actor: str, reason: str, *, skills: SkillLock | None = None
+    ) -> bool:
+        """Record the bundle and put it in force; False, and nothing recorded, when it is in force already.
+
+        skills: those that come into force with it; None keeps the ones that are.
+        """
         recorded = await self._registry.record_bundle(
             bundle.policy.bundle,
             bundle.document,
             actor,
             reason,
             shadow=None if bundle.shadow is None else dict(bundle.shadow.document),
+            skills=(skills or self._in_force.skills).as_json(),
         )
         await self.follow(bundle)
         if recorded:
             for what in _DEPENDS_ON_POLICY:
                 await self._work.mark_waiting(what)
             self._wake()
+        return recorded
+
+    async def renew_skills(self, skills: SkillLock, actor: str, reason: str) -> bool:
+        """Record what is in force again, with other skills. Raises BundleInvalid."""
+        applied = await self.current()
+        if applied is None:
+            return False
+        recorded = await self._registry.record_bundle(
+            applied.bundle,
+            applied.document,
+            actor,
+            reason,
+            shadow=applied.shadow,
+            skills=skills.as_json(),
+        )
+        await self.follow()
         return recorded
 
     async def current(self) -> AppliedBundle | None:
@@ -127,15 +164,26 @@ class Governing:
             except BundleInvalid:
                 in_force.version = max(in_force.version, applied.version)  # it is no other the next time
                 raise
-        shadow = await self._shadow(applied, known)
+        shadow, skills = await self._shadow(applied, known), self._locked(applied)
         if applied.version > in_force.version:  # else a later one was taken over meanwhile
             in_force.policy, in_force.organisation, in_force.shadow = (
                 known.policy,
                 known.organisation,
                 shadow,
             )
+            in_force.skills = skills
             in_force.version = applied.version
         return True
+
+    def _locked(self, applied: AppliedBundle) -> SkillLock:
+        """Read the skills of a bundle; one that was applied before there were any leaves those that are in force."""
+        if applied.skills is None:
+            return self._in_force.skills
+        try:
+            return read_lock(applied.skills)
+        except InvalidSkill as problem:
+            self._in_force.version = max(self._in_force.version, applied.version)
+            raise BundleInvalid(f"its skills: {problem}") from problem
 
     async def _shadow(self, applied: AppliedBundle, known: Bundle) -> DecisionPoint | None:
         """Read the policy on trial, which, decisive for nothing, must keep no bundle from being followed."""

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from typing import Final, get_args
 from uuid import UUID, uuid5
 
-from agentic_os.application import brief
 from agentic_os.application.breakers import RateBreakers
-from agentic_os.application.directives import Directives, Source
+from agentic_os.application.directives import Directives, Source, outcome_of
+from agentic_os.application.field_changes import FieldChanges, may_steer
 from agentic_os.application.handle import handle
 from agentic_os.application.plan_edits import PlanEdits
 from agentic_os.application.ports import (
@@ -19,7 +19,6 @@ from agentic_os.application.ports import (
     InboxItem,
     IssueBook,
     IssueLink,
-    Principal,
     Registry,
     VersionConflict,
     WorkQueue,
@@ -44,7 +43,7 @@ from agentic_os.control_plane import (
 )
 from agentic_os.domain import commands as c
 from agentic_os.domain.directive import ASKING, parse
-from agentic_os.domain.documents import OurField, Priority, TheirField
+from agentic_os.domain.documents import Priority
 from agentic_os.domain.governance import RateName
 from agentic_os.domain.policy import DecisionPoint
 from agentic_os.domain.reviews import review_lines
@@ -54,7 +53,6 @@ _EDITS: Final = UUID("2f0a7c8e-9d3b-5f61-8a1e-4c7be9d0a352")
 """The name space of the receipts of edits and deletions: heard again, each is the same one."""
 _RUN_DETAIL: Final = 4000
 """How many characters are kept of how a run ended: the last ones, where its log says what went wrong."""
-_THEIRS: Final[dict[str, TheirField]] = {"title": "title", "labels": "labels", "priority": "priority"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +102,16 @@ class Inbox:
         self._committed = committed
         self._adoption = adoption
         self._breakers = breakers
-        self._public_url = public_url
+        self._fields = FieldChanges(
+            log=log,
+            registry=registry,
+            issues=issues,
+            work=work,
+            control_plane=control_plane,
+            committed=committed,
+            public_url=public_url,
+            execute=self._meant,
+        )
         self._cursor: str | None = None
         self._reading = asyncio.Lock()
 
@@ -164,9 +171,9 @@ class Inbox:
             case IssueOpened():
                 return await self._opened(seen, held=held)
             case FieldChanged():
-                return await self._changed(seen)
+                return await self._fields.changed(seen)
             case IssueDeleted():
-                return await self._deleted(seen)
+                return await self._fields.deleted(seen)
             case RunSeen():
                 return await self._run(seen)
 
@@ -182,7 +189,7 @@ class Inbox:
         receipts = await self._execute(task_id, seen.author, seen.body, seen.comment_id, seen)
         refused = any(r.outcome == "refused" for r in receipts)
         await self._react(seen, "refused" if refused else "done")
-        return _outcome(receipts)
+        return outcome_of(receipts)
 
     async def _edited(self, task_id: str, seen: CommentSeen) -> tuple[str, str]:
         """Answer an edit or a deletion; only what was written at first counts, and what it did stays."""
@@ -224,7 +231,7 @@ class Inbox:
         for subject, submission in (("plan", task.plan), ("result", task.result)):
             if submission is not None and submission.digest == decided.digest:
                 text = f"{review_lines(subject, submission)[decided.verdict]} {decided.body}".strip()
-                return _outcome(await self._execute(task.id, decided.author, text, None, decided))
+                return outcome_of(await self._execute(task.id, decided.author, text, None, decided))
         return "refused", "the digest is not that of the latest plan or result"
 
     async def _plan_edited(self, seen: PlanEdited) -> tuple[str, str]:
@@ -234,7 +241,7 @@ class Inbox:
             return "ignored", "the issue shows no task"
         receipt = await self._plan_edits.on_tracker(task_id, seen, self._plane.name)
         await self._work.mark([task_id])
-        return _outcome([receipt]) if receipt.outcome == "refused" else ("done", "the plan was edited")
+        return outcome_of([receipt]) if receipt.outcome == "refused" else ("done", "the plan was edited")
 
     async def _execute(
         self,
@@ -252,6 +259,10 @@ class Inbox:
         await self._work.mark([task_id])
         return receipts
 
+    async def _meant(self, task_id: str, line: str, seen: FieldChanged) -> Sequence[DirectiveReceipt]:
+        """Carry out the directive that a person's change of a field stands for."""
+        return await self._execute(task_id, seen.author, line, None, seen)
+
     async def _react(self, seen: CommentSeen, reaction: Reaction) -> None:
         """Show the outcome on the comment. The receipt is what counts, so a tracker that is away is no failure."""
         if not self._plane.capabilities.reactions:
@@ -266,7 +277,7 @@ class Inbox:
         if self._adoption.label not in opened.labels:
             return "ignored", f"it has no label {self._adoption.label}"
         principal = await self._registry.by_account(self._plane.name, opened.author)
-        if principal is None or not _may_steer(principal):
+        if principal is None or not may_steer(principal):
             return "refused", "its author may not create tasks"
         return await self._adopt(opened, principal.name, held=held)
 
@@ -339,154 +350,6 @@ class Inbox:
         self._committed(handled.task)
         return "done", "the lease was renewed" if alive else "the lease was shortened"
 
-    async def _changed(self, seen: FieldChanged) -> tuple[str, str]:
-        """Take over what is theirs, carry out what a permitted person meant, and have the rest put back."""
-        task_id = await self._issues.task_of(self._plane.name, seen.key)
-        if task_id is None:
-            return "ignored", "the issue shows no task"
-        if await self._issues.overtaken(self._plane.name, seen.key, seen.field, seen.at):
-            await self._work.mark([task_id])
-            return "ignored", f"a later change of the {seen.field} is known"
-        principal = await self._registry.by_account(self._plane.name, seen.author)
-        task = (await self._log.load(task_id)).task
-        if task is None:
-            return "ignored", "the issue shows no task"
-        match seen.field:
-            case "title" | "labels" | "priority":
-                return await self._adopted(task, _THEIRS[seen.field], seen.value, seen, principal)
-            case "body":
-                return await self._body(task, seen, principal)
-            case "assignee":
-                return await self._assigned(task, seen, principal)
-            case "closed" if seen.value and not task.ended and _may_steer(principal):
-                return await self._meant(task, f"/cancel it was closed as {seen.value}", "closed", seen)
-            case "closed":
-                return await self._drifted(task, "closed", seen.value, seen, principal)
-            case "state":
-                return await self._drifted(task, "state", seen.value, seen, principal)
-            case _:
-                return "ignored", f"nothing is known of the field {seen.field}"
-
-    async def _adopted(
-        self, task: Task, field: TheirField, value: str, seen: FieldChanged, principal: Principal | None
-    ) -> tuple[str, str]:
-        """Take over what people may change, with the editor as author."""
-        command = c.AdoptField(
-            field=field, value=value, permitted=_may_steer(principal), at=min(seen.at, now())
-        )
-        handled = await handle(self._log, task.id, lambda _: command, self._of(seen, principal))
-        if not handled.events:
-            return "ignored", f"the {field} is that already, or the task has ended"
-        self._committed(handled.task)
-        (event,) = handled.events[-1:]
-        if event.type == "field.adopted":
-            return "done", f"adopted: {field}"
-        return "ignored", getattr(event, "reason", "")
-
-    async def _body(self, task: Task, seen: FieldChanged, principal: Principal | None) -> tuple[str, str]:
-        """Take over the text around the brief, and have a brief that somebody changed put back."""
-        drifted = await self._brief_drifted(task, seen)
-        if drifted:
-            await self._drifted(task, "brief", drifted, seen, principal)
-        text = brief.free_text(seen.value)
-        if text is None:
-            return "done", "the brief is put back; the text around it cannot be told from it"
-        outcome, reason = await self._adopted(task, "goal", text, seen, principal)
-        return ("done", f"the brief is put back; {reason}") if drifted else (outcome, reason)
-
-    async def _brief_drifted(self, task: Task, seen: FieldChanged) -> str:
-        """Say what became of the brief in the body; "" when it is one that we wrote, if only for an earlier attempt."""
-        offered = {a.number: a.offered_in for a in (*task.past, *([task.attempt] if task.attempt else ()))}
-        section = brief.last_section(seen.value)
-        if section is None:
-            offer = offered.get(1)
-            if not offer:
-                return ""
-            (event,) = await self._log.read_stream(task.id, after=offer - 1, limit=1)
-            return "taken away" if event.at < seen.at else ""
-        number = brief.attempt_of(section)
-        offer = offered.get(number)
-        if number in offered and not offer:  # where it was opened was not kept in the history then
-            return ""
-        if offer and section == await brief.section_of(self._log, task.id, offer, self._public_url):
-            return ""
-        return "changed"
-
-    async def _assigned(self, task: Task, seen: FieldChanged, principal: Principal | None) -> tuple[str, str]:
-        """Carry out as /reassign what a permitted person did; have the rest put back."""
-        assignee = await self._registry.by_account(self._plane.name, seen.value) if seen.value else None
-        attempt = task.attempt
-        holder = attempt.executor if attempt is not None and attempt.is_open else None
-        if (assignee.name if assignee else None) == holder and (assignee or not seen.value):
-            await self._work.mark([task.id])
-            return "ignored", "the assignee is the right one"
-        if assignee is not None and assignee.kind == "executor" and _may_steer(principal) and not task.ended:
-            return await self._meant(task, f"/reassign @{assignee.name}", "assignee", seen)
-        return await self._drifted(task, "assignee", seen.value, seen, principal)
-
-    async def _meant(self, task: Task, line: str, field: OurField, seen: FieldChanged) -> tuple[str, str]:
-        """Carry out the directive that a person's change stands for; where it is refused, have the change put back."""
-        receipts = await self._execute(task.id, seen.author, line, None, seen)
-        outcome, reason = _outcome(receipts)
-        if outcome != "done":
-            principal = await self._registry.by_account(self._plane.name, seen.author)
-            await self._drifted(task, field, seen.value, seen, principal)
-        return outcome, reason
-
-    async def _drifted(
-        self,
-        task: Task,
-        field: OurField,
-        value: str,
-        seen: FieldChanged | IssueDeleted,
-        principal: Principal | None,
-    ) -> tuple[str, str]:
-        """Put on record who changed what is ours, and have the issue compared again."""
-        command = c.SeeDrift(
-            field=field, author=self._author(seen, principal), value=value, at=min(seen.at, now())
-        )
-        handled = await handle(self._log, task.id, lambda _: command, self._of(seen, principal))
-        if handled.events:
-            self._committed(handled.task)
-        await self._work.mark([task.id])
-        if not handled.events:
-            return "done", "the issue is compared again"
-        if any(p.field == field for p in handled.task.pauses):
-            return "done", f"the {field} is changed again and again, and not put back for now"
-        return "done", f"the {field} is put back"
-
-    async def _deleted(self, seen: IssueDeleted) -> tuple[str, str]:
-        """Put on record who deleted the issue; the reconciler finds out by itself that it is gone."""
-        task_id = await self._issues.task_of(self._plane.name, seen.key)
-        task = (await self._log.load(task_id)).task if task_id else None
-        if task is None:
-            return "ignored", "the issue shows no task"
-        principal = await self._registry.by_account(self._plane.name, seen.author)
-        return await self._drifted(task, "issue", seen.key, seen, principal)
-
-    def _author(self, seen: FieldChanged | IssueDeleted, principal: Principal | None) -> str:
-        return principal.name if principal is not None else f"{self._plane.name}:{seen.author}"
-
-    def _of(self, seen: FieldChanged | IssueDeleted, principal: Principal | None) -> Envelope:
-        what = f"changed the {seen.field}" if isinstance(seen, FieldChanged) else "deleted the issue"
-        return Envelope(
-            actor=self._author(seen, principal),
-            at=now(),
-            reason=f"{what} on {self._plane.name}",
-            cause=seen.delivery,
-            meta={"control_plane": self._plane.name},
-        )
-
-
-def _may_steer(principal: Principal | None) -> bool:
-    """Tell whether somebody's changes of an issue count: a person who is operator or administrator."""
-    return (
-        principal is not None
-        and not principal.revoked
-        and principal.kind == "person"
-        and bool({"operator", "admin"} & set(principal.roles))
-    )
-
 
 def _not_yet(until: datetime) -> str:
     return (
@@ -494,13 +357,6 @@ def _not_yet(until: datetime) -> str:
         f"by itself, not before {until.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC, unless it is closed or loses its label. "
         "Directives on it count only from then on."
     )
-
-
-def _outcome(receipts: Sequence[DirectiveReceipt]) -> tuple[str, str]:
-    for receipt in receipts:
-        if receipt.outcome == "refused":
-            return "refused", receipt.rule or receipt.message
-    return "done", ", ".join(f"/{r.verb}" for r in receipts)
 
 
 def _priority(labels: Sequence[str]) -> Priority:

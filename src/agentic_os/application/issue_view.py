@@ -20,9 +20,11 @@ from agentic_os.domain.evidence import effective
 from agentic_os.domain.policy import SUPERIOR, Reviewers
 from agentic_os.domain.reviews import approval_line, hexadecimal, review_lines, stage_of
 from agentic_os.domain.task import ENDS, Pause, Question, Submission, Task
+from agentic_os.domain.workspaces import SkillGap, gaps_in
 
 STATUS_MARKER: Final = "status"
 RECEIPTS_SHOWN: Final = 5
+GAPS_SHOWN: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,11 +180,19 @@ def describe_waits(waits: Sequence[str]) -> str:
         f"{name} to be let on by its breaker at {until.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
         for name, until in resting(waits).items()
     ]
+    lacks = gaps_in(waits)
     if ways:
-        return " or ".join(ways)
+        return " or ".join(ways) + (f"; others are kept away: {_lacks(lacks)}" if lacks else "")
+    if lacks:
+        return f"an executor with the skills that it needs: {_lacks(lacks)}"
     if needs := str(lacked(waits)):
         return f"an executor that may take it with {needs} (governance/organisation.yaml, agentic-os executor add)"
     return "an executor that may take it (agentic-os executor add)"
+
+
+def _lacks(found: Sequence[SkillGap]) -> str:
+    more = f"; and {len(found) - GAPS_SHOWN} more" if len(found) > GAPS_SHOWN else ""
+    return "; ".join(str(gap) for gap in found[:GAPS_SHOWN]) + more
 
 
 def describe_budget(scope: str) -> str:

@@ -14,6 +14,7 @@ from agentic_os.domain.escalations import answer_line
 from agentic_os.domain.policy import DecisionPoint
 from agentic_os.domain.rejection import Rejected
 from agentic_os.domain.reviews import review_lines
+from agentic_os.domain.submissions import editable_plan
 from agentic_os.domain.task import Task
 
 VOTES: Final[dict[str, Vote]] = {
@@ -82,12 +83,18 @@ def require_allowed(ruling: c.Ruling | None, verb: str) -> None:
 
 
 def available(task: Task, participant: Participant, policy: DecisionPoint) -> str:
-    """List what this person may do now, one directive a line."""
-    return "\n".join(
+    """List what this person may do now, one directive a line; and how to edit the plan, which no directive does."""
+    lines = [
         f"- `{offer.line}`: {offer.means}"
         for offer in _offers(task, participant)
         if _may(offer, task, participant, policy)
-    )
+    ]
+    if _may_edit(task, participant):
+        lines.append(
+            "- edit the plan, as its next version with you as author: on its review card, or with "
+            f"`agentic-os task edit-plan {task.id}`"
+        )
+    return "\n".join(lines)
 
 
 def _may(offer: _Offer, task: Task, participant: Participant, policy: DecisionPoint) -> bool:
@@ -99,6 +106,14 @@ def _may(offer: _Offer, task: Task, participant: Participant, policy: DecisionPo
         return offer.command is None or bool(decide(offer.command, task))
     except Rejected:
         return False
+
+
+def _may_edit(task: Task, who: Participant) -> bool:
+    try:
+        editable_plan(who, task.plan.digest if task.plan else "", task)
+    except Rejected:
+        return False
+    return True
 
 
 def _offers(task: Task, who: Participant) -> Iterator[_Offer]:

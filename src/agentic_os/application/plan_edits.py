@@ -36,7 +36,7 @@ from agentic_os.domain import commands as c
 from agentic_os.domain.documents import Participant
 from agentic_os.domain.policy import DecisionPoint
 from agentic_os.domain.rejection import Rejected
-from agentic_os.domain.reviews import editable_plan
+from agentic_os.domain.submissions import editable_plan
 from agentic_os.domain.task import Submission, Task
 
 VERB: Final = "edit"

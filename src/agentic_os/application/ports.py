@@ -1,6 +1,6 @@
 """What the application needs of storage: values to write in one transaction, and the protocols to do it."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol, TypeAlias
@@ -9,8 +9,10 @@ from agentic_os.domain.documents import JsonObject, Participant
 from agentic_os.domain.events import Event
 from agentic_os.domain.governance import BreakerTripped, RegistryEvent
 from agentic_os.domain.policy import Breaker, RateBreaker
+from agentic_os.domain.skill_lock import SkillLock
 from agentic_os.domain.task import Task
 from agentic_os.domain.waiting import Deadline
+from agentic_os.domain.workspaces import WorkspaceReport
 
 
 class StoreUnavailable(Exception):
@@ -219,6 +221,7 @@ class EventLog(Protocol):
 class Principal:
     """Anyone with an identity; the name is the id, and is never given to anybody else.
 
+    workspace: the folder where an executor works, if it was told. hydrated: what is known of that folder's skills.
     capacity: how many attempts an executor may hold at once, None for any number. load: how many it holds.
     capabilities, tier: what the organisation says of an executor.
     """
@@ -234,6 +237,8 @@ class Principal:
     load: int = 0
     capabilities: tuple[str, ...] = ()
     tier: int | None = None
+    workspace: str | None = None
+    hydrated: WorkspaceReport | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,13 +254,15 @@ class Credential:
 class AppliedBundle:
     """A bundle that was put in force: by whom, why and when. version: that of the event in the bundle's stream.
 
-    shadow: the document of the policy that is on trial beside it.
+    shadow: the document of the policy that is on trial beside it. skills: the lock of the skills in force with it, None
+    where it was applied before skills were part of bundles.
     """
 
     version: int
     bundle: str
     document: JsonObject
     shadow: JsonObject | None = None
+    skills: JsonObject | None = None
     actor: str
     reason: str
     at: datetime
@@ -286,8 +293,17 @@ class Registry(Protocol):
         reason: str = "started with it",
         *,
         shadow: JsonObject | None = None,
+        skills: JsonObject | None = None,
     ) -> bool:
-        """Record that a policy came into force, unless it is the one in force already, beside the same shadow."""
+        """Record that a policy came into force, unless it is in force already, beside the same shadow and skills."""
+        ...
+
+    async def report_workspaces(self, reports: Sequence[WorkspaceReport]) -> None:
+        """Store what was found in workspaces, in place of what was found before."""
+        ...
+
+    async def workspaces(self) -> Sequence[WorkspaceReport]:
+        """List what is known of workspaces, by their paths."""
         ...
 
     async def bundle_named(self, digest: str) -> AppliedBundle | None:
@@ -428,6 +444,10 @@ class WorkQueue(Protocol):
 
     async def mark_issues(self) -> int:
         """Mark every task stale that has an issue and has not ended; say how many."""
+        ...
+
+    async def waited_for(self, kind: str, limit: int) -> Sequence[str]:
+        """List what of this kind tasks wait for, each once."""
         ...
 
     async def paused_repairs(self, limit: int) -> Sequence[str]:
@@ -726,12 +746,5 @@ class ArtifactStore(Protocol):
         ...
 
 
-SkillSets: TypeAlias = Callable[[str], "SkillSetView"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SkillSetView:
-    """What the skills of a project should be: the digest of all, and of each its name, root and digest."""
-
-    digest: str
-    skills: Sequence[Mapping[str, str]]
+SkillsInForce: TypeAlias = Callable[[], SkillLock]
+"""Gives the skills that are in force now."""

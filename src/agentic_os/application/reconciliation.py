@@ -1,6 +1,6 @@
 """How it stands with the issues and the tracker, for those who ask; and trying again what does not get on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
@@ -13,14 +13,20 @@ from agentic_os.application.ports import (
     EventLog,
     IssueBook,
     Registry,
+    SkillsInForce,
     StoreUnavailable,
     WorkQueue,
 )
 from agentic_os.clock import now
 from agentic_os.domain.commands import ResumeRepairs
+from agentic_os.domain.organisation import Organisation
+from agentic_os.domain.workspaces import WAIT as SKILLS
+from agentic_os.domain.workspaces import gaps_in, standing, undefined
 
 _SILENT: Final = timedelta(minutes=3)
 """A worker looks around once a minute; after three looks that were missing, it is not there."""
+_TOLD: Final = 5
+"""How many of a kind a check names."""
 _BEHIND: Final = timedelta(minutes=5)
 _ON_ITS_WAY: Final = timedelta(minutes=1)
 """How much later than what it tells of a webhook may come."""
@@ -47,12 +53,16 @@ class Reconciliation:
         work: WorkQueue,
         issues: IssueBook,
         control_plane: PacedControlPlane | None,
+        skills: SkillsInForce,
+        organisation: Callable[[], Organisation],
     ) -> None:
         self._log = log
         self._registry = registry
         self._work = work
         self._issues = issues
         self._plane = control_plane
+        self._skills = skills
+        self._organisation = organisation
 
     async def report(self, limit: int, task_id: str | None = None) -> dict[str, Any]:
         """Say how far behind the issues are, and why; of one task where it is named."""
@@ -92,7 +102,7 @@ class Reconciliation:
         if report["tracker"] is not None:
             checks += [_reachable(report), _feed(report), _webhooks(report)]
         checks += [_poisoned(report), _lag(report), await self._repairs(), *await self._executors()]
-        return checks
+        return [*checks, self._required_skills(), await self._workspaces(), await self._kept_away()]
 
     async def _tracker(self, plane: PacedControlPlane, at: datetime) -> Mapping[str, Any]:
         stored, seen = await self._issues.tracker_state(plane.name), plane.state
@@ -153,6 +163,56 @@ class Reconciliation:
                     )
                 )
         return checks
+
+    def _required_skills(self) -> Check:
+        missing = undefined(self._organisation(), self._skills())
+        if not missing:
+            return Check(name="skills", status="ok", detail="a project has each skill that a role requires")
+        named = "; ".join(f"{role}: {', '.join(skills)}" for role, skills in sorted(missing.items()))
+        return Check(
+            name="skills",
+            status="fault",
+            detail=f"roles require skills that no project has, and get no work ({named})",
+            next="Add them to governance/skills.yaml, then agentic-os apply governance.",
+        )
+
+    async def _workspaces(self) -> Check:
+        """Look at what was reported of workspaces, the worst first."""
+        lock = self._skills()
+        used = {executor.workspace for executor in await self._registry.executors()}
+        found = [
+            (report, standing(report, lock.of(report.project)))
+            for report in await self._registry.workspaces()
+            if report.path in used or lock.of(report.project).workspace is not None
+        ]
+        amiss = sorted(
+            ((r, s) for r, s in found if s.state != "in_step"), key=lambda each: each[1].state == "unknown"
+        )
+        if not amiss:
+            detail = f"{len(found)} are known, with the skills in force" if found else "none was reported"
+            return Check(name="workspaces", status="ok", detail=detail)
+        told = [f"{r.path} ({r.project}): {s.state}, {s.problem}" for r, s in amiss[:_TOLD]]
+        more = f"; and {len(amiss) - _TOLD} more" if len(amiss) > _TOLD else ""
+        return Check(
+            name="workspaces",
+            status="warning" if amiss[0][1].state == "unknown" else "fault",
+            detail="; ".join(told) + more,
+            next=amiss[0][1].next,
+        )
+
+    async def _kept_away(self) -> Check:
+        found = gaps_in(await self._work.waited_for(SKILLS, _TOLD + 1))
+        if not found:
+            return Check(
+                name="dispatch", status="ok", detail="skills keep no executor from a task that waits"
+            )
+        more = "; and more" if len(found) > _TOLD else ""
+        return Check(
+            name="dispatch",
+            status="warning",
+            detail="tasks wait for skills: " + "; ".join(str(gap) for gap in found[:_TOLD]) + more,
+            next="Do what stands in brackets; agentic-os task why TASK has it of each task.",
+        )
 
 
 def _health(

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 from agentic_os.cli.client import Client, add_connection
@@ -23,6 +24,12 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     add.add_argument("--skills", choices=("required", "not-required"), default="required")
     add.add_argument(
         "--capacity", type=int, help="how many attempts it may hold at once (default: any number)"
+    )
+    add.add_argument(
+        "--workspace",
+        type=Path,
+        metavar="DIR",
+        help="where it works; it gets no work while the skills there are known not to be those in force",
     )
     add.set_defaults(run=_add_executor)
     listing = executor.add_parser("list", help="list executors")
@@ -78,6 +85,7 @@ def _add_executor(args: argparse.Namespace) -> int:
         "role": args.role,
         "owner": args.owner,
         "skills": args.skills,
+        "workspace": None if args.workspace is None else str(args.workspace.expanduser().resolve()),
         "capacity": args.capacity,
     }
     made = Client.of(args).post("/api/executors", body)
@@ -93,13 +101,31 @@ def _add_executor(args: argparse.Namespace) -> int:
 def _list_executors(args: argparse.Namespace) -> int:
     page = Client.of(args).get("/api/executors")
     rows = [
-        (e["name"], ", ".join(e["roles"]), e["owner"], e["load"], e["capacity"] or "any")
+        (
+            e["name"],
+            ", ".join(e["roles"]),
+            e["owner"],
+            e["load"],
+            e["capacity"] or "any",
+            _workspace(e["workspace"]),
+        )
         for e in page["items"]
     ]
     _print(
-        args, page, table(("NAME", "ROLES", "OWNER", "HOLDS", "CAPACITY"), rows) if rows else "No executors."
+        args,
+        page,
+        table(("NAME", "ROLES", "OWNER", "HOLDS", "CAPACITY", "WORKSPACE"), rows)
+        if rows
+        else "No executors.",
     )
     return 0
+
+
+def _workspace(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return ""
+    problem = f": {found['problem']}; next: {found['next']}" if found["problem"] else ""
+    return f"{found['path']} ({found['state']}{problem})"
 
 
 def _add_token(args: argparse.Namespace) -> int:

@@ -3,15 +3,25 @@
 import argparse
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agentic_os.cli.client import Client, add_connection
 from agentic_os.clock import now
+from agentic_os.domain.skill_lock import SkillLock
+from agentic_os.domain.workspaces import undefined
 from agentic_os.governance import Governance, GovernanceInvalid, documents_in, load_governance
-from agentic_os.governance.difference import Change, described, differences, shadow_differences
+from agentic_os.governance.difference import (
+    Change,
+    described,
+    differences,
+    shadow_differences,
+    skill_differences,
+)
 from agentic_os.governance.lint import lint
 from agentic_os.governance.preset import MODELS, TEAMS, compose
+from agentic_os.hydration import SKILLS, DefinitionError, lock_text, text_of
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -72,13 +82,23 @@ def _agreed(args: argparse.Namespace, wanted: dict[str, str]) -> bool:
     return input(f"Write these {len(wanted)} files? [y/N] ").strip().lower() in ("y", "yes")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Folder:
+    """What a folder would put in force. skills: the text of its skills.yaml, None where it has none, and its lock."""
+
+    governance: Governance
+    skills: str | None
+    lock: SkillLock
+
+
 def _diff(args: argparse.Namespace) -> int:
     wanted = _loaded(args.folder)
     if wanted is None:
         return 2
     changes = _changes(Client.of(args), wanted)
     if args.json:
-        print(json.dumps({"bundle": wanted.policy.bundle, "changes": [c.as_json() for c in changes]}))
+        bundle = wanted.governance.policy.bundle
+        print(json.dumps({"bundle": bundle, "changes": [c.as_json() for c in changes]}))
     else:
         print(described(changes) or "No difference from what is in force.")
     return 1 if changes else 0
@@ -95,32 +115,63 @@ def _apply(args: argparse.Namespace) -> int:
     except GovernanceInvalid as problem:  # a file was changed meanwhile
         print(problem, file=sys.stderr)
         return 2
-    answer = client.post("/api/governance", {"documents": documents, "reason": args.reason})
+    body: dict[str, Any] = {"documents": documents, "reason": args.reason}
+    if wanted.skills is not None:
+        documents[SKILLS] = wanted.skills
+        body["skills"] = wanted.lock.as_json()
+    answer = client.post("/api/governance", body)
     if args.json:
         print(json.dumps({**answer, "changes": [c.as_json() for c in changes]}))
         return 0
     if changes:
         print(described(changes))
     print(f"{'in force' if answer['applied'] else 'in force already'}: {answer['bundle']}")
+    if any(change.kind.startswith("skill") for change in changes):
+        print("  next, where agents work: agentic-os skills hydrate --report")
     return 0
 
 
-def _loaded(folder: Path) -> Governance | None:
+def _loaded(folder: Path) -> _Folder | None:
     """Read the folder; everything that is wrong with it is said."""
-    faults = [remark for remark in lint(folder, now()) if remark.level == "fault"]
+    faults = [str(remark) for remark in lint(folder, now()) if remark.level == "fault"]
+    path = folder / SKILLS
+    text, lock = None, None
+    try:
+        text = text_of(path) if path.is_file() else None
+        lock = lock_text(text, path)
+    except DefinitionError as problem:
+        faults.append(str(problem))
     for fault in faults:
         print(fault, file=sys.stderr)
-    if faults:
+    if faults or lock is None:
         return None
     try:
-        return load_governance(folder)
+        governance = load_governance(folder)
     except GovernanceInvalid as problem:  # a file was changed meanwhile
         print(problem, file=sys.stderr)
         return None
+    for role, skills in undefined(governance.organisation, lock).items():
+        named = ", ".join(skills)
+        print(
+            f"hint: no project has what the role {role} requires ({named}): it gets no work", file=sys.stderr
+        )
+    return _Folder(governance=governance, skills=text, lock=lock)
 
 
-def _changes(client: Client, wanted: Governance) -> list[Change]:
+def _changes(client: Client, wanted: _Folder) -> list[Change]:
     in_force: Any = client.get("/api/governance")
+    governance = wanted.governance
     tried = in_force["shadow"] and in_force["shadow"]["document"]
-    trial = None if wanted.shadow is None else wanted.shadow.document
-    return [*differences(in_force["document"], wanted.document), *shadow_differences(tried, trial)]
+    trial = None if governance.shadow is None else governance.shadow.document
+    return [
+        *differences(in_force["document"], governance.document),
+        *shadow_differences(tried, trial),
+        *_skill_changes(in_force["skills"], wanted),
+    ]
+
+
+def _skill_changes(in_force: Any, wanted: _Folder) -> list[Change]:
+    """Compare the skills; the package's own are those of the server's package, whatever this one has."""
+    if in_force is not None and in_force["text"] is None and wanted.skills is None:
+        return []
+    return skill_differences(in_force, wanted.lock.as_json())

@@ -33,6 +33,12 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--control-plane", help="which tracker tasks are shown on (default board; none leaves them unshown)"
     )
     parser.add_argument("--run-as", help="system user for agents' processes, when started as root")
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="start nothing (exit 3) unless every workspace of skills.yaml could be brought in step; else only the "
+        "executors of one that could not be get no work",
+    )
     parser.set_defaults(run=_run)
 
 
@@ -46,13 +52,14 @@ def _run(args: argparse.Namespace) -> int:
         public_url=args.public_url or settings.public_url,
         control_plane=args.control_plane or settings.control_plane,
         run_as=args.run_as or settings.run_as,
+        strict=args.strict,
     )
     log_to_stderr()
     try:
         serve(choices, settings)
     except CannotStart as problem:
         print(f"agentic-os: {problem}", file=sys.stderr)
-        return 2
+        return problem.exit_code
     return 0
 
 

@@ -13,7 +13,7 @@ from agentic_os.domain.routing import needs_of
 from agentic_os.domain.scope import held_for_tools
 from agentic_os.domain.shadow import differed
 from agentic_os.domain.spending import overspent, reserved, unbooked, wall_used_up
-from agentic_os.domain.task import Attempt, Task
+from agentic_os.domain.task import REMEMBERED_DRIFTS, Attempt, Task
 
 RETRY_BUDGET: Final[dict[str, int]] = {
     "transient": 5,
@@ -200,6 +200,27 @@ def acknowledge(command: c.Acknowledge, task: Task) -> list[e.Event]:
             skillset_digest=command.skillset_digest,
             runtime=command.runtime,
             workspace=command.workspace,
+        )
+    ]
+
+
+def skills_drifted(command: c.RecordSkillDrift, task: Task) -> list[e.Event]:
+    """Put a refused acknowledgement on record, once for each set of skills that was found, and of few of them."""
+    attempt = task.attempt
+    if (
+        attempt is None
+        or not attempt.is_open
+        or (attempt.number, attempt.executor) != (command.attempt, command.executor)
+        or len(attempt.drifts) >= REMEMBERED_DRIFTS
+        or command.found in [drift.found for drift in attempt.drifts]
+    ):
+        return []
+    return [
+        e.SkillsDrifted(
+            attempt=command.attempt,
+            executor=command.executor,
+            expected=command.expected,
+            found=command.found,
         )
     ]
 

@@ -482,6 +482,16 @@ class RecordDenial:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordSkillDrift:
+    """Put on record that an acknowledgement was refused because of its skills, by their digests."""
+
+    attempt: int
+    executor: str
+    expected: str
+    found: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FreezeTask:
     """A freeze of the policy in force holds for the task."""
 
@@ -609,4 +619,5 @@ Command: TypeAlias = (
     | NoticedCommand
     | IssueCommand
     | RecordDenial
+    | RecordSkillDrift
 )

@@ -17,6 +17,7 @@ from agentic_os.domain import (
     reviews,
     rulings,
     spending,
+    submissions,
 )
 from agentic_os.domain import commands as c
 from agentic_os.domain.events import Event
@@ -65,8 +66,8 @@ def _decide(command: c.Command, task: Task | None) -> list[Event]:
             | c.TakeNote()
         ):
             return _steer(command, task)
-        case c.RecordDenial():
-            return rulings.record(command, task)
+        case c.RecordDenial() | c.RecordSkillDrift():
+            return _record(command, task)
         case (
             c.FireDeadline()
             | c.FreezeTask()
@@ -81,6 +82,14 @@ def _decide(command: c.Command, task: Task | None) -> list[Event]:
             return _notice(command, task)
         case _:
             return _from_executor(command, task)
+
+
+def _record(command: c.RecordDenial | c.RecordSkillDrift, task: Task) -> list[Event]:
+    match command:
+        case c.RecordDenial():
+            return rulings.record(command, task)
+        case c.RecordSkillDrift():
+            return attempts.skills_drifted(command, task)
 
 
 def _by_system(
@@ -128,7 +137,7 @@ def _judge(command: c.CastVote | c.EditPlan | c.Attest, task: Task) -> list[Even
         case c.Attest():
             return attestation.attest(command, task)
         case c.EditPlan():
-            return reviews.edit_plan(command, task)
+            return submissions.edit_plan(command, task)
         case c.CastVote():
             return reviews.vote(command, task)
 
@@ -233,9 +242,9 @@ def _from_executor(command: c.ExecutorCommand, task: Task) -> list[Event]:
         case c.Escalate():
             decided = escalations.escalate(command, task)
         case c.SubmitPlan():
-            decided = reviews.submit_plan(command, task)
+            decided = submissions.submit_plan(command, task)
         case c.SubmitResult():
-            decided = reviews.submit_result(command, task)
+            decided = submissions.submit_result(command, task)
         case c.SubmitReview():
             decided = agent_reviews.submit(command, task)
         case c.ReportFailure():

@@ -9,7 +9,7 @@ from agentic_os.domain.documents import JsonObject
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrincipalRegistered:
-    """Somebody got an identity; the credential itself is never in the log."""
+    """Somebody got an identity; the credential itself is never in the log. workspace: where an executor works."""
 
     principal: str
     name: str
@@ -18,6 +18,7 @@ class PrincipalRegistered:
     owner: str | None
     skills: str
     capacity: int | None
+    workspace: str | None = None
     type: Literal["principal.registered"] = "principal.registered"
 
 
@@ -60,11 +61,15 @@ class PrincipalRevoked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundleApplied:
-    """A policy came into force; the document is the whole of it. shadow: that of a policy on trial beside it."""
+    """A policy came into force; the document is the whole of it. shadow: that of a policy on trial beside it.
+
+    skills: the lock of the skills that came into force with it, as agentic_os.domain.skill_lock writes it.
+    """
 
     bundle: str
     document: JsonObject
     shadow: JsonObject | None = None
+    skills: JsonObject | None = None
     type: Literal["bundle.applied"] = "bundle.applied"
 
 

@@ -2,7 +2,7 @@
 
 from agentic_os.domain import commands as c
 from agentic_os.domain import events as e
-from agentic_os.domain import reviews
+from agentic_os.domain import submissions
 from agentic_os.domain.evolution import changed
 from agentic_os.domain.intake import refuse_ended, supersede
 from agentic_os.domain.rejection import Rejected
@@ -52,10 +52,10 @@ def adopt(command: c.Adopt, task: Task) -> list[e.Event]:
     )
     step = task.next_step
     if isinstance(late, c.SubmitPlan):
-        decided = reviews.plan_submitted(late, task, step)
+        decided = submissions.plan_submitted(late, task, step)
     else:
         # What another attempt showed meanwhile is no evidence for this one's result.
-        decided = reviews.result_submitted(late, changed(task, evidence={}, attested=()), step)
+        decided = submissions.result_submitted(late, changed(task, evidence={}, attested=()), step)
     return [*supersede(task, "a late submission was adopted"), adopted, *decided]
 
 

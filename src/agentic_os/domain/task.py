@@ -53,6 +53,9 @@ REVIEW_TRIES: Final = 2
 FOLD_VERSION: Final = 8
 """Raised whenever the shape or the meaning of the folded state changes, so that stored rows are folded again."""
 
+REMEMBERED_DRIFTS: Final = 8
+"""Of how many sets of skills an attempt puts on record that it was refused for them."""
+
 REMEMBERED_NOTES: Final = 20
 """How many remarks of people a task keeps at hand; the oldest is forgotten first, though not by the history."""
 
@@ -69,6 +72,14 @@ class Held:
     spent: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkillDrift:
+    """For which skills an acknowledgement was refused, by the digests of all of them."""
+
+    expected: str
+    found: str
+
+
 @dataclass(frozen=True, kw_only=True)  # without slots, see changed
 class Attempt:
     """One execution by one executor; `number` is the fence, `generation` counts its tokens, `seq` its callbacks.
@@ -76,6 +87,7 @@ class Attempt:
     acked_at: of the first acknowledgement. held: the accounts that it falls under. extended: whether it got its one
     lease more after an outage. run_ended: when its run was seen to end. run_detail: what was seen of that. capable:
     whether its workspace has skills, and they were those that it must have. tier: of its executor when it was offered.
+    drifts: for which skills it was not let in, the latest last.
     """
 
     number: int
@@ -98,6 +110,7 @@ class Attempt:
     run_detail: str | None = None
     capable: bool = False
     tier: int | None = None
+    drifts: tuple[SkillDrift, ...] = ()
 
     @property
     def is_open(self) -> bool:

@@ -12,7 +12,7 @@ from agentic_os.domain.overlays import TASK
 from agentic_os.domain.policy import REVIEWER_ROLES, SUPERIOR
 from agentic_os.domain.reviews import approval_line, default_outcome, stage_of
 from agentic_os.domain.spending import wall_deadline
-from agentic_os.domain.task import BudgetWait, Task
+from agentic_os.domain.task import Attempt, BudgetWait, Task
 
 _SETBACK_SHOWN: Final = 400
 
@@ -155,12 +155,28 @@ def _for_executor(task: Task) -> WaitingFor | None:
     if attempt is None:
         return None
     if attempt.state == "offered":
-        what, deadline = "the acknowledgement of the brief", attempt.ack_deadline
+        what, deadline = _for_ack(task, attempt), attempt.ack_deadline
     else:
         what = "a plan" if attempt.step == "plan" else "a result"
         deadline = attempt.lease_expires_at or attempt.ack_deadline
     return WaitingFor(
         owner=attempt.executor, what=what, deadline=deadline, default="the attempt expires and is retried"
+    )
+
+
+def _for_ack(task: Task, attempt: Attempt) -> str:
+    return f"the acknowledgement of the brief{_drifted(task, attempt)}"
+
+
+def _drifted(task: Task, attempt: Attempt) -> str:
+    """Say what to run where an acknowledgement was refused because of its skills; "" where none was."""
+    if attempt.state != "offered" or not attempt.drifts:
+        return ""
+    drift = attempt.drifts[-1]
+    return (
+        f" (refused so far: the skills of its workspace, {drift.found[:19]}, are not those in force, "
+        f"{drift.expected[:19]}; in the workspace, run `agentic-os skills hydrate --project {task.project} "
+        f"--workspace .`, then {attempt.executor} acknowledges again)"
     )
 
 
@@ -188,7 +204,7 @@ def _for_review(task: Task) -> WaitingFor | None:
     if attempt is not None and attempt.is_open:
         return WaitingFor(
             owner=attempt.executor,
-            what=f"a review of {subject} version {submission.version}",
+            what=f"a review of {subject} version {submission.version}{_drifted(task, attempt)}",
             deadline=attempt.lease_expires_at or attempt.ack_deadline,
             default="another reviewer is asked",
         )

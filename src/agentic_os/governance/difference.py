@@ -54,6 +54,29 @@ def shadow_differences(before: JsonObject | None, after: JsonObject | None) -> l
     return [replace(change, kind=f"shadow {change.kind}") for change in differences(before, after)]
 
 
+def skill_differences(before: JsonObject | None, after: JsonObject) -> list[Change]:
+    """Compare two locks of skills, project by project; None where skills were no part of the bundle yet."""
+    if before is None:
+        return [Change(kind="skills", name="of every project", change="added")]
+    old, new = dict(_skills(before)), dict(_skills(after))
+    return [
+        _change(key, old.get(key, _ABSENT), new.get(key, _ABSENT))
+        for key in dict.fromkeys((*new, *old))
+        if old.get(key, _ABSENT) != new.get(key, _ABSENT)
+    ]
+
+
+def _skills(lock: JsonObject) -> Iterator[tuple[tuple[str, str], Any]]:
+    if lock["text"] is not None:
+        yield ("file", "skills.yaml"), {"text": lock["text"]}
+    sets = {"any other project": lock["others"], **lock["projects"]}
+    for project, each in sets.items():
+        yield ("skills of", project), {"workspace": each["workspace"]}
+        for skill in each["skills"]:
+            told = {"root": skill["root"], "digest": skill["digest"]}
+            yield ("skill", f"{project}/{skill['name']}"), told
+
+
 def described(changes: list[Change]) -> str:
     """Write changes for people: one line for each, and one for each part that differs."""
     signs = {"added": "+", "removed": "-", "changed": "~"}

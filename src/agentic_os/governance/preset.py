@@ -20,15 +20,15 @@ _POLICY: Final = """\
 """
 _TESTS: Final = "# What policy.yaml must decide; a change of it that is not meant fails here.\n"
 _SKILLS: Final = """\
-# Which skills executors find in their workspaces. The server reads this when it starts, and so does
-# bin/hydrate-runtime-skills, which brings the workspaces in step.
+# Which skills executors find in their workspaces. It comes into force with the policy, by `agentic-os apply`;
+# bin/hydrate-runtime-skills brings the workspaces in step.
 
 # Where skills lie; of two with one name, that of the first root counts. Skills of your own go into a folder before:
 # source_roots: [./skills, package:agentic_os]
 source_roots: [package:agentic_os]
 
 # What everybody needs: to take up work or decline it, to plan it, to tell how it goes, to ask, to hand it in or over,
-# and to review what others handed in. There are also attach-artifact, record-evidence and create-remediation.
+# and to review what others handed in. There are also attach-artifact and record-evidence.
 global_defaults:
   - start-work
   - submit-plan
@@ -39,6 +39,9 @@ global_defaults:
   - escalate
   - hand-off
   - decline
+
+# What joins them to other systems: to propose tasks, and to start work where Paperclip or GitHub woke them.
+shared_integrations: [create-remediation, bridge-paperclip, bridge-github]
 
 # What the executors of one project need besides, for instance {example}:
 # project_defaults: {{{project}: [{skill}]}}
@@ -59,8 +62,8 @@ _README: Final = """\
 - `skills.yaml`: the skills that executors find in their workspaces.
 
 Start a server with it: `agentic-os up --governance {folder}`. On one that runs already, `agentic-os diff {folder}`
-shows what would change, and `agentic-os apply {folder} --reason "..."` puts it in force; `skills.yaml` is read at a
-start only.
+shows what would change, and `agentic-os apply {folder} --reason "..."` puts it in force. After a change of skills, run
+`agentic-os skills hydrate --report` where the agents work.
 
 ## What each kind of task gets
 

@@ -1,9 +1,10 @@
-"""What administrators do: identities, audit, rebuilding; and what machines ask: health, skills, webhooks."""
+"""What administrators do: identities, audit, rebuilding; and what machines ask: health, webhooks."""
 
 import hashlib
 import secrets
+from dataclasses import asdict
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
@@ -12,7 +13,9 @@ from agentic_os.application.credentials import PREFIX
 from agentic_os.application.ports import NameTaken, Principal
 from agentic_os.clock import now
 from agentic_os.control_plane import Denied, Invalid
-from agentic_os.http.authentication import Caller, identify, require
+from agentic_os.domain.skill_lock import SkillLock
+from agentic_os.domain.workspaces import standing
+from agentic_os.http.authentication import Caller, require
 from agentic_os.http.models import AccountIn, ExecutorIn, TokenIn, documented, read_body, read_model
 from agentic_os.http.problems import Refused
 from agentic_os.http.tasks import answer
@@ -39,6 +42,7 @@ async def add_executor(request: Request, caller: Admin) -> Response:
         owner=wanted.owner or caller.principal.name,
         skills=wanted.skills,
         capacity=wanted.capacity,
+        workspace=wanted.workspace,
     )
     secret = PREFIX["executor"] + secrets.token_urlsafe(32)
     await _add(backend, principal, secret, None, caller)
@@ -60,10 +64,24 @@ async def list_executors(request: Request, caller: Viewer) -> Response:
             "load": e.load,
             "capabilities": list(e.capabilities),
             "tier": e.tier,
+            "workspace": _workspace(e, backend.skills()),
         }
         for e in await backend.registry.executors()
     ]
     return answer({"items": items, "next": None})
+
+
+def _workspace(executor: Principal, lock: SkillLock) -> dict[str, Any] | None:
+    if executor.workspace is None:
+        return None
+    report = executor.hydrated
+    if report is None:
+        return {"path": executor.workspace, "project": None, "state": "unknown", "problem": "", "next": ""}
+    return {
+        "path": report.path,
+        "project": report.project,
+        **asdict(standing(report, lock.of(report.project))),
+    }
 
 
 @router.post("/api/tokens", status_code=201, summary="Register a person", openapi_extra=documented(TokenIn))
@@ -109,15 +127,6 @@ async def link(request: Request, caller: Admin, name: str) -> Response:
     return answer(
         {"principal": principal.name, "control_plane": wanted.control_plane, "account": wanted.account}
     )
-
-
-@router.get("/api/skills/{project}", summary="The skills of a project")
-async def skills(request: Request, project: str) -> Response:
-    """Say what the skills of a project's workspaces must be; executors may ask too."""
-    backend: Backend = request.app.state.backend
-    await identify(request, backend.registry)
-    found = backend.skill_sets(project)
-    return answer({"digest": found.digest, "skills": [dict(s) for s in found.skills]})
 
 
 @router.get("/api/quarantine", summary="List what is kept aside")

@@ -14,6 +14,7 @@ from agentic_os.http import (
     governing,
     history,
     reconciliation,
+    skills,
     tasks,
 )
 from agentic_os.http.door import Api
@@ -43,6 +44,7 @@ def create_app(backend: Backend) -> FastAPI:
         decisions,
         governing,
         reconciliation,
+        skills,
     ):
         app.include_router(module.router)
     return app

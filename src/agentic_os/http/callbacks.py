@@ -1,5 +1,6 @@
 """POST /api/executions/callback: the one door of executors."""
 
+from dataclasses import asdict
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
@@ -60,11 +61,11 @@ async def contract() -> Response:
 async def _drift(backend: Backend, refusal: Rejected, raw: bytes) -> Refused:
     """Add what the skills should be, so that the executor's script can name the differences."""
     project = await backend.callbacks.project_of(raw)
-    expected = backend.skill_sets(project)
+    expected = backend.skills().of(project)
     return Refused(
         refusal.code,
         refusal.message,
         next_step=refusal.next,
         pointers=refusal.pointers,
-        more={"expected": {"digest": expected.digest, "skills": [dict(s) for s in expected.skills]}},
+        more={"expected": {"digest": expected.digest, "skills": [asdict(s) for s in expected.skills]}},
     )

@@ -1,6 +1,6 @@
 """The bundle in force over HTTP: what it is, and putting another one in its place."""
 
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
@@ -15,6 +15,7 @@ from agentic_os.http.problems import Refused
 from agentic_os.http.tasks import answer
 
 router = APIRouter(prefix="/api")
+SKILLS: Final = "skills.yaml"
 
 
 @router.get("/governance", summary="The bundle in force")
@@ -48,7 +49,8 @@ async def apply(request: Request, caller: Admin) -> Response:
     wanted = await read_model(request, GovernanceIn)
     documents = wanted.documents
     try:
-        bundle = await backend.governing.read(documents)
+        skills = await backend.governing.read_skills(documents.get(SKILLS), wanted.skills)
+        bundle = await backend.governing.read({n: t for n, t in documents.items() if n != SKILLS})
     except BundleInvalid as problem:
         named = str(problem).partition(":")[0]
         raise Refused(
@@ -57,7 +59,7 @@ async def apply(request: Request, caller: Admin) -> Response:
             pointers=[pointer_to("documents", *([named] if named in documents else []))],
             next_step="Correct the file at that line; `agentic-os diff` checks a folder without applying it.",
         ) from problem
-    applied = await backend.governing.apply(bundle, caller.principal.name, wanted.reason)
+    applied = await backend.governing.apply(bundle, caller.principal.name, wanted.reason, skills=skills)
     return answer({"bundle": bundle.policy.bundle, "applied": applied})
 
 
@@ -71,4 +73,5 @@ def _shown(applied: AppliedBundle) -> dict[str, Any]:
         "shadow": None
         if applied.shadow is None
         else {"bundle": digest_of(applied.shadow), "document": applied.shadow},
+        "skills": applied.skills,
     }

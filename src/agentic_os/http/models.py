@@ -36,9 +36,11 @@ Markdown = Annotated[str, StringConstraints(min_length=1, max_length=200_000)]
 GovernanceFile = Annotated[
     str,
     StringConstraints(
-        pattern=r"^(shadow/)?(policy\.yaml|organisation\.yaml|policy/[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.yaml)$"
+        pattern=r"^skills\.yaml$|^(shadow/)?(policy\.yaml|organisation\.yaml|policy/[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.yaml)$"
     ),
 ]
+Folder = Annotated[str, StringConstraints(pattern=r"^(/|[A-Za-z]:\\)[^\x00-\x1f\x7f]{0,399}$")]
+"""An absolute path, on whichever machine."""
 Count = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
 Assignee = Annotated[str, StringConstraints(pattern=r"^(role:)?[a-z0-9][a-z0-9._-]{0,62}$")]
 
@@ -145,6 +147,20 @@ class ExecutorIn(Strict):
     owner: Name | None = None
     skills: Literal["required", "not-required"] = "required"
     capacity: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    workspace: Folder | None = None
+
+
+class WorkspaceIn(Strict):
+    """What was found in a workspace. digest: of the skills in force that it was held against.
+
+    lacking: which of those are not there as they should be.
+    """
+
+    path: Folder
+    digest: Digest
+    state: Literal["in_step", "drift", "conflict", "failed"]
+    problem: Annotated[str, StringConstraints(max_length=1000)] = ""
+    lacking: Annotated[list[Annotated[str, StringConstraints(max_length=64)]], Field(max_length=1000)] = []
 
 
 class TokenIn(Strict):
@@ -215,10 +231,14 @@ class AttestationIn(Strict):
 
 
 class GovernanceIn(Strict):
-    """A bundle to put in force: the texts of its files, by their names within the governance folder."""
+    """A bundle to put in force: the texts of its files, by their names within the governance folder.
 
-    documents: Annotated[dict[GovernanceFile, str], Field(min_length=1, max_length=2 * MOST_FILES + 2)]
+    skills: the lock of its skills.yaml, which `agentic-os apply` resolves where the folders of skills are.
+    """
+
+    documents: Annotated[dict[GovernanceFile, str], Field(min_length=1, max_length=2 * MOST_FILES + 3)]
     reason: Line
+    skills: dict[str, Any] | None = None
 
 
 class ReconcileIn(Strict):

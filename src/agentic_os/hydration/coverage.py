@@ -29,7 +29,7 @@ def coverage(
     workspace: Path, skill_set: SkillSet, required: Mapping[str, tuple[str, ...]]
 ) -> Iterator[Coverage]:
     """Compare a workspace with what roles require, by role; one that cannot be read has no skill."""
-    present = _present(workspace, skill_set)
+    there = present(workspace, skill_set)
     defined = {skill.name for skill in skill_set.skills}
     for role, skills in sorted(required.items()):
         for skill in skills:
@@ -38,11 +38,12 @@ def coverage(
                 skill=skill,
                 project=skill_set.project,
                 workspace=workspace,
-                state="undefined" if skill not in defined else "covered" if skill in present else "absent",
+                state="undefined" if skill not in defined else "covered" if skill in there else "absent",
             )
 
 
-def _present(workspace: Path, skill_set: SkillSet) -> set[str]:
+def present(workspace: Path, skill_set: SkillSet) -> set[str]:
+    """List the skills that are in a workspace as they should be; one that cannot be read has none."""
     names = {skill.name for skill in skill_set.skills}
     try:
         drift = check(workspace, skill_set)

@@ -24,6 +24,7 @@ _PACKAGE_DEFAULTS = (
     "hand-off",
     "decline",
 )
+_PACKAGE_INTEGRATIONS = ("create-remediation", "bridge-paperclip", "bridge-github")
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -61,6 +62,7 @@ class Definition:
     shared_integrations: tuple[str, ...] = ()
     project_defaults: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     workspaces: Mapping[str, Path] = field(default_factory=lambda: MappingProxyType({}))
+    workspaces_as_written: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     targets: tuple[str, ...] = DEFAULT_TARGETS
     overrides: Mapping[str, "Override"] = field(default_factory=lambda: MappingProxyType({}))
 
@@ -108,24 +110,39 @@ def load_definition(path: Path | None) -> Definition:
     """Read a skills.yaml; without one the package's own definition is in force. Raises DefinitionError."""
     if path is None:
         root = SourceRoot(PACKAGE_ROOT, packaged_skills())
-        return Definition(origin=PACKAGE_ROOT, source_roots=(root,), global_defaults=_PACKAGE_DEFAULTS)
+        return Definition(
+            origin=PACKAGE_ROOT,
+            source_roots=(root,),
+            global_defaults=_PACKAGE_DEFAULTS,
+            shared_integrations=_PACKAGE_INTEGRATIONS,
+        )
     try:
-        root_node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DefinitionError(f"{path}: cannot be read: {error}") from error
+    return read_definition(text, path)
+
+
+def read_definition(text: str, path: Path, *, elsewhere: bool = False) -> Definition:
+    """Read the text of a skills.yaml; elsewhere: its folders are on another machine. Raises DefinitionError."""
+    try:
+        root_node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise DefinitionError(f"{path}:{line}: {error.problem or 'is not YAML'}") from error
     except yaml.YAMLError as error:
         raise DefinitionError(f"{path}: is not YAML: {error}") from error
-    return _DefinitionReader(path).read(root_node)
+    except RecursionError as error:
+        raise DefinitionError(f"{path}:1: nests too deep") from error
+    return _DefinitionReader(path, elsewhere=elsewhere).read(root_node)
 
 
 class _DefinitionReader:
     """Walks the YAML nodes, which know their lines, where plain values would have lost them."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, elsewhere: bool) -> None:
         self.path = path
+        self.elsewhere = elsewhere
         self.folder = path.resolve().parent
 
     def read(self, root: yaml.Node | None) -> Definition:
@@ -153,6 +170,8 @@ class _DefinitionReader:
             if name not in members:
                 self.refuse(root, f"the key {name!r} is missing")
         values: dict[str, Any] = {name: readers[name](node) for name, node in members.items()}
+        written = self.mapping(members["workspaces"]) if "workspaces" in members else {}
+        values["workspaces_as_written"] = {project: self.text(node) for project, node in written.items()}
         definition = Definition(origin=str(self.path), **values)
         for project, override in definition.overrides.items():
             named = effective_names(*(names for _, names in definition._lists(project)))  # noqa: SLF001
@@ -216,6 +235,8 @@ class _DefinitionReader:
             self.refuse(node, str(error))
 
     def folder_path(self, node: yaml.Node) -> Path:
+        if self.elsewhere:
+            return Path(self.text(node))
         try:
             return self.folder / Path(self.text(node)).expanduser()
         except RuntimeError as error:
@@ -226,7 +247,7 @@ class _DefinitionReader:
         if label == PACKAGE_ROOT:
             return SourceRoot(label, packaged_skills())
         path = self.folder_path(node)
-        if not path.is_dir():
+        if not self.elsewhere and not path.is_dir():
             self.refuse(node, f"the source root {label!r} is no folder ({path})")
         return SourceRoot(label, path.resolve())
 

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from agentic_os.domain.skill_set import SkillFile, check_skill_name
@@ -24,6 +24,10 @@ class Entry:
     path: str
     digest: str
 
+    def to_json(self) -> dict[str, str]:
+        """Write it down."""
+        return {"mode": self.mode, "path": self.path, "digest": self.digest}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
@@ -41,8 +45,22 @@ class Manifest:
     changing: Mapping[str, Entry] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
-        """Write the manifest, the same bytes for the same content."""
-        return (json.dumps({"version": VERSION} | asdict(self), indent=1, sort_keys=True) + "\n").encode()
+        """Write the manifest, the same bytes for the same content: one line for each skill and each place."""
+        lines = [
+            f' "project": {json.dumps(self.project)},\n "digest": {json.dumps(self.digest)},',
+            f' "targets": {json.dumps(self.targets)},\n "version": {VERSION}',
+        ]
+        places = [
+            (key, {path: entry.to_json() for path, entry in entries.items()})
+            for key, entries in (("entries", self.entries), ("changing", self.changing))
+        ]
+        for key, members in (("skills", self.skills), *places):
+            told = ",\n".join(
+                f"  {json.dumps(name)}: {json.dumps(members[name], sort_keys=True)}"
+                for name in sorted(members)
+            )
+            lines[-1] += f',\n "{key}": {{' + (f"\n{told}\n }}" if told else "}")
+        return ("{\n" + "\n".join(lines) + "\n}\n").encode()
 
 
 def describe(skill: Skill) -> dict[str, Any]:

@@ -110,13 +110,15 @@ def digest_of_folder(folder: Path) -> str:
         return ""
 
 
-def put_link(folder: int, name: str, text: str, seen: Place) -> None:
+def put_link(folder: int, name: str, text: str, seen: Place, alike: int | None = None) -> None:
     """Put a link in the place of what was seen there; a reader never misses what it replaces.
 
-    Raises Refused if something else stands there by now.
+    `alike` is a folder that has the same link under that name already. Raises Refused if something else stands
+    there by now.
     """
     if seen.kind == "nothing":
-        _link_new(folder, name, text)
+        if alike is None or not _link_alike(folder, name, text, alike):
+            _link_new(folder, name, text)
         return
     _expect(folder, name, seen)
     discard_leftovers(folder)
@@ -181,6 +183,20 @@ def discard_leftovers(folder: int) -> None:
     """Remove what a run that was killed had begun."""
     for name in (_NEW, _OLD, MANIFEST_BEGUN):
         remove(folder, name)
+
+
+def _link_alike(folder: int, name: str, text: str, alike: int) -> bool:
+    """Give a link that stands elsewhere another name here, where that works: a disk does it ten times as fast."""
+    try:
+        os.link(name, name, src_dir_fd=alike, dst_dir_fd=folder, follow_symlinks=False)
+    except FileExistsError:
+        raise Refused("appeared under our hands; run again") from None
+    except (OSError, NotImplementedError):
+        return False
+    if look(folder, name) == Place("link", text):
+        return True
+    os.unlink(name, dir_fd=folder)
+    return False
 
 
 def _link_new(folder: int, name: str, text: str) -> None:

@@ -4,6 +4,7 @@ What stands in a target points through `current`, so that all skills of a worksp
 """
 
 import contextlib
+import functools
 import hashlib
 import itertools
 import os
@@ -20,7 +21,20 @@ _NEW = "new"
 
 def pointer(target: str, name: str) -> str:
     """Write the text of the link that stands for a skill in a target."""
-    return f"{'../' * (target.count('/') + 1)}{SETS}/{_CURRENT}/{name}"
+    return _way(target) + name
+
+
+@functools.cache
+def _way(target: str) -> str:
+    return f"{'../' * (target.count('/') + 1)}{SETS}/{_CURRENT}/"
+
+
+def leads_into_force(folder: int, target: str, name: str) -> bool:
+    """Tell whether at a name in a target there is a link through the set in force."""
+    try:
+        return os.readlink(name, dir_fd=folder) == _way(target) + name
+    except OSError:
+        return False
 
 
 def links_in_force(sets: int | None) -> dict[str, str]:
@@ -83,5 +97,8 @@ def _links(sets: int, name: str) -> dict[str, str]:
         except OSError:
             return {}
         stack.callback(os.close, folder)
-        seen = {skill: look(folder, skill) for skill in os.listdir(folder)}  # noqa: PTH208 - a descriptor has no path
-        return {skill: place.text for skill, place in seen.items() if place.kind == "link"}
+        found = {}
+        for skill in os.listdir(folder):  # noqa: PTH208 - a descriptor has no path
+            with contextlib.suppress(OSError):  # what is no link is in no set
+                found[skill] = os.readlink(skill, dir_fd=folder)
+        return found

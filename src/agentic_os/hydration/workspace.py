@@ -29,7 +29,14 @@ from agentic_os.hydration.places import (
     take_away,
 )
 from agentic_os.hydration.resolution import Skill, SkillSet
-from agentic_os.hydration.sets import SETS, links_in_force, look_through, pointer, put_in_force
+from agentic_os.hydration.sets import (
+    SETS,
+    leads_into_force,
+    links_in_force,
+    look_through,
+    pointer,
+    put_in_force,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +123,7 @@ class _Run:
     sets: int | None = None
     in_force: Mapping[str, str] = field(default_factory=dict)
     folders: dict[str, int | None] = field(default_factory=dict)
+    made: dict[str, Entry] = field(default_factory=dict)
     owned: dict[str, Entry] = field(default_factory=dict)
     entries: dict[str, Entry] = field(default_factory=dict)
     steps: list[_Step] = field(default_factory=list)
@@ -140,7 +148,7 @@ class _Run:
         for target in self.skill_set.targets:
             if target in self.folders:
                 for skill in self.skill_set.skills:
-                    self._plan_place(f"{target}/{skill.name}", skill)
+                    self._plan_place(target, self.folders[target], skill)
         wanted = {
             f"{target}/{skill.name}" for target in self.skill_set.targets for skill in self.skill_set.skills
         }
@@ -148,9 +156,17 @@ class _Run:
             if path not in wanted and self._look(path).kind != "nothing":
                 self._plan_stale(path, entry, prune=prune)
 
-    def _plan_place(self, path: str, skill: Skill) -> None:
+    def _plan_place(self, target: str, folder: int | None, skill: Skill) -> None:
+        path, entry = f"{target}/{skill.name}", self._entry(skill)
+        if (
+            self.mode == "link"
+            and folder is not None
+            and self.in_force.get(skill.name) == entry.path
+            and leads_into_force(folder, target, skill.name)
+        ):  # nearly all, nearly always, so without what the rest would cost
+            self.entries[path] = entry
+            return
         seen = self._look(path)
-        entry = self._entry(skill)
         record = self.owned.get(path)
         # A link through our set is ours whoever has the record; a folder of a person's is not, however alike.
         if (record or seen.kind == "pointer") and self._is_as_left(path, entry, seen):
@@ -224,11 +240,14 @@ class _Run:
         return self.mode == "link" and step.seen.kind == "pointer"
 
     def _put(self, steps: list[_Step]) -> None:
+        made: dict[str, int] = {}
         for step in steps:
             target, _, name = step.path.rpartition("/")
             try:
                 if self.mode == "link":
-                    put_link(self._folder(step.path), name, pointer(target, name), step.seen)
+                    text = pointer(target, name)
+                    put_link(self._folder(step.path), name, text, step.seen, made.get(text))
+                    made[text] = self._folder(step.path)
                 else:
                     put_copy(self._folder(step.path), step.skill, step.seen)
             except Refused as refused:
@@ -252,7 +271,10 @@ class _Run:
         return Report(changes=tuple(self.changes), conflicts=tuple(self.conflicts), stale=tuple(self.stale))
 
     def _entry(self, skill: Skill) -> Entry:
-        return Entry(self.mode, str(skill.path), skill.digest)
+        found = self.made.get(skill.name)
+        if found is None:
+            found = self.made[skill.name] = Entry(self.mode, str(skill.path), skill.digest)
+        return found
 
     def _folder(self, path: str) -> int:
         folder = self.folders[path.rpartition("/")[0]]

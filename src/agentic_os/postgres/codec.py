@@ -43,7 +43,8 @@ LATER_FIELDS: Final[Mapping[str, Sequence[tuple[str, ...]]]] = {
     "breaker.tripped": (("breaker",),),
     "run.ended": (("detail",),),
     "attempt.expired": (("detail",),),
-    "bundle.applied": (("shadow",),),
+    "bundle.applied": (("shadow",), ("skills",)),
+    "principal.registered": (("workspace",),),
 }
 """Fields that an event or the values in it got later, by the way to them: left out while None or empty, so that what
 was stored before them is read, and written again, as it was."""

@@ -29,13 +29,17 @@ from agentic_os.domain.governance import (
     RegistryEvent,
 )
 from agentic_os.domain.organisation import Organisation
+from agentic_os.domain.workspaces import WorkspaceReport
 from agentic_os.postgres.appender import append_together
 from agentic_os.postgres.codec import decode_payload, recorded
 from agentic_os.postgres.parts import parts_of
 from agentic_os.postgres.pool import Connection, Pool
 
 BUNDLE_STREAM: Final = "governance:policy"
-_PRINCIPAL: Final = "p.id, p.name, p.kind, p.roles, p.owner, p.skills, p.capacity, p.revoked_at is not null"
+_PRINCIPAL: Final = (
+    "p.id, p.name, p.kind, p.roles, p.owner, p.skills, p.capacity, p.revoked_at is not null, p.workspace"
+)
+_REPORT: Final = "w.path, w.project, w.digest, w.state, w.problem, w.lacking, w.at"
 # The same lock as es.append takes, and earlier: what is read under it still holds when it is appended to.
 LOCK: Final = "select pg_advisory_xact_lock(hashtextextended(%s, 0))"
 _SCOPES: Final = {
@@ -79,6 +83,7 @@ class PostgresRegistry:
             owner=principal.owner,
             skills=principal.skills,
             capacity=principal.capacity,
+            workspace=principal.workspace,
         )
         change = RegistryChange(stream=f"principal:{principal.id}", expected=0, events=[event])
         batch = Batch(envelope=Envelope(actor=actor, at=now()), registry=[change], clears=["executor"])
@@ -124,8 +129,9 @@ class PostgresRegistry:
         """List the executors that may work, with how much each holds."""
         async with self._pool.connection() as connection:
             cursor = await connection.execute(
-                f"select {_PRINCIPAL}, (select count(*) from es.task t where t.executor = p.name) "  # noqa: S608 - constants
-                "from es.principal p where p.kind = 'executor' and p.revoked_at is null order by p.name"
+                f"select {_PRINCIPAL}, (select count(*) from es.task t where t.executor = p.name), {_REPORT} "  # noqa: S608 - constants
+                "from es.principal p left join es.workspace w on w.path = p.workspace "
+                "where p.kind = 'executor' and p.revoked_at is null order by p.name"
             )
             found = [_principal(row) for row in await cursor.fetchall()]
         return [self._organised(e) for e in found]
@@ -263,9 +269,10 @@ class PostgresRegistry:
         reason: str = "started with it",
         *,
         shadow: JsonObject | None = None,
+        skills: JsonObject | None = None,
     ) -> bool:
-        """Record that a policy came into force, unless it is the one in force already, beside the same shadow."""
-        wanted = BundleApplied(bundle=bundle, document=document, shadow=shadow)
+        """Record that a policy came into force, unless it is in force already, beside the same shadow and skills."""
+        wanted = BundleApplied(bundle=bundle, document=document, shadow=shadow, skills=skills)
         async with self._pool.connection() as connection, connection.transaction():
             await connection.execute(LOCK, (BUNDLE_STREAM,))
             cursor = await connection.execute(
@@ -318,6 +325,32 @@ class PostgresRegistry:
             )
             row = await cursor.fetchone()
         return None if row is None else _applied(recorded(BUNDLE_STREAM, *row))
+
+    async def report_workspaces(self, reports: Sequence[WorkspaceReport]) -> None:
+        """Store what was found in workspaces, in place of what was found before."""
+        async with self._pool.connection() as connection, connection.transaction():
+            for each in sorted(reports, key=lambda report: report.path):
+                await connection.execute(
+                    "insert into es.workspace (path, project, digest, state, problem, lacking, at) "
+                    "values (%s, %s, %s, %s, %s, %s, %s) on conflict (path) do update set "
+                    "project = excluded.project, digest = excluded.digest, state = excluded.state, "
+                    "problem = excluded.problem, lacking = excluded.lacking, at = excluded.at",
+                    (
+                        each.path,
+                        each.project,
+                        each.digest,
+                        each.state,
+                        each.problem,
+                        list(each.lacking),
+                        each.at or now(),
+                    ),
+                )
+
+    async def workspaces(self) -> Sequence[WorkspaceReport]:
+        """List what is known of workspaces, by their paths."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(f"select {_REPORT} from es.workspace w order by w.path")  # noqa: S608 - constants
+            return [_report(row) for row in await cursor.fetchall()]
 
     async def record_trip(self, trip: BreakerTripped) -> bool:
         """Record that a breaker tripped, in the executor's stream or its own, unless it is known to hold so long."""
@@ -374,8 +407,8 @@ async def record(connection: Connection, name: str, version: int, event: Registr
 
 async def _insert(connection: Connection, principal: Principal) -> None:
     await connection.execute(
-        "insert into es.principal (id, name, kind, roles, owner, skills, capacity) "
-        "values (%s, %s, %s, %s, %s, %s, %s)",
+        "insert into es.principal (id, name, kind, roles, owner, skills, capacity, workspace) "
+        "values (%s, %s, %s, %s, %s, %s, %s, %s)",
         (
             principal.id,
             principal.name,
@@ -384,6 +417,7 @@ async def _insert(connection: Connection, principal: Principal) -> None:
             principal.owner,
             principal.skills,
             principal.capacity,
+            principal.workspace,
         ),
     )
 
@@ -401,10 +435,11 @@ def _covers(known: object, trip: BreakerTripped) -> bool:
 
 
 def _same(applied: object, wanted: BundleApplied) -> bool:
-    """Compare bundles by their digests, and what is on trial beside them by what it says."""
-    return isinstance(applied, BundleApplied) and (applied.bundle, applied.shadow) == (
+    """Compare bundles by their digests, and what is on trial or locked beside them by what it says."""
+    return isinstance(applied, BundleApplied) and (applied.bundle, applied.shadow, applied.skills) == (
         wanted.bundle,
         wanted.shadow,
+        wanted.skills,
     )
 
 
@@ -414,6 +449,7 @@ def _applied(event: Recorded) -> AppliedBundle:
         bundle=event.data["bundle"],
         document=event.data["document"],
         shadow=event.data.get("shadow"),
+        skills=event.data.get("skills"),
         actor=event.actor,
         reason=event.reason,
         at=event.at,
@@ -430,5 +466,20 @@ def _principal(row: Sequence[Any]) -> Principal:
         skills=row[5],
         capacity=row[6],
         revoked=row[7],
-        load=row[8] if len(row) > 8 else 0,  # noqa: PLR2004 - only the list of executors counts
+        workspace=row[8],
+        load=row[9] if len(row) > 9 else 0,  # noqa: PLR2004 - only the list of executors counts
+        hydrated=_report(row[10:]) if len(row) > 10 and row[10] is not None else None,  # noqa: PLR2004 - as above
+    )
+
+
+def _report(row: Sequence[Any]) -> WorkspaceReport:
+    path, project, digest, state, problem, lacking, at = row
+    return WorkspaceReport(
+        path=path,
+        project=project,
+        digest=digest,
+        state=state,
+        problem=problem,
+        lacking=tuple(lacking),
+        at=at,
     )

@@ -177,6 +177,15 @@ class PostgresWorkQueue:
         async with self._pool.connection() as connection:
             return (await connection.execute(_MARK_ISSUES)).rowcount
 
+    async def waited_for(self, kind: str, limit: int) -> Sequence[str]:
+        """List what of this kind tasks wait for, each once."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                "select distinct w.what from es.waiting w where starts_with(w.what, %s) order by 1 limit %s",
+                (kind, limit),
+            )
+            return [row[0] for row in await cursor.fetchall()]
+
     async def paused_repairs(self, limit: int) -> Sequence[str]:
         """List tasks of which something on the issue is not put back for now."""
         async with self._pool.connection() as connection:

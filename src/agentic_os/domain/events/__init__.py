@@ -21,6 +21,7 @@ from agentic_os.domain.events.attempts import (
     ProgressReported,
     QuarantineAdopted,
     ReportRecorded,
+    SkillsDrifted,
     UsageBooked,
 )
 from agentic_os.domain.events.budgets import (
@@ -168,6 +169,7 @@ __all__ = [
     "ReviewSubmitted",
     "ReviewTimedOut",
     "RunEnded",
+    "SkillsDrifted",
     "StartDeferred",
     "StartReached",
     "TaskAllowed",
@@ -270,6 +272,7 @@ Event: TypeAlias = (
     | FieldDrifted
     | RepairsPaused
     | RepairsResumed
+    | SkillsDrifted
 )
 
 BY_SYSTEM: Final[frozenset[type]] = frozenset(
@@ -314,6 +317,7 @@ BY_SYSTEM: Final[frozenset[type]] = frozenset(
         PolicyDecided,
         PolicyDiffered,
         RepairsPaused,
+        SkillsDrifted,
     }
 )
 """Facts that the backend decides, whoever's act led to them: their actor is the system, their cause that act."""

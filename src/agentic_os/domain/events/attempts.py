@@ -52,6 +52,20 @@ class AttemptAcked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SkillsDrifted:
+    """An acknowledgement was refused: the skills of the executor's workspace were not those in force.
+
+    expected, found: the digests of the skills in force for the project, and of those that the executor has.
+    """
+
+    attempt: int
+    executor: str
+    expected: str
+    found: str
+    type: Literal["skills.drifted"] = "skills.drifted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptDeclined:
     """The executor would not take the attempt."""
 

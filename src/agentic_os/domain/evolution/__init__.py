@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from agentic_os.domain import events as e
-from agentic_os.domain.evolution.attempts import attempted, reported
+from agentic_os.domain.evolution.attempts import attempted, drifted, reported
 from agentic_os.domain.evolution.budgets import budgeted
 from agentic_os.domain.evolution.copying import changed
 from agentic_os.domain.evolution.gates import at_gate
@@ -48,6 +48,8 @@ def _apply(task: Task, event: e.Event) -> Task:  # noqa: PLR0911 - one for each 
             | e.AttemptRuled()
         ):
             return attempted(task, event)
+        case e.SkillsDrifted():
+            return drifted(task, event)
         case e.LeaseRenewed() | e.ProgressReported() | e.EvidenceAdded() | e.ReportRecorded():
             return reported(task, event)
         case (

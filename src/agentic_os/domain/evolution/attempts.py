@@ -8,7 +8,16 @@ from agentic_os.domain import ends
 from agentic_os.domain import events as e
 from agentic_os.domain.evolution.copying import changed, with_review
 from agentic_os.domain.routing import tier_above
-from agentic_os.domain.task import REVIEW_TRIES, Attempt, AttemptState, ClosedAttempt, Handoff, Phase, Task
+from agentic_os.domain.task import (
+    REVIEW_TRIES,
+    Attempt,
+    AttemptState,
+    ClosedAttempt,
+    Handoff,
+    Phase,
+    SkillDrift,
+    Task,
+)
 
 _NO_SKILLS: Final = "sha256:" + hashlib.sha256(b"").hexdigest()
 """What a workspace without skills acknowledges with."""
@@ -138,6 +147,14 @@ def _acked(task: Task, event: e.AttemptAcked) -> Task:
     )
     phase: Phase = "planning" if attempt.step == "plan" else "executing"
     return changed(task, attempt=attempt, phase=phase, session=event.runtime.session, setback="")
+
+
+def drifted(task: Task, event: e.SkillsDrifted) -> Task:
+    """Remember for which skills the attempt was not let in."""
+    if task.attempt is None or task.attempt.number != event.attempt:
+        return task
+    drift = SkillDrift(expected=event.expected, found=event.found)
+    return changed(task, attempt=changed(task.attempt, drifts=(*task.attempt.drifts, drift)))
 
 
 def _awaiting_retry(task: Task, kind: str, retry_at: datetime | None) -> Task:
