@@ -67,13 +67,15 @@ class StackProcess:
 
 
 @contextmanager
-def running_stack(home: Path, *options: object) -> Iterator[StackProcess]:
+def running_stack(
+    home: Path, *options: object, environment: dict[str, str] = ENVIRONMENT
+) -> Iterator[StackProcess]:
     """Run `up` on free ports until the end of the context, ready to serve."""
     arguments = command("up", "--home", home, "--port", 0, "--board-port", 0, *options)
     process = subprocess.Popen(
         arguments,
         cwd="/",
-        env=ENVIRONMENT,
+        env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

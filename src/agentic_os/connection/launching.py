@@ -30,6 +30,8 @@ _TAIL_BYTES: Final = 4000
 _SESSIONS_KEPT: Final = 500
 _LOGS_KEPT: Final = 50
 _DRAIN_SECONDS: Final = 2.0
+_OUR_SECRETS = re.compile(rb"(aos[aox]_)[\w.-]{20,}")
+"""Tokens and credentials of agentic-os, which an agent can be talked into printing; many people read logs."""
 
 
 class ClientUnusable(Exception):
@@ -174,7 +176,8 @@ class _Output:
     size: int = 0
 
     def take(self, stream: IO[bytes]) -> None:
-        for line in stream:
+        for said in stream:
+            line = _OUR_SECRETS.sub(rb"\1(taken out)", said)
             with contextlib.suppress(OSError):  # whoever read along may be gone; the client goes on
                 sys.stdout.buffer.write(line)
                 sys.stdout.buffer.flush()
