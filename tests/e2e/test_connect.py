@@ -573,6 +573,23 @@ def test_settings_that_were_broken_meanwhile_are_taken_back_later(stack: Stack, 
     assert {"mine": 2} == json.loads(file.read_text())
 
 
+def test_skills_that_are_not_in_force_are_refused(stack: Stack, workspace: Path) -> None:
+    """No agent is connected that would be refused when it acknowledges; the skills that differ are named."""
+    before = tree(workspace)
+    governance = stack.home / "governance"
+    governance.mkdir()
+    (governance / "skills.yaml").write_text(
+        "source_roots: [package:agentic_os]\nglobal_defaults: [start-work, submit-plan]\n"
+    )
+    done = stack.cli("connect", "standin", "--workspace", workspace, "--yes")
+    (governance / "skills.yaml").unlink()
+    governance.rmdir()
+    assert 1 == done.returncode, done.stdout
+    assert "submit-result" in done.stderr
+    assert "agentic-os apply" in done.stderr
+    assert before == tree(workspace)
+
+
 def test_a_person_is_asked(stack: Stack, workspace: Path) -> None:
     """Whoever says no has an unchanged workspace, and was told of uncommitted work and of an untested version."""
     (workspace / "dirty").write_text("")
