@@ -227,7 +227,7 @@ class Connecting:
             "role": self.connection.role,
             "skills": "required" if self.profile else "not-required",
             "capacity": None if self.connection.worktree else 1,
-            "workspace": self.connection.workspace if self.profile else None,
+            "workspace": str(Path(self.connection.workspace).resolve()) if self.profile else None,
         }
         made = self.client.post("/api/executors", body)
         undo.callback(self.client.delete, f"/api/executors/{name}")
