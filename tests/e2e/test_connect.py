@@ -394,6 +394,8 @@ def test_a_command_is_an_executor(stack: Stack, workspace: Path) -> None:
     assert {"copy.txt", "output.txt"} == {artifact["name"] for artifact in artifacts}
     (copy,) = [artifact for artifact in artifacts if artifact["name"] == "copy.txt"]
     assert ".standin/settings.json\n" == stack.client.get(f"/api/artifacts/{copy['digest']}").text
+    stack.idle("copier")
+    assert {""} == {run["left_behind"] for run in stack.agents()["copier"]["runs"]}
     stack.disconnect("copier")
     made = stack.connect(
         *("command", "--workspace", workspace, "--name", "forgetful", "--no-test", "--output", "none.txt"),
@@ -455,10 +457,12 @@ def test_wrong_usage_is_told(stack: Stack, workspace: Path) -> None:
     """Unknown clients, missing options, places that hold secrets, and names that are taken."""
     inside = stack.home / "inside"
     inside.mkdir()
+    (stack.home / "profiles/faulty.yaml").write_text("name: faulty\ntitel: Faulty\n")
     for words, code, said in (
         (("connect",), 2, "name a client: claude-code"),
         (("connect", "none", "--workspace", workspace), 2, "no client 'none' (known: "),
         (("connect", "standin"), 2, "--workspace DIR is missing"),
+        (("connect", "faulty", "--workspace", workspace), 1, "faulty.yaml:"),
         (("connect", "standin", "--workspace", inside, "--yes"), 1, "inside the home"),
         (("connect", "standin", "--workspace", stack.folder, "--yes"), 1, "agents would find its secrets"),
         (("connect", "standin", "--workspace", workspace / "x", "--yes"), 1, "is no folder"),
@@ -481,6 +485,7 @@ def test_wrong_usage_is_told(stack: Stack, workspace: Path) -> None:
         done = stack.cli(*words)
         assert (code, True) == (done.returncode, said in done.stderr), (words, done.stdout, done.stderr)
     inside.rmdir()
+    (stack.home / "profiles/faulty.yaml").unlink()
 
 
 def test_a_failed_test_wake_undoes_all(stack: Stack, workspace: Path) -> None:
