@@ -51,7 +51,9 @@ def make_parser(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         "Have a connected client do one attempt, in this folder. The control plane runs it: the attempt comes from "
         "AGENTIC_OS_TASK, AGENTIC_OS_ATTEMPT and AGENTIC_OS_BRIEF."
     )
-    parser.epilog = "Exit: 0 the client reported, 1 it did not, or was not started, 2 usage, 3 refused, 4 no server to report to."
+    parser.epilog = (
+        "Exit: 0 the client reported, 1 it did not, or was not started, 2 usage, 3 refused, 4 no server."
+    )
     parser.add_argument("connection", help="the name that it was connected under")
     parser.add_argument("--home", type=Path, help="home of a local stack")
     parser.add_argument(
