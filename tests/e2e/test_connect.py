@@ -617,9 +617,33 @@ def test_a_person_is_asked(stack: Stack, workspace: Path) -> None:
     os.close(ours)
     os.close(theirs)
     assert 2 == done.returncode, done.stderr
-    for said in ("1 paths are not committed", "9.9.9 was not tested", "Do this? [y/N]", "Nothing was done."):
+    for said in (
+        "Not committed: 1. Attempts begin from",
+        "9.9.9 was not tested",
+        "Do this? [y/N]",
+        "Nothing was done.",
+    ):
         assert said in done.stdout
     assert before == tree(workspace)
+
+
+def test_a_name_that_only_the_history_knows_is_refused_and_all_is_undone(
+    stack: Stack, workspace: Path
+) -> None:
+    """The server says so in the middle; files that were written by then are as they were."""
+    before = tree(workspace)
+    stack.client.post("/api/executors", json={"name": "spent", "role": "worker"}).raise_for_status()
+    stack.client.delete("/api/executors/spent").raise_for_status()
+    done = stack.cli("connect", "standin", "--workspace", workspace, "--name", "spent", "--yes", "--json")
+    told = json.loads(done.stdout)
+    statuses = {step["step"]: step["status"] for step in told["steps"]}
+    assert (1, "failed") == (done.returncode, told["status"])
+    assert ("done", "failed", "planned") == tuple(statuses[s] for s in ("skills", "executor", "agent"))
+    assert "names are never given again" in " ".join(
+        next(s["detail"] for s in told["steps"] if s["step"] == "executor")
+    )
+    assert before == tree(workspace)
+    assert not (stack.home / "connections/spent").exists()
 
 
 def test_a_credential_that_others_can_read_is_not_used(stack: Stack, workspace: Path, connected: str) -> None:

@@ -287,7 +287,8 @@ def _of_skills(planned: WorkspacePlan) -> list[str]:
     names, targets = len(planned.skill_set.skills), ", ".join(planned.skill_set.targets)
     if not planned.skills:
         return [f"{names} skills are in {targets} already"]
-    return [f"{names} skills go into {targets}: {len(planned.skills)} changes"]
+    hidden = ["git's status shows none of it (.git/info/exclude)"] if planned.exclude else []
+    return [f"{names} skills go into {targets}: {len(planned.skills)} changes", *hidden]
 
 
 def _of_file(workspace: Path, file: FilePlan) -> list[str]:
