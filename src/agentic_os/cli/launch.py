@@ -264,7 +264,7 @@ class _Attempt:
         """Find where sessions and logs are kept; another user than the server's has a place of its own."""
         folder = Connections(self.wake.home.path).at(self.wake.connection.name)
         try:
-            (folder / "sessions.json").exists()
+            (folder / "sessions").exists()
             folder.mkdir(parents=True, exist_ok=True)
         except OSError:
             own = Path(self.wake.given.get("HOME") or "~").expanduser()
