@@ -5,13 +5,16 @@ ran: a task's id that it writes into a plan was read by the client.
 """
 
 import json
+import re
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,11 @@ class Turn:
     prompt: str
     results: tuple[str, ...]
 
+    @property
+    def last(self) -> str:
+        """What the newest call returned; nothing before the first."""
+        return self.results[-1] if self.results else ""
+
 
 Act = Shell | Write | Say
 Script = Callable[[Turn], Act]
@@ -67,6 +75,11 @@ _EDITORS: dict[str, Callable[[str, str], Document]] = {
 }
 
 
+_FOLDER = re.compile(
+    r"(?:[Ww]orking in the|[Ww]ork(?:ing|space)) [Dd]irector(?:y|ies)[^/<]{0,40}(/[^\s\"\\\\<`]+)"
+)
+
+
 def _text_of(content: Any) -> str:
     """Join the text of what a vendor calls content: words, or a list of parts."""
     if isinstance(content, str):
@@ -84,27 +97,23 @@ class Request:
     text: str
 
 
-class Wire:
+class Wire(Protocol):
     """One vendor's service: reads its requests, writes its streams."""
 
     def turn(self, asked: Document) -> Turn:
         """Read the last prompt, and what the tools returned since."""
-        raise NotImplementedError
 
     def tools(self, asked: Document) -> tuple[str, ...]:
         """Read the names of the tools on offer."""
-        raise NotImplementedError
 
     def answer(self, act: Say | Document, number: int) -> Iterator[tuple[str | None, Any]]:
         """Stream words, or a call of a tool {name, arguments}: names of events with their data."""
-        raise NotImplementedError
 
     def whole(self, text: str) -> Document:
         """Answer a side call that is not streamed."""
-        raise NotImplementedError
 
 
-class Anthropic(Wire):
+class Anthropic:
     """Messages."""
 
     def turn(self, asked: Document) -> Turn:
@@ -164,7 +173,7 @@ class Anthropic(Wire):
         }
 
 
-class Responses(Wire):
+class Responses:
     """OpenAI's responses."""
 
     def turn(self, asked: Document) -> Turn:
@@ -217,7 +226,7 @@ class Responses(Wire):
         return {"id": "resp_0", "object": "response", "status": "completed", "output": [message]}
 
 
-class Chat(Wire):
+class Chat:
     """OpenAI's chat completions."""
 
     def turn(self, asked: Document) -> Turn:
@@ -267,7 +276,7 @@ class Chat(Wire):
         }
 
 
-class Gemini(Wire):
+class Gemini:
     """Google's generateContent."""
 
     def turn(self, asked: Document) -> Turn:
@@ -325,11 +334,12 @@ def _wire(path: str) -> Wire | None:
 
 @dataclass
 class Model:
-    """A running server. script: what it obeys now; requests: what it was asked, with tools, in order."""
+    """A running server. script: what it obeys now; requests: what it was asked, with tools; away: it hangs up."""
 
     url: str
     script: Script = lambda _: Say("There is nothing to do.")
     requests: list[Request] = field(default_factory=list)
+    away: bool = False
 
     def act(self, request: Request) -> Say | Document:
         """Choose the next words or call, by the tools that the client offers."""
@@ -340,8 +350,14 @@ class Model:
         if isinstance(act, Write):
             for name in request.tools:
                 if name in _EDITORS:
-                    return {"name": name, "arguments": _EDITORS[name](act.path, act.content)}
-            act = Shell(f"cat >{act.path} <<'END_OF_FILE'\n{act.content}\nEND_OF_FILE")
+                    # Some want the whole path; each tells its model which folder it works in.
+                    folder = _FOLDER.search(request.text)
+                    assert folder, f"no client says where it works: {request.text[:2000]}"
+                    return {
+                        "name": name,
+                        "arguments": _EDITORS[name](str(Path(folder[1]) / act.path), act.content),
+                    }
+            act = Shell(f"cat >{act.path} <<'END_OF_FILE'\n{act.content.rstrip()}\nEND_OF_FILE")
         shell = next(name for name in request.tools if name in _SHELLS)
         return {"name": shell, "arguments": _SHELLS[shell](act.command)}
 
@@ -358,6 +374,10 @@ def _handler(model: Model) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             text = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
+            if model.away:
+                self.close_connection = True
+                self.connection.shutdown(socket.SHUT_RDWR)
+                return
             wire = _wire(self.path)
             if wire is None or "count_tokens" in self.path:
                 self._send(b'{"input_tokens": 11, "totalTokens": 11}', "application/json")

@@ -113,8 +113,7 @@ def _show(connecting: Connecting, differences: Sequence[str]) -> None:
         print("  Attempts share the folder, and run one at a time: only the board makes worktrees.")
     elif repository.changed:
         print(
-            f"  {repository.changed} paths are not committed: attempts begin from {repository.commit[:10]},"
-            " without them."
+            f"  Not committed: {repository.changed}. Attempts begin from {repository.commit[:10]}, without that."
         )
     for number, step in enumerate(connecting.steps, 1):
         _print_step(f"{number:2}. {step.name}", step)
@@ -143,11 +142,11 @@ def _closing(connecting: Connecting) -> str:
     name = connecting.connection.name
     told = [f"{name} is connected. Give it work: agentic-os task new TITLE --assignee {name}"]
     if connecting.board is None:
-        told.append(_by_hand(connecting))
+        told.append(woken_by_hand(connecting))
     return "\n".join(told)
 
 
-def _by_hand(connecting: Connecting) -> str:
+def woken_by_hand(connecting: Connecting) -> str:
     """Say how another control plane is told to wake it."""
     connection, wake = connecting.connection, connecting.wake()
     environment = {

@@ -1,0 +1,137 @@
+"""What each client lets its model do under the profile's settings: our scripts and edits, and nothing besides."""
+
+import subprocess
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.agents.clients import CLIENTS, Client, git, repository, surroundings
+from tests.agents.model import Act, Model, Say, Shell, Turn, Write, running_model
+
+from agentic_os.connection.profile import Profile, find_profile
+from agentic_os.connection.settings_files import merge
+from agentic_os.hydration import DEFAULT_PROJECT, hydrate, load_definition, resolve
+
+pytestmark = [pytest.mark.agents, pytest.mark.timeout(120)]
+UNFENCED = ("qwen",)
+"""Clients that nothing keeps from writing among the skills; start-work then refuses to begin."""
+ROOT = Path(__file__).parents[2]
+SCRIPTS = sorted(
+    str(script.relative_to(ROOT / "skills"))
+    for script in (ROOT / "skills").glob("*/scripts/*.py")
+    if not script.name.startswith("agentic_os_")
+)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A worktree as an attempt finds it, and a client that can be started there."""
+
+    client: Client
+    profile: Profile
+    model: Model
+    folder: Path
+    environment: dict[str, str]
+
+    def obey(self, *acts: Act) -> tuple[str, ...]:
+        """Have the client do one act after the other; returns what its tools said to each."""
+        seen: dict[int, tuple[str, ...]] = {}
+
+        def script(turn: Turn) -> Act:
+            seen[0] = turn.results
+            return acts[len(turn.results)] if len(turn.results) < len(acts) else Say("That is all.")
+
+        self.model.script = script
+        common = git(self.folder, "rev-parse", "--path-format=absolute", "--git-common-dir").strip()
+        values = {
+            "prompt": self.profile.told(brief=".agentic-os/brief.md"),
+            "session": str(uuid.uuid4()),  # noqa: TID251 - as the launcher would choose it
+            "git": git(self.folder, "rev-parse", "--absolute-git-dir").strip(),
+            "repository": common,
+        }
+        done = subprocess.run(
+            self.profile.command_line(self.profile.launch, values),
+            cwd=self.folder,
+            env=self.environment | self.profile.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=100,
+        )
+        assert 0 == done.returncode, done.stdout + done.stderr
+        assert len(acts) == len(seen[0]), done.stdout + done.stderr
+        return seen[0]
+
+
+@pytest.fixture(params=CLIENTS, ids=str)
+def attempt(request: pytest.FixtureRequest, place: Path, loopback_only: None) -> Iterator[Attempt]:
+    """Prepare what the launcher prepares: a worktree on a branch, hydrated, with the profile's files in it."""
+    profile = find_profile(request.param.name)
+    workspace = repository(place / "workspace")
+    folder = place / "worktrees" / "t-1"
+    git(workspace, "worktree", "add", "--quiet", "-b", "agentic-os/t/1", str(folder))
+    (workspace / ".git/logs/refs/heads/agentic-os").mkdir(parents=True, exist_ok=True)
+    hydrate(folder, resolve(load_definition(None), DEFAULT_PROJECT), mode="copy", prune=True, dry_run=False)
+    (folder / ".agentic-os").mkdir()
+    (folder / ".agentic-os/.gitignore").write_text("*\n")
+    for settings in profile.settings:
+        wanted = merge(None, settings.format, settings.merge)
+        (folder / settings.file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / settings.file).write_bytes(wanted.content)
+    for command in profile.commands:
+        (folder / command.file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / command.file).write_text(command.text)
+    with running_model() as model:
+        environment = surroundings(place / "home", model.url, request.param)
+        yield Attempt(request.param, profile, model, folder, environment)
+
+
+def test_our_scripts_edits_and_commits_are_allowed(attempt: Attempt) -> None:
+    """The model sees our skills, runs their scripts, writes files in its folder, and commits them on its branch."""
+    script = f"{attempt.profile.skills[0]}/start-work/scripts/start_work.py"
+    started, *_ = attempt.obey(
+        Shell(f"python3 {script} --help"),
+        Write("beans.txt", "41 beans\n"),
+        Write(".agentic-os/plan.md", "a plan\n"),
+        Shell("git add beans.txt"),
+        Shell('git commit -m "Count the beans"'),
+    )
+    assert "acknowledge it to the backend" in started
+    assert "submit-result" in attempt.model.requests[0].text
+    assert "Count the beans" == git(attempt.folder, "log", "-1", "--format=%s").strip()
+    assert "41 beans\n" == git(attempt.folder, "show", "agentic-os/t/1:beans.txt")
+    assert "a plan" == (attempt.folder / ".agentic-os/plan.md").read_text().strip()
+
+
+def test_what_is_not_ours_is_refused(attempt: Attempt) -> None:
+    """No script outside of the skills runs, by no way around; the repository's hooks, main and others' files stay."""
+    workspace = attempt.folder.parents[1] / "workspace"
+    skills = attempt.profile.skills[0]
+    new = f"{skills}/start-work/scripts/new.py"
+    hook, around = (
+        workspace / ".git/hooks/pre-commit",
+        f"python3 {skills}/start-work/scripts/../../../../evil.py",
+    )
+    (attempt.folder / "evil.py").write_text(f"open({str(hook)!r}, 'w').write('evil')")
+    attempt.obey(
+        Shell(around),
+        Shell(f"echo evil > {hook}"),
+        Shell("git update-ref refs/heads/main HEAD"),
+        Write(new, "evil"),
+    )
+    assert not hook.exists()
+    assert attempt.client.name in UNFENCED or not (attempt.folder / new).exists()
+    assert "" == git(workspace, "status", "--short")
+
+
+@pytest.mark.parametrize("name", [client.name for client in CLIENTS])
+def test_a_profile_permits_each_script_by_its_path(name: str) -> None:
+    """A skill that is new must be permitted in each profile that lists scripts, and none by a pattern."""
+    profile = find_profile(name)
+    text = profile.model_dump_json()
+    lacking = [script for script in SCRIPTS if f"{profile.skills[0]}/{script}" not in text]
+    assert "codex" == name or "{script}" in text or [] == lacking
+    assert "*/scripts" not in text
