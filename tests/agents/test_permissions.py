@@ -1,7 +1,6 @@
 """What each client lets its model do under the profile's settings: our scripts and edits, and nothing besides."""
 
 import subprocess
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +9,11 @@ import pytest
 from tests.agents.clients import CLIENTS, Client, git, repository, surroundings
 from tests.agents.model import Act, Model, Say, Shell, Turn, Write, running_model
 
-from agentic_os.connection.profile import Profile, find_profile
-from agentic_os.connection.settings_files import merge
-from agentic_os.hydration import DEFAULT_PROJECT, hydrate, load_definition, resolve
+from agentic_os.connection import launching
+from agentic_os.connection.profile import Profile, command_line, find_profile
+from agentic_os.connection.repository import Repository
+from agentic_os.connection.workspace import prepare_attempt
+from agentic_os.hydration import DEFAULT_PROJECT, load_definition, resolve
 
 pytestmark = [pytest.mark.agents, pytest.mark.timeout(120)]
 UNFENCED = ("qwen",)
@@ -33,6 +34,7 @@ class Attempt:
     profile: Profile
     model: Model
     folder: Path
+    repository: Repository | None
     environment: dict[str, str]
 
     def obey(self, *acts: Act) -> tuple[str, ...]:
@@ -44,15 +46,14 @@ class Attempt:
             return acts[len(turn.results)] if len(turn.results) < len(acts) else Say("That is all.")
 
         self.model.script = script
-        common = git(self.folder, "rev-parse", "--path-format=absolute", "--git-common-dir").strip()
         values = {
             "prompt": self.profile.told(brief=".agentic-os/brief.md"),
-            "session": str(uuid.uuid4()),  # noqa: TID251 - as the launcher would choose it
-            "git": git(self.folder, "rev-parse", "--absolute-git-dir").strip(),
-            "repository": common,
+            "session": launching.new_session(),
         }
         done = subprocess.run(
-            self.profile.command_line(self.profile.launch, values),
+            command_line(
+                self.profile.launch, values | launching.places_of(self.repository, self.profile.launch)
+            ),
             cwd=self.folder,
             env=self.environment | self.profile.environment,
             stdin=subprocess.DEVNULL,
@@ -73,20 +74,10 @@ def attempt(request: pytest.FixtureRequest, place: Path, loopback_only: None) ->
     workspace = repository(place / "workspace")
     folder = place / "worktrees" / "t-1"
     git(workspace, "worktree", "add", "--quiet", "-b", "agentic-os/t/1", str(folder))
-    (workspace / ".git/logs/refs/heads/agentic-os").mkdir(parents=True, exist_ok=True)
-    hydrate(folder, resolve(load_definition(None), DEFAULT_PROJECT), mode="copy", prune=True, dry_run=False)
-    (folder / ".agentic-os").mkdir()
-    (folder / ".agentic-os/.gitignore").write_text("*\n")
-    for settings in profile.settings:
-        wanted = merge(None, settings.format, settings.merge)
-        (folder / settings.file).parent.mkdir(parents=True, exist_ok=True)
-        (folder / settings.file).write_bytes(wanted.content)
-    for command in profile.commands:
-        (folder / command.file).parent.mkdir(parents=True, exist_ok=True)
-        (folder / command.file).write_text(command.text)
+    prepared = prepare_attempt(folder, profile, resolve(load_definition(None), DEFAULT_PROJECT))
     with running_model() as model:
         environment = surroundings(place / "home", model.url, request.param)
-        yield Attempt(request.param, profile, model, folder, environment)
+        yield Attempt(request.param, profile, model, folder, prepared, environment)
 
 
 def test_our_scripts_edits_and_commits_are_allowed(attempt: Attempt) -> None:
