@@ -209,7 +209,7 @@ def test_help_lists_what_may_be_done_now_and_no_more(phase: str):
     """Each directive that the phase takes is listed, and an approval with the very line that approves."""
     task = given(*PHASES[phase]).task
     everything = available(task, Participant(id="root", kind="person", roles=ALL_ROLES), BLANK)
-    lines = [line.split("`")[1] for line in everything.splitlines()]
+    lines = [line.split("`")[1] for line in everything.splitlines() if line.startswith("- `/")]
     wanted = WANTED.get(phase, set()) | {"help", "status", "why"}
     wanted |= {"cancel", "reassign", "hold", "priority", "note"} if phase in LIVE else set()
     assert wanted == {parse(line)[0].verb for line in lines}

@@ -12,6 +12,7 @@ from agentic_os.connection.settings_files import (
     ByHandOnly,
     SettingsConflict,
     SettingsUnreadable,
+    added_in_all,
     merge,
     missing,
     same_settings,
@@ -112,6 +113,23 @@ def test_a_value_that_a_person_changed_meanwhile_stays() -> None:
         take_out(b'{"a": {"b": 2, "c": [1, 3, 2]}}', "json", merged.added)
     )
     assert {"a": "other"} == parsed(take_out(b'{"a": "other"}', "json", merged.added))
+
+
+def test_an_item_that_a_person_added_too_is_left_once() -> None:
+    """Ours goes, theirs stays."""
+    merged = merge(b'{"allow": ["a"]}', "json", {"allow": ["b"]})
+    assert merged.added is not None
+    left = take_out(b'{"allow": ["a", "b", "c", "b"]}', "json", merged.added)
+    assert {"allow": ["a", "b", "c"]} == parsed(left)
+
+
+def test_what_was_added_at_two_times_comes_out_at_once() -> None:
+    """A connection that was changed takes back what it had put in at first, too."""
+    first = merge(b'{"allow": ["a"]}', "json", {"allow": ["b"], "x": {"y": 1}})
+    second = merge(first.content, "json", {"allow": ["c"], "x": {"y": 1, "z": 2}, "new": True})
+    both = added_in_all(first.added, second.added)
+    assert both is not None
+    assert {"allow": ["a"]} == parsed(take_out(second.content, "json", both))
 
 
 def test_a_setting_that_a_person_has_otherwise_is_told() -> None:

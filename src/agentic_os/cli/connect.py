@@ -143,11 +143,11 @@ def _closing(connecting: Connecting) -> str:
     name = connecting.connection.name
     told = [f"{name} is connected. Give it work: agentic-os task new TITLE --assignee {name}"]
     if connecting.board is None:
-        told.append(_by_hand(connecting))
+        told.append(woken_by_hand(connecting))
     return "\n".join(told)
 
 
-def _by_hand(connecting: Connecting) -> str:
+def woken_by_hand(connecting: Connecting) -> str:
     """Say how another control plane is told to wake it."""
     connection, wake = connecting.connection, connecting.wake()
     environment = {

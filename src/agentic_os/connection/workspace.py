@@ -49,7 +49,7 @@ class WorkspacePlan:
     files: tuple[FilePlan, ...]
     left: tuple[str, ...]
     exclude: tuple[str, ...]
-    mode: Mode | None = None
+    mode: Mode | None
 
     @property
     def is_done(self) -> bool:
@@ -115,6 +115,7 @@ def plan(
         skill_set=skill_set,
         skills=report.changes,
         files=tuple(files),
+        mode=mode,
         left=tuple(part.file for part in profile.settings if not attempt and part.file in committed),
         exclude=(f"{STATE}/", *(name for name in names if name not in committed)) if repository else (),
     )
