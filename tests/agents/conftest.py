@@ -78,11 +78,11 @@ def client(request: pytest.FixtureRequest) -> Client:
 
 @pytest.fixture
 def connected(product: Product) -> Connect:
-    """Connect a client to a repository of its own."""
+    """Connect a client to a repository of its own, without the test wake, which takes its time."""
 
     def connect(client: str, name: str, *options: object) -> Path:
         workspace = repository(product.place / "workspaces" / name)
-        product.connect(client, workspace, name, *options)
+        product.connect(client, workspace, name, "--no-test", *options)
         return workspace
 
     return connect

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.agents.clients import Client, git
+from tests.agents.clients import Client, git, repository
 from tests.agents.product import PATIENCE, Connect, Product
 from tests.agents.scripted import diligent
 
@@ -12,10 +12,14 @@ pytestmark = [pytest.mark.agents, pytest.mark.timeout(240)]
 
 
 def test_a_plan_is_approved_by_a_person_and_the_result_is_on_a_branch(
-    product: Product, client: Client, connected: Connect
+    product: Product, client: Client
 ) -> None:
     """The client plans, stops, is woken by the approval, does that plan, and leaves the person's checkout alone."""
-    workspace = connected(client.name, client.name)
+    workspace = repository(product.place / "workspaces" / client.name)
+    asked = len(product.model.requests)
+    said = product.connect(client.name, workspace, client.name)
+    assert said["test"]["passed"], said
+    assert asked == len(product.model.requests)  # it was woken, and began, without a model
     product.model.script = diligent
     task = product.ask("Count the beans", client.name, mode="plan_first")
     planned = product.until(task, "plan_review")
