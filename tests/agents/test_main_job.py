@@ -68,7 +68,7 @@ def test_each_wish_of_a_person_is_answered_by_the_next_plan(product: Product, co
     assert 2 == product.until(task, "completed")["plan"]["version"]
 
 
-@pytest.mark.parametrize("name", ["claude-code", "codex"])
+@pytest.mark.parametrize("name", ["claude-code", "codex", "opencode"])
 def test_a_session_is_taken_up_again_in_the_next_attempt(
     product: Product, connected: Connect, name: str
 ) -> None:

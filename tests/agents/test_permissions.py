@@ -1,5 +1,6 @@
 """What each client lets its model do under the profile's settings: our scripts and edits, and nothing besides."""
 
+import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 from tests.agents.clients import CLIENTS, Client, git, repository, surroundings
 from tests.agents.model import Act, Model, Say, Shell, Turn, Write, running_model
+from tests.agents.network import may_isolate
 
 from agentic_os.connection import launching
 from agentic_os.connection.profile import Profile, command_line, find_profile
@@ -126,3 +128,13 @@ def test_a_profile_permits_each_script_by_its_path(name: str) -> None:
     lacking = [script for script in SCRIPTS if f"{profile.skills[0]}/{script}" not in text]
     assert "codex" == name or "{script}" in text or [] == lacking
     assert "*/scripts" not in text
+
+
+def test_the_network_ends_at_this_machine() -> None:
+    """A client that calls home, or looks a name up, reaches nothing."""
+    if not may_isolate():
+        pytest.skip("this user may not make a network namespace; run as root to see it")
+    devices = Path("/proc/thread-self/net/dev").read_text().splitlines()[2:]
+    assert ["lo"] == [device.partition(":")[0].strip() for device in devices]
+    with socket.socket() as caller, pytest.raises(OSError, match="unreachable"):
+        caller.connect(("192.0.2.1", 443))
