@@ -394,6 +394,8 @@ def test_a_command_is_an_executor(stack: Stack, workspace: Path) -> None:
     assert {"copy.txt", "output.txt"} == {artifact["name"] for artifact in artifacts}
     (copy,) = [artifact for artifact in artifacts if artifact["name"] == "copy.txt"]
     assert ".standin/settings.json\n" == stack.client.get(f"/api/artifacts/{copy['digest']}").text
+    stack.idle("copier")
+    assert {""} == {run["left_behind"] for run in stack.agents()["copier"]["runs"]}
     stack.disconnect("copier")
     made = stack.connect(
         *("command", "--workspace", workspace, "--name", "forgetful", "--no-test", "--output", "none.txt"),
@@ -455,10 +457,12 @@ def test_wrong_usage_is_told(stack: Stack, workspace: Path) -> None:
     """Unknown clients, missing options, places that hold secrets, and names that are taken."""
     inside = stack.home / "inside"
     inside.mkdir()
+    (stack.home / "profiles/faulty.yaml").write_text("name: faulty\ntitel: Faulty\n")
     for words, code, said in (
         (("connect",), 2, "name a client: claude-code"),
         (("connect", "none", "--workspace", workspace), 2, "no client 'none' (known: "),
         (("connect", "standin"), 2, "--workspace DIR is missing"),
+        (("connect", "faulty", "--workspace", workspace), 1, "faulty.yaml:"),
         (("connect", "standin", "--workspace", inside, "--yes"), 1, "inside the home"),
         (("connect", "standin", "--workspace", stack.folder, "--yes"), 1, "agents would find its secrets"),
         (("connect", "standin", "--workspace", workspace / "x", "--yes"), 1, "is no folder"),
@@ -481,6 +485,7 @@ def test_wrong_usage_is_told(stack: Stack, workspace: Path) -> None:
         done = stack.cli(*words)
         assert (code, True) == (done.returncode, said in done.stderr), (words, done.stdout, done.stderr)
     inside.rmdir()
+    (stack.home / "profiles/faulty.yaml").unlink()
 
 
 def test_a_failed_test_wake_undoes_all(stack: Stack, workspace: Path) -> None:
@@ -573,6 +578,23 @@ def test_settings_that_were_broken_meanwhile_are_taken_back_later(stack: Stack, 
     assert {"mine": 2} == json.loads(file.read_text())
 
 
+def test_skills_that_are_not_in_force_are_refused(stack: Stack, workspace: Path) -> None:
+    """No agent is connected that would be refused when it acknowledges; the skills that differ are named."""
+    before = tree(workspace)
+    governance = stack.home / "governance"
+    governance.mkdir()
+    (governance / "skills.yaml").write_text(
+        "source_roots: [package:agentic_os]\nglobal_defaults: [start-work, submit-plan]\n"
+    )
+    done = stack.cli("connect", "standin", "--workspace", workspace, "--yes")
+    (governance / "skills.yaml").unlink()
+    governance.rmdir()
+    assert 1 == done.returncode, done.stdout
+    assert "submit-result" in done.stderr
+    assert "agentic-os apply" in done.stderr
+    assert before == tree(workspace)
+
+
 def test_a_person_is_asked(stack: Stack, workspace: Path) -> None:
     """Whoever says no has an unchanged workspace, and was told of uncommitted work and of an untested version."""
     (workspace / "dirty").write_text("")
@@ -595,9 +617,33 @@ def test_a_person_is_asked(stack: Stack, workspace: Path) -> None:
     os.close(ours)
     os.close(theirs)
     assert 2 == done.returncode, done.stderr
-    for said in ("1 paths are not committed", "9.9.9 was not tested", "Do this? [y/N]", "Nothing was done."):
+    for said in (
+        "Not committed: 1. Attempts begin from",
+        "9.9.9 was not tested",
+        "Do this? [y/N]",
+        "Nothing was done.",
+    ):
         assert said in done.stdout
     assert before == tree(workspace)
+
+
+def test_a_name_that_only_the_history_knows_is_refused_and_all_is_undone(
+    stack: Stack, workspace: Path
+) -> None:
+    """The server says so in the middle; files that were written by then are as they were."""
+    before = tree(workspace)
+    stack.client.post("/api/executors", json={"name": "spent", "role": "worker"}).raise_for_status()
+    stack.client.delete("/api/executors/spent").raise_for_status()
+    done = stack.cli("connect", "standin", "--workspace", workspace, "--name", "spent", "--yes", "--json")
+    told = json.loads(done.stdout)
+    statuses = {step["step"]: step["status"] for step in told["steps"]}
+    assert (1, "failed") == (done.returncode, told["status"])
+    assert ("done", "failed", "planned") == tuple(statuses[s] for s in ("skills", "executor", "agent"))
+    assert "names are never given again" in " ".join(
+        next(s["detail"] for s in told["steps"] if s["step"] == "executor")
+    )
+    assert before == tree(workspace)
+    assert not (stack.home / "connections/spent").exists()
 
 
 def test_a_credential_that_others_can_read_is_not_used(stack: Stack, workspace: Path, connected: str) -> None:

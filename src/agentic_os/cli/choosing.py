@@ -253,8 +253,9 @@ def _require_agreement(client: Client, skill_set: SkillSet, origin: str) -> None
     ours = {skill.name: skill.digest for skill in skill_set.skills}
     names = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
     raise NotConnected(
-        f"the server expects other skills than {origin} gives: {', '.join(names)} differ.\n"
-        "  next: restart the server (it reads its definition at the start), or set AGENTIC_OS_GOVERNANCE to its folder."
+        f"the skills in force are not those of {origin}: {', '.join(names)} differ.\n"
+        "  next: agentic-os skills diff shows how; agentic-os apply puts a definition in force, and\n"
+        "        AGENTIC_OS_GOVERNANCE names the folder of the one that is."
     )
 
 

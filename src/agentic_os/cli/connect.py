@@ -113,8 +113,7 @@ def _show(connecting: Connecting, differences: Sequence[str]) -> None:
         print("  Attempts share the folder, and run one at a time: only the board makes worktrees.")
     elif repository.changed:
         print(
-            f"  {repository.changed} paths are not committed: attempts begin from {repository.commit[:10]},"
-            " without them."
+            f"  Not committed: {repository.changed}. Attempts begin from {repository.commit[:10]}, without that."
         )
     for number, step in enumerate(connecting.steps, 1):
         _print_step(f"{number:2}. {step.name}", step)

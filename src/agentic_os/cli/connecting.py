@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 from agentic_os.cli.board import Board
 from agentic_os.cli.client import Client, ServerRefused, ServerUnavailable
 from agentic_os.cli.trial import Trial, try_wake
+from agentic_os.cli.workspaces import report_one
 from agentic_os.connection import workspace as places
 from agentic_os.connection.launching import CERTIFICATES, PROXIES
 from agentic_os.connection.profile import Profile
@@ -213,6 +214,11 @@ class Connecting:
         if self.planned is not None:
             undo.callback(places.take_back, self.planned.workspace, since, self.repository)
             places.carry_out(self.planned)
+            standing = report_one(self.client, self.planned.workspace, self.planned.skill_set)
+            if standing["state"] != "in_step":
+                raise NotConnected(
+                    f"its skills are not those in force: {standing['problem'] or standing['state']}"
+                )
 
     def _register(self, undo: contextlib.ExitStack) -> None:
         name = self.connection.name
@@ -221,6 +227,7 @@ class Connecting:
             "role": self.connection.role,
             "skills": "required" if self.profile else "not-required",
             "capacity": None if self.connection.worktree else 1,
+            "workspace": str(Path(self.connection.workspace).resolve()) if self.profile else None,
         }
         made = self.client.post("/api/executors", body)
         undo.callback(self.client.delete, f"/api/executors/{name}")
@@ -280,7 +287,8 @@ def _of_skills(planned: WorkspacePlan) -> list[str]:
     names, targets = len(planned.skill_set.skills), ", ".join(planned.skill_set.targets)
     if not planned.skills:
         return [f"{names} skills are in {targets} already"]
-    return [f"{names} skills go into {targets}: {len(planned.skills)} changes"]
+    hidden = ["git's status shows none of it (.git/info/exclude)"] if planned.exclude else []
+    return [f"{names} skills go into {targets}: {len(planned.skills)} changes", *hidden]
 
 
 def _of_file(workspace: Path, file: FilePlan) -> list[str]:

@@ -8,7 +8,7 @@ import json
 import stat
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,12 +25,12 @@ from agentic_os.connection.record import (
     ConnectionUnreadable,
     read_connection,
 )
-from agentic_os.connection.repository import Repository, WorkspaceUnfit, identity
+from agentic_os.connection.repository import Repository, WorkspaceUnfit, identity, look_at, tracked
 from agentic_os.connection.workspace import STATE, Unmergeable, prepare_attempt
 from agentic_os.home import Home
 from agentic_os.hydration import DefinitionError, WorkspaceError, load_definition, resolve
 
-REPORTED, UNREPORTED, USAGE, NO_SERVER = 0, 1, 2, 4
+REPORTED, UNREPORTED, REFUSED, NO_SERVER = 0, 1, 3, 4
 _ATTEMPT: Final = ("AGENTIC_OS_TASK", "AGENTIC_OS_ATTEMPT", "AGENTIC_OS_BRIEF")
 _TOLD_BYTES: Final = 2500
 
@@ -52,7 +52,7 @@ def make_parser(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         "AGENTIC_OS_TASK, AGENTIC_OS_ATTEMPT and AGENTIC_OS_BRIEF."
     )
     parser.epilog = (
-        "Exit: 0 the client reported, 1 it did not, or was not started, 2 usage, 4 no server to report to."
+        "Exit: 0 the client reported, 1 it did not, or was not started, 2 usage, 3 refused, 4 no server."
     )
     parser.add_argument("connection", help="the name that it was connected under")
     parser.add_argument("--home", type=Path, help="home of a local stack")
@@ -264,7 +264,7 @@ class _Attempt:
         """Find where sessions and logs are kept; another user than the server's has a place of its own."""
         folder = Connections(self.wake.home.path).at(self.wake.connection.name)
         try:
-            (folder / "sessions.json").exists()
+            (folder / "sessions").exists()
             folder.mkdir(parents=True, exist_ok=True)
         except OSError:
             own = Path(self.wake.given.get("HOME") or "~").expanduser()
@@ -322,22 +322,38 @@ def _fail(wake: Wake, attempt: Mapping[str, Any], words: str, log: str) -> int:
 def _run_command(wake: Wake) -> int:
     """Have the declared command do the attempt."""
     from agentic_os.cli.client import ServerRefused, ServerUnavailable  # noqa: PLC0415
-    from agentic_os.cli.command_executor import Job, acknowledge_only, do_attempt  # noqa: PLC0415
 
-    connection = wake.connection
     try:
-        credential = wake.credential.read_text(encoding="utf-8").strip()
-        if wake.test:
-            return acknowledge_only(wake.url, wake.task, credential)
-        job = Job(
-            command=tuple(connection.command),
-            outputs=tuple(connection.outputs),
-            inputs=tuple(connection.inputs),
-        )
-        return do_attempt(wake.url, wake.task, credential, job)
+        return _do_job(wake)
     except ServerRefused as refusal:
         print(f"agentic-os: {refusal}", file=sys.stderr, flush=True)
-        return 3
+        return REFUSED
     except ServerUnavailable as problem:
         print(f"agentic-os: {problem}", file=sys.stderr, flush=True)
         return NO_SERVER
+
+
+def _do_job(wake: Wake) -> int:
+    from agentic_os.cli.command_executor import Job, acknowledge_only, do_attempt  # noqa: PLC0415
+
+    connection = wake.connection
+    credential = wake.credential.read_text(encoding="utf-8").strip()
+    if wake.test:
+        return acknowledge_only(wake.url, wake.task, credential)
+    job = Job(
+        command=tuple(connection.command),
+        outputs=tuple(connection.outputs),
+        inputs=tuple(connection.inputs),
+    )
+    code = do_attempt(wake.url, wake.task, credential, job)
+    if code == REPORTED:
+        _clear_away(Path.cwd(), connection.outputs)
+    return code
+
+
+def _clear_away(folder: Path, outputs: Sequence[str]) -> None:
+    """Remove what was delivered from the attempt's own worktree, which is kept for what is in it otherwise."""
+    repository = look_at(folder)
+    if repository is not None and repository.git != repository.shared:
+        for name in set(outputs) - tracked(folder, outputs):
+            (folder / name).unlink(missing_ok=True)

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from agentic_os.cli.client import Client, ServerRefused, ServerUnavailable
@@ -36,22 +37,24 @@ def report(args: argparse.Namespace, outcomes: Sequence[tuple[Path, SkillSet, st
 
 def _report(client: Client, outcomes: Sequence[tuple[Path, SkillSet, str]]) -> None:
     for workspace, skill_set, error in outcomes:
-        path = f"/api/skills/{quote(skill_set.project, safe='')}"
-        told = client.get(path)
-        skills = tuple(LockedSkill(**skill) for skill in told["skills"])
-        found = _look(workspace, skill_set, LockedSet(skills=skills), error)
-        standing = client.post(
-            f"{path}/workspaces",
-            {
-                "path": found.path,
-                "digest": found.digest,
-                "state": found.state,
-                "problem": found.problem,
-                "lacking": list(found.lacking),
-            },
-        )
+        standing = report_one(client, workspace, skill_set, error)
         problem = f": {standing['problem']}" if standing["problem"] else ""
-        print(f"reported: {found.path} is {standing['state']}{problem}", file=sys.stderr)
+        print(f"reported: {standing['path']} is {standing['state']}{problem}", file=sys.stderr)
+
+
+def report_one(client: Client, workspace: Path, skill_set: SkillSet, error: str = "") -> dict[str, Any]:
+    """Tell the backend of one workspace; return how it stands. Raises ServerRefused, ServerUnavailable."""
+    path = f"/api/skills/{quote(skill_set.project, safe='')}"
+    skills = tuple(LockedSkill(**skill) for skill in client.get(path)["skills"])
+    found = _look(workspace, skill_set, LockedSet(skills=skills), error)
+    body = {
+        "path": found.path,
+        "digest": found.digest,
+        "state": found.state,
+        "problem": found.problem,
+        "lacking": list(found.lacking),
+    }
+    return {"path": found.path, **client.post(f"{path}/workspaces", body)}
 
 
 def _look(workspace: Path, skill_set: SkillSet, in_force: LockedSet, error: str) -> WorkspaceReport:

@@ -109,38 +109,40 @@ def _plain_environment(client: str, given: Mapping[str, str] | None = None) -> d
 
 
 class State:
-    """What the launcher keeps from one attempt to the next: sessions by task, and logs."""
+    """What the launcher keeps from one attempt to the next: sessions by task, and logs; attempts may run at once."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._sessions = folder / "sessions.json"
-        self._logs = folder / "logs"
+        self._sessions, self._logs = folder / "sessions", folder / "logs"
+        for place in (folder, self._sessions, self._logs):
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def session_of(self, task: str) -> str | None:
         """Find the session in which a task was worked on."""
-        return self._read().get(task)
+        try:
+            return (self._sessions / _file_name(task)).read_text(encoding="utf-8").strip() or None
+        except (OSError, UnicodeDecodeError):
+            return None
 
     def keep_session(self, task: str, session: str) -> None:
-        """Note the session of a task; those of before go when there are too many."""
-        known = self._read()
-        known.pop(task, None)
-        newest = dict(list({**known, task: session}.items())[-_SESSIONS_KEPT:])
-        write_private(self._sessions, json.dumps(newest))
+        """Note the session of a task; the oldest go when there are too many."""
+        _keep_newest(self._sessions, _SESSIONS_KEPT)
+        write_private(self._sessions / _file_name(task), session)
 
     def open_log(self, task: str, attempt: str) -> IO[bytes]:
         """Open the file of the client's words, which only its owner can read."""
-        self._logs.mkdir(mode=0o700, exist_ok=True)
-        for old in sorted(self._logs.iterdir(), key=lambda file: file.stat().st_mtime)[:-_LOGS_KEPT]:
-            old.unlink(missing_ok=True)
-        name = re.sub(r"[^A-Za-z0-9-]", "-", f"{task}-{attempt}") + ".log"
+        _keep_newest(self._logs, _LOGS_KEPT)
+        name = f"{_file_name(f'{task}-{attempt}')}.log"
         return os.fdopen(os.open(self._logs / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
 
-    def _read(self) -> dict[str, str]:
-        try:
-            found = json.loads(self._sessions.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9-]", "-", text)
+
+
+def _keep_newest(folder: Path, count: int) -> None:
+    with contextlib.suppress(FileNotFoundError):  # another attempt may have been before us
+        for old in sorted(folder.iterdir(), key=lambda file: file.stat().st_mtime)[:-count]:
+            old.unlink(missing_ok=True)
 
 
 def new_session() -> str:
