@@ -1,29 +1,16 @@
 """What the tests with real clients share: a network that ends at this machine, and the whole product in it."""
 
-import ctypes
-import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from tests.agents.clients import CLIENTS, Client, repository
 from tests.agents.model import running_model
+from tests.agents.network import Network, may_isolate
 from tests.agents.product import Connect, Product, running_product
-
-_NEW_NETWORK = 0x40000000  # CLONE_NEWNET
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def may_isolate() -> bool:
-    """Say whether this user may make a network namespace."""
-    probe = ["unshare", "--net", "ip", "link", "set", "lo", "up"]
-    try:
-        return 0 == subprocess.run(probe, capture_output=True, check=False).returncode
-    except FileNotFoundError:
-        return False
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -38,18 +25,21 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 
 @pytest.fixture(scope="session")
-def loopback_only() -> Iterator[None]:
-    """Put this process into a network namespace that has nothing but loopback, and all that it starts."""
-    if not may_isolate():
+def network() -> Iterator[Network]:
+    """Make one network for all tests of this worker."""
+    found = Network()
+    yield found
+    found.close()
+
+
+@pytest.fixture(autouse=True)
+def loopback_only(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Be in the network that ends at loopback during each test with a client, and out of it between tests."""
+    if request.node.get_closest_marker("agents") is None:
         yield
         return
-    before = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    assert 0 == _libc.unshare(_NEW_NETWORK), os.strerror(ctypes.get_errno())
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    assert Path("/proc/self/ns/net").exists()
-    yield
-    assert 0 == _libc.setns(before, _NEW_NETWORK), os.strerror(ctypes.get_errno())
-    os.close(before)
+    with request.getfixturevalue("network").entered():
+        yield
 
 
 @pytest.fixture
@@ -61,11 +51,16 @@ def place() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def product(loopback_only: None) -> Iterator[Product]:
+def product(network: Network) -> Iterator[Product]:
     """Run one stack for all tests of this worker, with all clients on its path and one model."""
     found = Path(tempfile.mkdtemp(prefix="agentic-os-agents-", dir="/var/tmp"))
-    with running_model() as model, running_product(found, model) as running:
+    with ExitStack() as stack:
+        with network.entered():
+            model = stack.enter_context(running_model())
+            running = stack.enter_context(running_product(found, model))
         yield running
+        with network.entered():
+            stack.close()
     shutil.rmtree(found, ignore_errors=True)
 
 
@@ -78,11 +73,11 @@ def client(request: pytest.FixtureRequest) -> Client:
 
 @pytest.fixture
 def connected(product: Product) -> Connect:
-    """Connect a client to a repository of its own."""
+    """Connect a client to a repository of its own, without the test wake, which takes its time."""
 
     def connect(client: str, name: str, *options: object) -> Path:
         workspace = repository(product.place / "workspaces" / name)
-        product.connect(client, workspace, name, *options)
+        product.connect(client, workspace, name, "--no-test", *options)
         return workspace
 
     return connect

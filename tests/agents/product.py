@@ -16,7 +16,7 @@ from tests.stack_process import command, running_stack
 
 from agentic_os.postgres.embedded import discard
 
-PATIENCE = 25.0
+PATIENCE = 100.0
 _LOOK = 0.05
 Document = dict[str, Any]
 Connect = Callable[..., Path]

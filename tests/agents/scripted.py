@@ -89,7 +89,7 @@ def planning(turn: Turn, brief: Brief) -> list[Act]:
 
 
 def working(turn: Turn, brief: Brief) -> list[Act]:
-    """Write a file, commit it, and submit a result that names the branch and the plan that was followed."""
+    """Write a file, commit it, and submit a result that names the plan that was followed."""
     followed = f"plan v{brief.plan[0]} {brief.plan[1]}" if brief.plan else "no plan"
     work = f"work-{brief.task}-{brief.attempt}.txt"
     result = {
@@ -100,7 +100,6 @@ def working(turn: Turn, brief: Brief) -> list[Act]:
             {"criterion_id": criterion, "rank": "self_reported", "status": "pass"}
             for criterion in brief.criteria
         ],
-        "references": [{"name": "work", "kind": "branch", "uri": f"agentic-os/{brief.task}/{brief.attempt}"}],
     }
     file = f".agentic-os/result-{brief.attempt}.json"
     return [

@@ -1,22 +1,25 @@
 """The main job with each real client: connected, woken by the board, planned, decided by a person, done."""
 
-import re
+import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tests.agents.clients import Client, git
-from tests.agents.product import Connect, Product
+from tests.agents.clients import Client, git, repository
+from tests.agents.product import PATIENCE, Connect, Product
 from tests.agents.scripted import diligent
 
 pytestmark = [pytest.mark.agents, pytest.mark.timeout(240)]
 
 
 def test_a_plan_is_approved_by_a_person_and_the_result_is_on_a_branch(
-    product: Product, client: Client, connected: Connect
+    product: Product, client: Client
 ) -> None:
     """The client plans, stops, is woken by the approval, does that plan, and leaves the person's checkout alone."""
-    workspace = connected(client.name, client.name)
+    workspace = repository(product.place / "workspaces" / client.name)
+    asked = len(product.model.requests)
+    said = product.connect(client.name, workspace, client.name)
+    assert said["test"]["passed"], said
+    assert asked == len(product.model.requests)  # it was woken, and began, without a model
     product.model.script = diligent
     task = product.ask("Count the beans", client.name, mode="plan_first")
     planned = product.until(task, "plan_review")
@@ -27,13 +30,15 @@ def test_a_plan_is_approved_by_a_person_and_the_result_is_on_a_branch(
     (result,) = product.of_type(task, "result.submitted")
     assert f"41 beans, by plan v1 {planned['plan']['digest']}" == result["result"]["summary"]
     branch = f"agentic-os/{task}/{done['attempt']['number']}"
-    assert [branch] == [reference["uri"] for reference in result["result"]["references"]]
+    named = {reference["kind"]: reference for reference in result["result"]["references"]}
+    assert (branch, git(workspace, "rev-parse", branch).strip()) == (
+        named["branch"]["name"],
+        named["commit"]["revision"],
+    )
     assert planned["plan"]["digest"] in git(workspace, "show", f"{branch}:work-{task}-2.txt")
     assert "" == git(workspace, "status", "--short")
     assert ["main"] == git(workspace, "branch", "--show-current").split()
-    assert [workspace] == [
-        Path(found) for found in re.findall(r"^worktree (.+)$", worktrees(workspace), re.MULTILINE)
-    ]
+    until_left(workspace)
     for ack in product.of_type(task, "attempt.acked"):
         assert client.name == ack["runtime"]["name"]
         assert ack["runtime"]["version"]
@@ -63,6 +68,27 @@ def test_each_wish_of_a_person_is_answered_by_the_next_plan(product: Product, co
     assert 2 == product.until(task, "completed")["plan"]["version"]
 
 
-def worktrees(workspace: Path) -> Any:
-    """List the worktrees of a repository."""
-    return git(workspace, "worktree", "list", "--porcelain")
+@pytest.mark.parametrize("name", ["claude-code", "codex", "opencode"])
+def test_a_session_is_taken_up_again_in_the_next_attempt(
+    product: Product, connected: Connect, name: str
+) -> None:
+    """After the approval the client goes on in the session of its plan, and what it said then is before its model."""
+    workspace = connected(name, f"resumed-{name}", "--sessions", "resume")
+    product.model.script = diligent
+    task = product.ask("Count the beans", f"resumed-{name}", mode="plan_first")
+    product.until(task, "plan_review")
+    until_left(workspace)  # some clients know their sessions by the folder, which is then made anew
+    asked = len(product.model.requests)
+    product.approve(task)
+    product.until(task, "completed")
+    again = product.model.requests[asked]
+    assert () == again.turn.results
+    assert f"Count the beans of task {task}." in again.text
+
+
+def until_left(workspace: Path) -> None:
+    """Wait until the repository has no worktree but the person's checkout: the runs have ended, and left nothing."""
+    give_up = time.monotonic() + PATIENCE
+    while 1 != git(workspace, "worktree", "list", "--porcelain").count("worktree "):
+        assert time.monotonic() < give_up, git(workspace, "worktree", "list")
+        time.sleep(0.05)

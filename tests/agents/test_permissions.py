@@ -1,7 +1,7 @@
 """What each client lets its model do under the profile's settings: our scripts and edits, and nothing besides."""
 
+import socket
 import subprocess
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 from tests.agents.clients import CLIENTS, Client, git, repository, surroundings
 from tests.agents.model import Act, Model, Say, Shell, Turn, Write, running_model
+from tests.agents.network import may_isolate
 
-from agentic_os.connection.profile import Profile, find_profile
-from agentic_os.connection.settings_files import merge
-from agentic_os.hydration import DEFAULT_PROJECT, hydrate, load_definition, resolve
+from agentic_os.connection import launching
+from agentic_os.connection.profile import Profile, command_line, find_profile
+from agentic_os.connection.repository import Repository
+from agentic_os.connection.workspace import prepare_attempt
+from agentic_os.hydration import DEFAULT_PROJECT, load_definition, resolve
 
 pytestmark = [pytest.mark.agents, pytest.mark.timeout(120)]
 UNFENCED = ("qwen",)
@@ -33,6 +36,7 @@ class Attempt:
     profile: Profile
     model: Model
     folder: Path
+    repository: Repository | None
     environment: dict[str, str]
 
     def obey(self, *acts: Act) -> tuple[str, ...]:
@@ -44,15 +48,14 @@ class Attempt:
             return acts[len(turn.results)] if len(turn.results) < len(acts) else Say("That is all.")
 
         self.model.script = script
-        common = git(self.folder, "rev-parse", "--path-format=absolute", "--git-common-dir").strip()
         values = {
             "prompt": self.profile.told(brief=".agentic-os/brief.md"),
-            "session": str(uuid.uuid4()),  # noqa: TID251 - as the launcher would choose it
-            "git": git(self.folder, "rev-parse", "--absolute-git-dir").strip(),
-            "repository": common,
+            "session": launching.new_session(),
         }
         done = subprocess.run(
-            self.profile.command_line(self.profile.launch, values),
+            command_line(
+                self.profile.launch, values | launching.places_of(self.repository, self.profile.launch)
+            ),
             cwd=self.folder,
             env=self.environment | self.profile.environment,
             stdin=subprocess.DEVNULL,
@@ -73,20 +76,10 @@ def attempt(request: pytest.FixtureRequest, place: Path, loopback_only: None) ->
     workspace = repository(place / "workspace")
     folder = place / "worktrees" / "t-1"
     git(workspace, "worktree", "add", "--quiet", "-b", "agentic-os/t/1", str(folder))
-    (workspace / ".git/logs/refs/heads/agentic-os").mkdir(parents=True, exist_ok=True)
-    hydrate(folder, resolve(load_definition(None), DEFAULT_PROJECT), mode="copy", prune=True, dry_run=False)
-    (folder / ".agentic-os").mkdir()
-    (folder / ".agentic-os/.gitignore").write_text("*\n")
-    for settings in profile.settings:
-        wanted = merge(None, settings.format, settings.merge)
-        (folder / settings.file).parent.mkdir(parents=True, exist_ok=True)
-        (folder / settings.file).write_bytes(wanted.content)
-    for command in profile.commands:
-        (folder / command.file).parent.mkdir(parents=True, exist_ok=True)
-        (folder / command.file).write_text(command.text)
+    prepared = prepare_attempt(folder, profile, resolve(load_definition(None), DEFAULT_PROJECT))
     with running_model() as model:
         environment = surroundings(place / "home", model.url, request.param)
-        yield Attempt(request.param, profile, model, folder, environment)
+        yield Attempt(request.param, profile, model, folder, prepared, environment)
 
 
 def test_our_scripts_edits_and_commits_are_allowed(attempt: Attempt) -> None:
@@ -135,3 +128,13 @@ def test_a_profile_permits_each_script_by_its_path(name: str) -> None:
     lacking = [script for script in SCRIPTS if f"{profile.skills[0]}/{script}" not in text]
     assert "codex" == name or "{script}" in text or [] == lacking
     assert "*/scripts" not in text
+
+
+def test_the_network_ends_at_this_machine() -> None:
+    """A client that calls home, or looks a name up, reaches nothing."""
+    if not may_isolate():
+        pytest.skip("this user may not make a network namespace; run as root to see it")
+    devices = Path("/proc/thread-self/net/dev").read_text().splitlines()[2:]
+    assert ["lo"] == [device.partition(":")[0].strip() for device in devices]
+    with socket.socket() as caller, pytest.raises(OSError, match="unreachable"):
+        caller.connect(("192.0.2.1", 443))
