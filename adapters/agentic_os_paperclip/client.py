@@ -35,6 +35,7 @@ from .mapping import (
     card_to,
     cards_of,
     changes_to,
+    closed_of,
     comment_of,
     draft_to,
     issue_from,
@@ -51,6 +52,7 @@ from .mapping import (
     unassign_to,
 )
 from .nudge import Nudge
+from .sights import Sights, items
 from .transport import Transport
 
 _COMMENTS_PAGE: Final = 500
@@ -82,7 +84,7 @@ class PaperclipClient:
         self._accounts = Accounts(transport)
         self._feed = Feed(transport, self._labels, self._accounts, page=feed_page)
         self._nudge = nudge or Nudge(transport)
-        self._comments_page = comments_page
+        self._sights = Sights(transport, comments_page=comments_page)
         self._lingering: dict[str, float] = {}
 
     async def ensure_issue(self, draft: IssueDraft) -> str:
@@ -95,7 +97,7 @@ class PaperclipClient:
             made = await self._paperclip.of_company("POST", "/issues", draft_to(draft, project, labels, key))
             try:
                 # A repeat is answered with the first issue, even one that somebody deleted since.
-                await self._issue(_text(made, "id"))
+                await self._sights.issue(_text(made, "id"))
             except NotFound:
                 generation += 1
                 continue
@@ -109,7 +111,7 @@ class PaperclipClient:
 
     async def apply(self, key: str, changes: IssueChanges) -> None:
         """Change the given fields; applying twice changes once."""
-        issue = await self._issue(key)
+        issue = await self._sights.issue(key)
         try:
             document = changes_to(changes, issue, now())
             labels = labels_of(issue) if changes.labels is None else changes.labels
@@ -121,7 +123,7 @@ class PaperclipClient:
             if sorted(wanted) != sorted(issue["labelIds"]):
                 document["labelIds"] = wanted
         if document:
-            await self._paperclip.ask("PATCH", _path(key), document)
+            await self._sights.change(key, document)
 
     async def post(self, key: str, marker: str, body: str) -> str:
         """Post a note, or find the one that already carries this marker; return its id.
@@ -129,20 +131,21 @@ class PaperclipClient:
         A note is a comment where that wakes nobody. The status note, which is edited again and again, is a document,
         and so is each note while an agent is assigned, whom Paperclip would wake for a comment.
         """
-        issue = await self._issue(key)
-        comments, documents = await asyncio.gather(self._comments(key), self._documents(key))
+        issue = await self._sights.issue(key)
+        comments, documents = await asyncio.gather(self._sights.comments(key), self._sights.documents(key))
         user = (await self._paperclip.backend()).user
         if any(note.marker == marker for note in notes_of(comments, documents, user=user)):
             return marker
-        if marker == "status" or issue["assigneeAgentId"]:
+        wakes = issue["assigneeAgentId"] and closed_of(issue["status"]) is None
+        if marker == "status" or wakes:
             await self._put_note(key, marker, body, documents)
         else:
-            await self._paperclip.ask("POST", f"{_path(key)}/comments", {"body": marked(body, marker)})
+            await self._sights.add_comment(key, marked(body, marker))
         return marker
 
     async def edit(self, key: str, note_id: str, body: str) -> None:
         """Replace the text of a note of ours; Paperclip's comments cannot be edited, so one becomes a document."""
-        comments, documents = await asyncio.gather(self._comments(key), self._documents(key))
+        comments, documents = await asyncio.gather(self._sights.comments(key), self._sights.documents(key))
         user = (await self._paperclip.backend()).user
         note = next((n for n in notes_of(comments, documents, user=user) if n.id == note_id), None)
         if note is None:
@@ -152,11 +155,13 @@ class PaperclipClient:
         await self._put_note(key, note.marker, body, documents)
         comment = comment_of(comments, note.marker, user=user)
         if comment is not None:
-            await self._paperclip.ask("DELETE", f"{_path(key)}/comments/{comment['id']}")
+            await self._sights.write("DELETE", key, f"/comments/{comment['id']}")
 
     async def open_review(self, key: str, review: Review) -> None:
         """Show a gate: the document as a revision, and a card that is bound to it; one digest is one gate."""
-        interactions, documents = await asyncio.gather(self._interactions(key), self._documents(key))
+        interactions, documents = await asyncio.gather(
+            self._sights.interactions(key), self._sights.documents(key)
+        )
         user = (await self._paperclip.backend()).user
         cards = [card for card in cards_of(interactions, user=user) if card.digest == review.digest]
         if any(card.pending for card in cards):
@@ -165,18 +170,18 @@ class PaperclipClient:
         if document is None or document["body"] != review_text(review):
             base = document["latestRevisionId"] if document else None
             written = review_document_to(review, base)
-            document = await self._paperclip.ask("PUT", f"{_path(key)}/documents/{review.subject}", written)
+            document = await self._sights.put_document(key, review.subject, written)
         card = card_to(review, review.subject, document, len(cards))
-        await self._paperclip.ask("POST", f"{_path(key)}/interactions", card)
+        await self._sights.write("POST", key, "/interactions", card)
 
     async def close_review(self, key: str, digest: str, outcome: ReviewOutcome) -> None:
         """Take a gate away, saying how it ended; one that is decided or unknown is not an error."""
-        interactions = await self._interactions(key)
+        interactions = await self._sights.interactions(key)
         user = (await self._paperclip.backend()).user
         for card in cards_of(interactions, user=user):
             if card.digest == digest and card.pending:
-                path = f"{_path(key)}/interactions/{card.id}/withdraw"
-                await self._paperclip.ask("POST", path, {"reason": f"agentic-os: {outcome}"})
+                path = f"/interactions/{card.id}/withdraw"
+                await self._sights.write("POST", key, path, {"reason": f"agentic-os: {outcome}"})
 
     async def assign(self, key: str, assignment: Assignment | None) -> None:
         """Assign the issue, which wakes the agent once per (task, attempt); None takes the assignee away.
@@ -184,11 +189,12 @@ class PaperclipClient:
         Raises Busy while a run of the assignee before goes on: taking its issue away would end it, and Paperclip wakes
         nobody on an issue whose run was ended. It has half a minute.
         """
-        issue = await self._issue(key)
+        issue = await self._sights.issue(key)
         if assignment is None:
-            if assignee_of(issue):
+            # Whoever a closed issue is assigned to did it, and is woken by nothing.
+            if assignee_of(issue) and closed_of(issue["status"]) is None:
                 await self._let_end(issue)
-                await self._paperclip.ask("PATCH", _path(key), unassign_to(issue))
+                await self._sights.change(key, unassign_to(issue))
             return
         record = record_of(issue)
         if record is not None and record.task == assignment.task_id:
@@ -202,10 +208,10 @@ class PaperclipClient:
         if issue.get("executionBlocker"):
             if await self._go_on_after_a_failed_run(issue, assignment):
                 return
-            issue = await self._issue(key)
+            issue = await self._sights.issue(key)
         if assignee_of(issue):
-            await self._paperclip.ask("PATCH", _path(key), unassign_to(issue))
-        await self._paperclip.ask("PATCH", _path(key), assign_to(issue, assignment, now()))
+            await self._sights.change(key, unassign_to(issue))
+        await self._sights.change(key, assign_to(issue, assignment, now()))
         await self._make_sure_it_wakes(key, assignment, record)
 
     async def react(self, key: str, comment_id: str, reaction: Reaction) -> None:
@@ -238,47 +244,20 @@ class PaperclipClient:
 
     async def _observe(self, key: str) -> Issue | None:
         try:
-            issue = await self._issue(key)
-            comments, documents, interactions = await asyncio.gather(
-                self._comments(key), self._documents(key), self._interactions(key)
-            )
+            seen = await self._sights.look(key)
         except NotFound:
             return None
         user = (await self._paperclip.backend()).user
+        hanging = (seen.comments, seen.documents, seen.interactions)
         try:
-            return issue_from(issue, comments, documents, interactions, user=user, url=self._paperclip.url)
+            return issue_from(seen.issue, *hanging, user=user, url=self._paperclip.url)
         except (KeyError, TypeError, ValueError) as error:
             raise _unreadable("issue", error) from error
-
-    async def _issue(self, key: str) -> Json:
-        issue: Json = await self._paperclip.ask("GET", _path(key))
-        if not isinstance(issue, dict) or issue.get("companyId") != self._paperclip.company:
-            raise NotFound(f"the company has no issue {key}")
-        return issue
-
-    async def _comments(self, key: str) -> Sequence[Json]:
-        """Read all comments, page by page; the comment that a page begins after is on it again."""
-        found: dict[str, Json] = {}
-        parameters: dict[str, Any] = {"order": "asc", "limit": self._comments_page}
-        while True:
-            page = await self._paperclip.ask("GET", f"{_path(key)}/comments", parameters=parameters)
-            new = {comment["id"]: comment for comment in _items(page, "comments")}
-            more = len(new) >= self._comments_page and new.keys() - found.keys()
-            found |= new
-            if not more:
-                return list(found.values())
-            parameters["after"] = list(new)[-1]
-
-    async def _documents(self, key: str) -> Sequence[Json]:
-        return _items(await self._paperclip.ask("GET", f"{_path(key)}/documents"), "documents")
-
-    async def _interactions(self, key: str) -> Sequence[Json]:
-        return _items(await self._paperclip.ask("GET", f"{_path(key)}/interactions"), "interactions")
 
     async def _put_note(self, key: str, marker: str, body: str, documents: Sequence[Json]) -> None:
         name = note_key(marker)
         base = next((document["latestRevisionId"] for document in documents if document["key"] == name), None)
-        await self._paperclip.ask("PUT", f"{_path(key)}/documents/{name}", note_to(marker, body, base))
+        await self._sights.put_document(key, name, note_to(marker, body, base))
 
     async def _let_end(self, issue: Json) -> None:
         """Give the run that goes on the time to end by itself. Raises Busy."""
@@ -294,7 +273,7 @@ class PaperclipClient:
             self._lingering.pop(run, None)
 
     async def _in_flight(self, issue: Json) -> Sequence[str]:
-        runs = _items(await self._paperclip.ask("GET", f"{_path(issue['id'])}/runs"), "runs")
+        runs = items(await self._sights.ask(issue["id"], "/runs"), "runs")
         return [run.get("runId") or run["id"] for run in runs if run["status"] in _IN_FLIGHT]
 
     async def _go_on_after_a_failed_run(self, issue: Json, assignment: Assignment) -> bool:
@@ -303,29 +282,29 @@ class PaperclipClient:
         Paperclip takes that only while the agent of that run is assigned, and then wakes it once: True where that is
         the wake of the assignment. Raises Busy while Paperclip still looks after the run itself.
         """
-        failed = issue["executionBlocker"]["agentId"]
+        key, failed = issue["id"], issue["executionBlocker"]["agentId"]
         written = assign_to(issue, assignment, now()) | {"assigneeAgentId": failed}
         if failed != assignment.account:
             written |= {"billingCode": issue["billingCode"]}
-        await self._paperclip.ask("PATCH", _path(issue["id"]), written)
-        blocker = (await self._issue(issue["id"])).get("executionBlocker")
+        await self._sights.change(key, written)
+        self._sights.forget(key)
+        blocker = (await self._sights.issue(key)).get("executionBlocker")
         if blocker:
-            path = f"{_path(issue['id'])}/recovery-actions/resolve"
             try:
-                await self._paperclip.ask("POST", path, reconciled(blocker))
+                await self._sights.write("POST", key, "/recovery-actions/resolve", reconciled(blocker))
             except (Conflict, NotFound) as problem:
-                await self._paperclip.ask("PATCH", _path(issue["id"]), {"billingCode": issue["billingCode"]})
+                await self._sights.change(key, {"billingCode": issue["billingCode"]})
                 raise Busy(
                     f"Paperclip still looks after a failed run: {problem}", now() + _SOON * 5
                 ) from problem
         if failed != assignment.account:
             return False
-        await self._paperclip.ask("PATCH", _path(issue["id"]), written)
+        await self._sights.change(key, written)
         return True
 
     async def _make_sure_it_wakes(self, key: str, assignment: Assignment, before: Record | None) -> None:
         """Take an assignment back whose wake Paperclip skipped, so that it is made again. Raises Busy."""
-        answer = await self._paperclip.ask("GET", f"{_path(key)}/diagnostics/wakes")
+        answer = await self._sights.ask(key, "/diagnostics/wakes")
         try:
             events = answer["events"]
             skipped = bool(events) and (events[0]["source"], events[0]["status"]) == ("assignment", "skipped")
@@ -333,22 +312,10 @@ class PaperclipClient:
             raise _unreadable("wakes", error) from error
         if not skipped:
             return
-        issue = await self._issue(key)
+        issue = await self._sights.issue(key)
         record = before or Record(task=assignment.task_id, attempt=0, account="")
-        await self._paperclip.ask("PATCH", _path(key), unassign_to(issue) | {"billingCode": str(record)})
+        await self._sights.change(key, unassign_to(issue) | {"billingCode": str(record)})
         raise Busy(f"Paperclip woke nobody for attempt {assignment.attempt} yet", now() + _SOON * 5)
-
-
-def _path(key: str) -> str:
-    if not (key.isascii() and key.replace("-", "").isalnum()):
-        raise NotFound(f"{key!r} cannot be the id of an issue")
-    return f"/issues/{key}"
-
-
-def _items(answer: Any, what: str) -> Sequence[Json]:
-    if not isinstance(answer, list):
-        raise Unavailable(f"Paperclip's {what} cannot be read: no list")
-    return answer
 
 
 def _text(answer: Any, field: str) -> str:

@@ -28,7 +28,13 @@ from .transport import Transport
 _OVERLAP: Final = timedelta(seconds=10)
 """How much later than a row of a later instant a row may appear: rows are stamped before they are committed."""
 _ENOUGH: Final = 500
-_OF_A_RUN: Final = {"environment.lease_acquired": "alive", "environment.lease_released": "ended"}
+_OF_A_RUN: Final = {
+    "environment.lease_acquired": "alive",
+    "environment.lease_released": "ended",
+    "issue.stale_lock_cleared": "ended",
+    "issue.execution_recovery_settled": "ended",
+}
+"""What tells of runs. The last two are all that is told of one that ended with its server."""
 _OWN_SUMMARY: Final = "run_presentation_resolver"
 """The source of comments that Paperclip writes about a run in the agent's name."""
 _DRIFT: Final = frozenset({"backlog", "blocked", "todo"})
@@ -261,16 +267,19 @@ class Feed:
 
     async def _run(self, row: Json, _user: str) -> AsyncIterator[Observation]:
         """See a run of an agent that works within its runs, for the attempt that it was started for."""
-        details, run, agent = row["details"] or {}, row["runId"], row["agentId"]
-        key = details.get("issueId")
-        if not key or not run or not agent or not await self._accounts.works_in_its_run(agent):
+        details = row["details"] or {}
+        run_id = row["runId"] or details.get("clearedExecutionRunId")
+        if not run_id:
             return
         try:
-            started = (await self._paperclip.ask("GET", f"/heartbeat-runs/{run}"))["createdAt"]
-            record = await self._record_at(key, started)
+            run = await self._paperclip.ask("GET", f"/heartbeat-runs/{run_id}")
+            key = (run["contextSnapshot"] or {}).get("issueId")
+            if not key or not await self._accounts.works_in_its_run(run["agentId"]):
+                return
+            record = await self._record_at(key, run["createdAt"])
         except NotFound:
             return
-        if record is None or record.account != agent:
+        if record is None or record.account != run["agentId"]:
             return
         yield RunSeen(
             **_where(row, key),

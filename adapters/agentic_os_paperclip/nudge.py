@@ -2,17 +2,20 @@
 
 import asyncio
 import contextlib
+import json
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
+from agentic_os.control_plane import ControlPlaneError
+
 from .transport import Transport
 
 IDLE_SECONDS: Final = 10.0
 """How often the feed is read where nothing tells of news: at most one request in this time."""
-_NEWS: Final = '"activity.logged"'
+_NEWS: Final = "activity.logged"
 
 
 class Nudge:
@@ -22,6 +25,7 @@ class Nudge:
     """
 
     def __init__(self, transport: Transport, key: str = "", *, idle_seconds: float = IDLE_SECONDS) -> None:
+        self._paperclip = transport
         self._url = _stream_url(transport.url, transport.company)
         self._key = key
         self._idle = idle_seconds
@@ -39,9 +43,10 @@ class Nudge:
                     self._url, additional_headers=headers, proxy=None, max_size=2**22
                 )
                 return  # what happened before there was a stream is read at once
-            while _NEWS not in str(await self._stream.recv()):
+            user = (await self._paperclip.backend()).user
+            while not _is_news(await self._stream.recv(), user):
                 pass
-        except (OSError, TimeoutError, WebSocketException):
+        except (ControlPlaneError, OSError, TimeoutError, WebSocketException):
             await self.aclose()
             await asyncio.sleep(self._idle)
 
@@ -63,6 +68,15 @@ class Nudge:
         if stream is not None:
             with contextlib.suppress(OSError, WebSocketException):
                 await stream.close()
+
+
+def _is_news(frame: str | bytes, user: str) -> bool:
+    """Tell whether somebody else did something. What cannot be read may be anything."""
+    try:
+        event = json.loads(frame)
+        return bool(event["type"] == _NEWS and event["payload"]["actorId"] != user)
+    except (KeyError, TypeError, ValueError):
+        return True
 
 
 def _stream_url(url: str, company: str) -> str:

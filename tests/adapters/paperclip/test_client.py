@@ -95,7 +95,7 @@ async def test_a_refusal_is_raised_as_what_it_means(
     recorded = RECORDED[name]
     server.get("/issues/thing").respond(recorded["status"], json=recorded["body"])
     with pytest.raises(meaning):
-        await plane._issue("thing")
+        await plane._sights.issue("thing")
 
 
 @pytest.mark.parametrize("answer", [{"text": "not found"}, {"json": []}, {"json": {"detail": "no route"}}])
@@ -255,6 +255,14 @@ async def test_a_run_that_goes_on_keeps_its_assignee(
     await plane.assign(ISSUE, None)
     (change,) = written(server)
     assert (None, "agentic-os:task:1:") == (change["assigneeAgentId"], change["billingCode"])
+
+
+async def test_who_did_a_closed_issue_stays_its_assignee(server: Any, plane: PaperclipClient) -> None:
+    """Taking the assignee away from an issue that is done must write nothing: nothing wakes there."""
+    closed = issue(assigneeAgentId=AGENT, status="done", billingCode=f"agentic-os:task:1:{AGENT}")
+    server.get(f"/issues/{ISSUE}").respond(json=closed)
+    await plane.assign(ISSUE, None)
+    assert [] == written(server)
 
 
 async def test_a_failed_run_is_explained_before_the_next_attempt(server: Any, plane: PaperclipClient) -> None:

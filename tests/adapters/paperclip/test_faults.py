@@ -20,7 +20,7 @@ def attempts(stage: Stage, task_id: str) -> list[int]:
 
 
 def test_a_killed_paperclip_is_found_again(stage: Stage):
-    """The server is killed while the agent works, and started anew: the same attempt is accepted and done."""
+    """The server is killed while the agent works, and started anew: the run is found ended, and dispatched anew."""
     stage.hold()
     key = stage.open_issue()
     task_id = stage.adopted(key)

@@ -2,7 +2,7 @@
 
 import httpx
 import pytest
-from tests.adapters.paperclip.paperclip_stage import Stage, until
+from tests.adapters.paperclip.paperclip_stage import HookAgent, Stage, until
 from tests.stack_process import run
 
 pytestmark = [pytest.mark.paperclip, pytest.mark.timeout(400)]
@@ -50,6 +50,26 @@ def test_an_issue_is_planned_accepted_done_and_audited(stage: Stage):
         "GET", f"/issues/{key}/recovery-actions"
     )
     assert run("audit", "verify", "--home", stage.home).stdout.startswith("ok")
+
+
+def test_a_hook_agent_works_after_its_run_has_ended(stage: Stage):
+    """An agent whose run ends with the answer of its hook plans and does the work, woken once for each attempt."""
+    agent = HookAgent(stage, "hook")
+    document = {"title": "Count", "goal": "All.", "project": "default", "assignee": "hook"}
+    with stage.client as client:
+        headers = {"idempotency-key": "hook"}
+        task_id = client.post("/api/tasks", json=document, headers=headers).raise_for_status().json()["id"]
+    task = stage.phase(task_id, "plan_review")
+    key = until(lambda: stage.show(task_id)["issue"], "the task has an issue")["key"]
+    stage.accept(key, stage.card(key)["id"])
+    task = stage.phase(task_id, "completed")
+    until(lambda: stage.issue(key)["status"] == "done", "the issue is done")
+    stage.company.wait_until_quiet()
+    agent.close()
+    assert [] == agent.problems
+    assert [(task_id, 1), (task_id, 2)] == [(woken, attempt) for woken, attempt, _ in agent.woken]
+    assert [("issue_assigned", "succeeded")] * 2 == stage.runs(key)
+    assert 2 == task["attempt"]["number"]
 
 
 def test_an_agent_cannot_accept_its_own_plan(stage: Stage):
