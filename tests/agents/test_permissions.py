@@ -106,7 +106,7 @@ def test_what_is_not_ours_is_refused(attempt: Attempt) -> None:
     new = f"{skills}/start-work/scripts/new.py"
     hook, around = (
         workspace / ".git/hooks/pre-commit",
-        f"python3 {skills}/start-work/scripts/../../../../evil.py",
+        f"python3 {skills}/start-work/scripts/../../../../evil.py now",
     )
     (attempt.folder / "evil.py").write_text(f"open({str(hook)!r}, 'w').write('evil')")
     attempt.obey(
