@@ -134,6 +134,23 @@ def test_a_client_is_seen_to_its_end(tmp_path: Path, capfd: pytest.CaptureFixtur
     assert capfd.readouterr().out.endswith("last\n")
 
 
+def test_our_tokens_are_taken_out_of_what_a_client_says(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An agent that was talked into printing its tokens leaves none in the log, the output or the last words."""
+    secrets = (
+        "aosx_CFyikum9celw38ocibThHQugG2i_U7BlrzApeirv0oA",
+        "aoso_o2P0vGzn2CFyikum9celw38ocibThHQugG2i_0Q",
+        "aosa_01a21560-0089-7234-83d7-e0b784c8e02f.1.2." + "x" * 43,
+    )
+    log = io.BytesIO()
+    script = "".join(f'echo \'{{"said": "{secret}"}}\'; ' for secret in secrets)
+    run = run_client([program(tmp_path, script)], tmp_path, {"PATH": os.defpath}, log, lambda _: None)
+    said = (log.getvalue().decode(), run.tail.decode(), capfd.readouterr().out)
+    assert [] == [secret for secret in secrets for text in said if secret[5:] in text]
+    assert all('{"said": "aosx_(taken out)"}' in text for text in said)
+
+
 def test_a_client_that_was_killed_is_told_from_one_that_ended(tmp_path: Path) -> None:
     """A signal is no exit code; what cannot be started says so."""
     run = run_client(
