@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
+from agentic_os.cli.agents.connect import woken_by_hand
+from agentic_os.cli.agents.steps import Connecting
 from agentic_os.cli.client import Client
-from agentic_os.cli.connect import woken_by_hand
-from agentic_os.cli.connecting import Connecting
 from agentic_os.connection.profile import find_profile
 from agentic_os.connection.record import Connection
 from agentic_os.home import Home

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agentic_os.cli.paperclip_wake import NoBrief, find_brief, woken_by_paperclip
+from agentic_os.cli.agents.paperclip_wake import NoBrief, find_brief, woken_by_paperclip
 
 BRIEF = "Hello.\n<!-- agentic-os:brief v1 task=t-1 attempt=2 digest=sha256:00 -->\n..."
 

@@ -25,11 +25,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     if given[:2] == _LAUNCH:
         # Each attempt begins with it, and it needs next to nothing of what the other commands import.
-        from agentic_os.cli.launch import launch_main  # noqa: PLC0415
+        from agentic_os.cli.agents.launch import launch_main  # noqa: PLC0415
 
         return launch_main(given[2:])
     if given[:1] and given[0] in _CONNECTING:
-        from agentic_os.cli import connect  # noqa: PLC0415
+        from agentic_os.cli.agents import connect  # noqa: PLC0415
 
         return _run(given, [connect.add_commands])
     return _run(given, _all_commands())
@@ -39,7 +39,6 @@ def _all_commands() -> list[_Register]:
     from agentic_os.cli import (  # noqa: PLC0415
         administration,
         ci,
-        connect,
         contract,
         database,
         governance,
@@ -52,6 +51,7 @@ def _all_commands() -> list[_Register]:
         tasks,
         up,
     )
+    from agentic_os.cli.agents import connect  # noqa: PLC0415
 
     modules = (
         up,

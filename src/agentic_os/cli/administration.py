@@ -5,10 +5,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from agentic_os.cli.agents.launch import make_parser
 from agentic_os.cli.client import Client, add_connection
 from agentic_os.cli.command_executor import add_run
 from agentic_os.cli.credentials import add_verbs
-from agentic_os.cli.launch import make_parser
 from agentic_os.cli.tables import table
 
 

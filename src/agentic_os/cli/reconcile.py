@@ -5,8 +5,8 @@ import json
 import sys
 from typing import Any
 
+from agentic_os.cli.agents.listing import checks
 from agentic_os.cli.client import Client, ServerUnavailable, add_connection
-from agentic_os.cli.connections import checks
 from agentic_os.cli.tables import table
 
 

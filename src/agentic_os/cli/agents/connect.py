@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from agentic_os.cli.board import NoAdministrator
-from agentic_os.cli.choosing import COMMAND, Usage, prepare
-from agentic_os.cli.connecting import Connecting, NotConnected, Step
-from agentic_os.cli.connections import add_listing, list_connections
-from agentic_os.cli.disconnect import add_disconnect
+from agentic_os.cli.agents.board import NoAdministrator
+from agentic_os.cli.agents.choosing import COMMAND, Usage, prepare
+from agentic_os.cli.agents.disconnect import add_disconnect
+from agentic_os.cli.agents.listing import add_listing, list_connections
+from agentic_os.cli.agents.steps import Connecting, NotConnected, Step
 from agentic_os.clock import elapsed
 from agentic_os.connection.launching import ClientUnusable
 from agentic_os.connection.profile import ProfileInvalid, profile_names

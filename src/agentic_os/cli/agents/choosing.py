@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from agentic_os.cli.board import Board
+from agentic_os.cli.agents.board import Board
+from agentic_os.cli.agents.steps import Connecting, NotConnected
 from agentic_os.cli.client import Client
-from agentic_os.cli.connecting import Connecting, NotConnected
 from agentic_os.connection import workspace as places
 from agentic_os.connection.launching import VersionAsked, find_client
 from agentic_os.connection.profile import Profile, ProfileUnknown, find_profile, profile_names

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from agentic_os.cli.board import Board
+from agentic_os.cli.agents.board import Board
+from agentic_os.cli.agents.trial import Trial, try_wake
 from agentic_os.cli.client import Client, ServerRefused, ServerUnavailable
-from agentic_os.cli.trial import Trial, try_wake
 from agentic_os.cli.workspaces import report_one
 from agentic_os.connection import workspace as places
 from agentic_os.connection.launching import CERTIFICATES, PROXIES

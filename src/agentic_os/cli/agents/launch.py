@@ -132,7 +132,7 @@ def _woken_for(given: Mapping[str, str]) -> tuple[str, str, str]:
         except (OSError, UnicodeDecodeError) as problem:
             raise NotLaunched(f"the brief {brief} cannot be read: {problem}") from problem
     if given.get("PAPERCLIP_RUN_ID"):
-        from agentic_os.cli.paperclip_wake import NoBrief, find_brief, woken_by_paperclip  # noqa: PLC0415
+        from agentic_os.cli.agents.paperclip_wake import NoBrief, find_brief, woken_by_paperclip  # noqa: PLC0415
 
         if woken_by_paperclip(given):
             try:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from agentic_os.cli.board import Board, NoAdministrator
+from agentic_os.cli.agents.board import Board, NoAdministrator
 from agentic_os.cli.client import Client, ServerRefused, add_connection
 from agentic_os.connection import workspace as places
 from agentic_os.connection.record import (

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from agentic_os.cli.board import Board, NoAdministrator
+from agentic_os.cli.agents.board import Board, NoAdministrator
 from agentic_os.cli.client import Client, ServerRefused, ServerUnavailable
 from agentic_os.cli.tables import table
 from agentic_os.connection.inspection import Finding, inspect
