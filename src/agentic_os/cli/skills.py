@@ -1,7 +1,6 @@
 """`agentic-os skills`: project the central skill set into workspaces, and tell where they drifted."""
 
 import argparse
-import difflib
 import json
 import sys
 from collections.abc import Callable
@@ -9,38 +8,37 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from agentic_os.cli.skill_changes import register_add, register_diff
+from agentic_os.cli.skill_selection import (
+    CONFLICT,
+    DRIFT,
+    EXIT_CODES,
+    IN_STEP,
+    UNREPORTED,
+    USAGE,
+    add_selection,
+    definition_in_force,
+    governance_folder,
+    known,
+    refuse,
+    select,
+)
 from agentic_os.cli.workspaces import add_report, report
 from agentic_os.governance import GovernanceInvalid, load_governance
 from agentic_os.hydration import (
     DEFAULT_PROJECT,
-    Addition,
-    AdditionConflict,
     Change,
-    Definition,
     DefinitionError,
-    SkillDifference,
     SkillSet,
     WorkspaceError,
-    carry_out,
     check,
-    compare_skills,
     coverage,
-    described,
     explain,
     hydrate,
-    hydrated_skills,
     load_definition,
-    plan_addition,
     resolve,
     resolve_all,
     validate_skill,
-)
-from agentic_os.settings import Settings
-
-IN_STEP, DRIFT, USAGE, CONFLICT, UNREPORTED = 0, 1, 2, 3, 4
-_EXIT_CODES = (
-    "exit codes: 0 in step, 1 drift (--check), 2 usage or a bad definition, 3 conflict with files not ours, "
-    "4 the backend was not told (--report)"
 )
 
 
@@ -68,16 +66,16 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
         ("list", "list the skills of a project", _register_list),
         ("explain", "tell which root a skill comes from, and why", _register_explain),
         ("coverage", "tell which workspaces have the skills that each role requires", _register_coverage),
-        ("diff", "tell which skills differ from another definition, or from a workspace", _register_diff),
-        ("add", "copy a skill into the definition's own source root, and list it", _register_add),
+        ("diff", "tell which skills differ from another definition, or from a workspace", register_diff),
+        ("add", "copy a skill into the definition's own source root, and list it", register_add),
         ("validate", "hold folders of skills to the Agent Skills standard", _register_validate),
     ):
-        register(commands.add_parser(name, help=text, description=text, epilog=_EXIT_CODES))
+        register(commands.add_parser(name, help=text, description=text, epilog=EXIT_CODES))
 
 
 def hydrate_main(argv: list[str]) -> int:
     """Run `skills hydrate` with the arguments of bin/hydrate-runtime-skills."""
-    parser = argparse.ArgumentParser(prog="hydrate-runtime-skills", epilog=_EXIT_CODES)
+    parser = argparse.ArgumentParser(prog="hydrate-runtime-skills", epilog=EXIT_CODES)
     _register_hydrate(parser)
     args = parser.parse_args(argv)
     run: Callable[[argparse.Namespace], int] = args.run
@@ -85,7 +83,7 @@ def hydrate_main(argv: list[str]) -> int:
 
 
 def _register_hydrate(parser: argparse.ArgumentParser) -> None:
-    _add_selection(parser)
+    add_selection(parser)
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 on drift")
     parser.add_argument("--dry-run", action="store_true", help="change nothing; print what would be done")
     parser.add_argument(
@@ -101,24 +99,24 @@ def _register_hydrate(parser: argparse.ArgumentParser) -> None:
 
 
 def _register_check(parser: argparse.ArgumentParser) -> None:
-    _add_selection(parser)
+    add_selection(parser)
     add_report(parser)
     parser.set_defaults(run=_run_hydrate, check=True)
 
 
 def _register_list(parser: argparse.ArgumentParser) -> None:
-    _add_selection(parser, workspace=False)
+    add_selection(parser, workspace=False)
     parser.set_defaults(run=_run_list)
 
 
 def _register_explain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="the skill")
-    _add_selection(parser, workspace=False)
+    add_selection(parser, workspace=False)
     parser.set_defaults(run=_run_explain)
 
 
 def _register_coverage(parser: argparse.ArgumentParser) -> None:
-    _add_selection(parser)
+    add_selection(parser)
     parser.add_argument(
         "--governance", type=Path, help="the folder with organisation.yaml (default: the one of this home)"
     )
@@ -131,53 +129,13 @@ def _register_validate(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_run_validate)
 
 
-def _register_diff(parser: argparse.ArgumentParser) -> None:
-    _add_selection(parser, workspace=False)
-    against = parser.add_mutually_exclusive_group()
-    against.add_argument(
-        "--against", type=Path, metavar="FILE", help="a skills.yaml (default: the one in force)"
-    )
-    against.add_argument(
-        "--workspace", type=Path, metavar="DIR", help="what this folder got when it was last hydrated"
-    )
-    parser.set_defaults(run=_run_diff)
-
-
-def _register_add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", help="the skill, which is also the name of its folder")
-    parser.add_argument(
-        "--from", type=Path, required=True, dest="source", metavar="FOLDER", help="the folder"
-    )
-    parser.add_argument("--project", help="give it to one project (default: to all)")
-    parser.add_argument(
-        "--into", type=Path, metavar="FILE", help="the skills.yaml (default: that of the governance folder)"
-    )
-    parser.add_argument("--yes", action="store_true", help="write without asking")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.set_defaults(run=_run_add)
-
-
-def _add_selection(parser: argparse.ArgumentParser, *, workspace: bool = True) -> None:
-    parser.add_argument("--project", help="the project (default: of the workspace, else 'default')")
-    if workspace:
-        parser.add_argument(
-            "--workspace", type=Path, help="one folder (default: each workspace of the definition)"
-        )
-    parser.add_argument(
-        "--definition",
-        type=Path,
-        help="a skills.yaml (default: that of the governance folder, else the package's own)",
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON")
-
-
 def _run_hydrate(args: argparse.Namespace) -> int:
     try:
-        definition = load_definition(args.definition or _definition_in_force(args.home))
-        selected = _select(definition, args.project, args.workspace)
+        definition = load_definition(args.definition or definition_in_force(args.home))
+        selected = select(definition, args.project, args.workspace)
         sets = resolve_all(definition, [project for _, project in selected])
     except DefinitionError as error:
-        return _refuse(str(error))
+        return refuse(str(error))
     outcomes = [_handle(workspace, sets[project], args) for workspace, project in selected]
     told = True
     if args.report:
@@ -191,11 +149,11 @@ def _run_hydrate(args: argparse.Namespace) -> int:
 
 def _run_list(args: argparse.Namespace) -> int:
     try:
-        definition = load_definition(args.definition or _definition_in_force())
-        project = _known(definition, args.project or DEFAULT_PROJECT)
+        definition = load_definition(args.definition or definition_in_force())
+        project = known(definition, args.project or DEFAULT_PROJECT)
         skill_set = resolve(definition, project)
     except DefinitionError as error:
-        return _refuse(str(error))
+        return refuse(str(error))
     if args.json:
         print(json.dumps(_describe_set(skill_set), indent=2))
         return IN_STEP
@@ -209,11 +167,11 @@ def _run_list(args: argparse.Namespace) -> int:
 
 def _run_explain(args: argparse.Namespace) -> int:
     try:
-        definition = load_definition(args.definition or _definition_in_force())
-        project = _known(definition, args.project or DEFAULT_PROJECT)
+        definition = load_definition(args.definition or definition_in_force())
+        project = known(definition, args.project or DEFAULT_PROJECT)
         found = explain(definition, project, args.name)
     except DefinitionError as error:
-        return _refuse(str(error))
+        return refuse(str(error))
     skill = found.skill
     if args.json:
         document = {
@@ -241,17 +199,17 @@ def _run_explain(args: argparse.Namespace) -> int:
 
 def _run_coverage(args: argparse.Namespace) -> int:
     try:
-        definition = load_definition(args.definition or _definition_in_force())
-        selected = _select(definition, args.project, args.workspace)
+        definition = load_definition(args.definition or definition_in_force())
+        selected = select(definition, args.project, args.workspace)
         sets = resolve_all(definition, [project for _, project in selected])
-        roles = load_governance(args.governance or _governance_folder()).organisation.roles
+        roles = load_governance(args.governance or governance_folder()).organisation.roles
         rows = [
             row
             for workspace, project in selected
             for row in coverage(workspace, sets[project], {name: role.skills for name, role in roles.items()})
         ]
     except (DefinitionError, GovernanceInvalid) as error:
-        return _refuse(str(error))
+        return refuse(str(error))
     if args.json:
         print(
             json.dumps(
@@ -280,130 +238,6 @@ def _run_validate(args: argparse.Namespace) -> int:
         for folder in args.folders:
             print(errors.get(str(folder)) or f"{folder}: keeps to the standard")
     return USAGE if errors else IN_STEP
-
-
-def _run_diff(args: argparse.Namespace) -> int:
-    try:
-        definition = load_definition(args.definition or _definition_in_force())
-        found = _differences_from(definition, args)
-    except (DefinitionError, WorkspaceError) as error:
-        return _refuse(str(error))
-    if args.json:
-        projects = {name: [asdict(d) for d in differences] for name, differences in found.items()}
-        print(json.dumps({"projects": projects}, indent=2))
-    else:
-        for project, differences in found.items():
-            print(f"project {project}: {len(differences) or 'no'} skills differ")
-            for difference in differences:
-                print(f"  {difference.what}: {difference.name}  {difference.root}")
-                if difference.what == "changed":
-                    print(*(f"    {what}: {path}" for path, what in difference.files.items()), sep="\n")
-    return DRIFT if any(found.values()) else IN_STEP
-
-
-def _differences_from(
-    definition: Definition, args: argparse.Namespace
-) -> dict[str, tuple[SkillDifference, ...]]:
-    if args.workspace:
-        ((_, project),) = _select(definition, args.project, args.workspace)
-        before = hydrated_skills(args.workspace)
-        return {project: compare_skills(before, described(resolve(definition, project)))}
-    other = load_definition(args.against or _definition_in_force())
-    projects = tuple(dict.fromkeys([*definition.projects, *other.projects]))
-    if args.project:
-        projects = (_known(definition if args.project in definition.projects else other, args.project),)
-    after, earlier = resolve_all(definition, projects), resolve_all(other, projects)
-    return {name: compare_skills(described(earlier[name]), described(after[name])) for name in projects}
-
-
-def _run_add(args: argparse.Namespace) -> int:
-    file = args.into or _definition_in_force()
-    if file is None:
-        return _refuse("there is no skills.yaml in force; name one with --into FILE")
-    try:
-        addition = plan_addition(args.name, args.source, file, args.project)
-        missing = addition.copied or addition.text != addition.new_text
-        written = bool(missing and (args.yes or _agreed(args, addition)))
-        if written:
-            carry_out(addition)
-    except AdditionConflict as error:
-        print(f"agentic-os skills: {error}", file=sys.stderr)
-        return CONFLICT
-    except DefinitionError as error:
-        return _refuse(str(error))
-    except OSError as error:
-        return _refuse(f"{error.filename or file}: {error.strerror}")
-    if args.json:
-        document = {
-            "name": addition.name,
-            "digest": addition.digest,
-            "folder": str(addition.place),
-            "copy": addition.copied,
-            "definition": str(addition.definition),
-            "list": addition.listed_in,
-            "change": _text_difference(addition),
-            "written": written,
-        }
-        print(json.dumps(document, indent=2))
-    elif written:
-        print(
-            f"{addition.name} is in {addition.place}, and in {addition.listed_in} of {addition.definition}."
-        )
-        print("  next: agentic-os skills hydrate; a server that runs takes it with `agentic-os apply`")
-    elif not missing:
-        print(f"{addition.name} is in {addition.place}, and in {addition.listed_in}: nothing to do.")
-    if missing and not written:
-        print("Nothing was written; --yes writes it.", file=sys.stderr)
-        return DRIFT
-    return IN_STEP
-
-
-def _agreed(args: argparse.Namespace, addition: Addition) -> bool:
-    """Show what would be written, and ask where somebody is there to answer."""
-    if args.json:
-        return False
-    if addition.copied:
-        print(f"copy {addition.source} to {addition.place}")
-    print(_text_difference(addition), end="")
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        return False
-    return input("Write this? [y/N] ").strip().lower() in ("y", "yes")
-
-
-def _text_difference(addition: Addition) -> str:
-    before, after = (text.splitlines(keepends=True) for text in (addition.text, addition.new_text))
-    name = str(addition.definition)
-    return "".join(difflib.unified_diff(before, after, name, name, n=1))
-
-
-def _definition_in_force(home: Path | None = None) -> Path | None:
-    """Find the skills.yaml that the backend goes by, so that both have the same skills in mind."""
-    folder = _governance_folder(home)
-    file = folder / "skills.yaml" if folder else None
-    return file if file and file.is_file() else None
-
-
-def _governance_folder(home: Path | None = None) -> Path | None:
-    settings = Settings()
-    folder = settings.governance or (home or settings.home).expanduser() / "governance"
-    return folder if folder.is_dir() else None
-
-
-def _known(definition: Definition, project: str) -> str:
-    if project not in definition.projects:
-        known = ", ".join(definition.projects)
-        raise DefinitionError(f"{definition.origin}: no project {project!r} (known: {known})")
-    return project
-
-
-def _select(definition: Definition, project: str | None, workspace: Path | None) -> list[tuple[Path, str]]:
-    """Choose the workspaces to handle, each with its project."""
-    if project is not None:
-        _known(definition, project)
-    if workspace is None:
-        return [(path, name) for name, path in definition.workspaces.items() if project in {None, name}]
-    own = {path.resolve(): name for name, path in definition.workspaces.items()}
-    return [(workspace, project or own.get(workspace.resolve(), DEFAULT_PROJECT))]
 
 
 def _handle(workspace: Path, skill_set: SkillSet, args: argparse.Namespace) -> _Outcome:
@@ -471,8 +305,3 @@ def _describe_set(skill_set: SkillSet) -> dict[str, Any]:
             for skill in skill_set.skills
         ],
     }
-
-
-def _refuse(message: str) -> int:
-    print(f"agentic-os skills: {message}", file=sys.stderr)
-    return USAGE
