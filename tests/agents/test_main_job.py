@@ -27,6 +27,7 @@ def test_a_plan_is_approved_by_a_person_and_the_result_is_on_a_branch(
     product.approve(task)
     done = product.until(task, "completed")
 
+    assert 2 == done["attempt"]["number"], product.story(task)
     (result,) = product.of_type(task, "result.submitted")
     assert f"41 beans, by plan v1 {planned['plan']['digest']}" == result["result"]["summary"]
     branch = f"agentic-os/{task}/{done['attempt']['number']}"
