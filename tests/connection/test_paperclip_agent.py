@@ -44,5 +44,7 @@ def test_the_whole_configuration_of_the_agent_is_printed(tmp_path: Path) -> None
         "AGENTIC_OS_URL": "http://127.0.0.1:8700",
         "AGENTIC_OS_CREDENTIAL_FILE": str(tmp_path / "connections/coder/credential"),
     } == settings["env"]
+    heartbeat = agent["runtimeConfig"]["heartbeat"]
+    assert (False, True, 1) == tuple(heartbeat[k] for k in ("enabled", "wakeOnDemand", "maxConcurrentRuns"))
     assert "agentic-os account link coder paperclip AGENT_ID" in told
     assert "token" not in told

@@ -25,7 +25,13 @@ def answers() -> dict[str, Any]:
 
 
 @pytest.fixture
-def given(answers: dict[str, Any]) -> Iterator[dict[str, str]]:
+def comments() -> list[tuple[str, str, str]]:
+    """Keep what is commented: where, of which run, and what."""
+    return []
+
+
+@pytest.fixture
+def given(answers: dict[str, Any], comments: list[tuple[str, str, str]]) -> Iterator[dict[str, str]]:
     """Answer as Paperclip does, to its own key alone."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -36,6 +42,14 @@ def given(answers: dict[str, Any]) -> Iterator[dict[str, str]]:
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            comments.append((self.path, self.headers["X-Paperclip-Run-Id"], body["body"]))
+            self.send_response(201)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
 
         def log_message(self, *_: object) -> None:
             pass
@@ -50,10 +64,13 @@ def given(answers: dict[str, Any]) -> Iterator[dict[str, str]]:
     server.server_close()
 
 
-def test_the_issue_of_the_run_that_holds_a_brief_is_found(given: dict[str, str]) -> None:
-    """Others of the run that hold none are passed over."""
+def test_the_issue_of_the_run_that_holds_a_brief_is_found(
+    given: dict[str, str], comments: list[tuple[str, str, str]]
+) -> None:
+    """Others of the run are passed over; a comment of the run keeps Paperclip from waking the agent again."""
     assert woken_by_paperclip(given)
     assert ("t-1", "2", BRIEF) == find_brief(given)
+    assert [("/api/issues/i1/comments", "r/1")] == [comment[:2] for comment in comments]
 
 
 def test_a_run_without_issues_has_those_of_the_inbox(given: dict[str, str], answers: dict[str, Any]) -> None:
@@ -62,14 +79,17 @@ def test_a_run_without_issues_has_those_of_the_inbox(given: dict[str, str], answ
     assert ("t-1", "2") == find_brief(given)[:2]
 
 
-def test_no_brief_and_two_are_refused(given: dict[str, str], answers: dict[str, Any]) -> None:
-    """The launcher guesses at nothing."""
+def test_no_brief_and_two_are_refused(
+    given: dict[str, str], answers: dict[str, Any], comments: list[tuple[str, str, str]]
+) -> None:
+    """The launcher guesses at nothing, and says nothing."""
     answers["/api/issues/i2"] = {"description": BRIEF}
     with pytest.raises(NoBrief, match=r"i1, i2\), 2 hold a brief"):
         find_brief(given)
     answers["/api/heartbeat-runs/r%2F1/issues"] = answers["/api/agents/me/inbox-lite"] = []
     with pytest.raises(NoBrief, match=r"none\), 0 hold"):
         find_brief(given)
+    assert [] == comments
 
 
 def test_a_paperclip_that_refuses_is_told(given: dict[str, str]) -> None:

@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -74,10 +74,12 @@ class Client:
         """GET a document."""
         return self._send("GET", path, params={k: v for k, v in query.items() if v is not None})
 
-    def post(self, path: str, body: Any = None, key: str | None = None) -> Any:
+    def post(
+        self, path: str, body: Any = None, key: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> Any:
         """POST a document under an idempotency key."""
-        headers = {"Idempotency-Key": key or str(new_id())}
-        return self._send("POST", path, json={} if body is None else body, headers=headers)
+        all_headers = {"Idempotency-Key": key or str(new_id()), **(headers or {})}
+        return self._send("POST", path, json={} if body is None else body, headers=all_headers)
 
     def stream(self, path: str, body: Any) -> Iterator[tuple[str, Any]]:
         """POST a document, and yield the server-sent events that answer it, each with its data."""

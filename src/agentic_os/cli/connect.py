@@ -165,7 +165,7 @@ def woken_by_hand(connecting: Connecting) -> str:
                 "env": environment,
                 "timeoutSec": wake["time_limit_seconds"],
             },
-            "runtimeConfig": {"heartbeat": {"enabled": True, "wakeOnDemand": True, "maxConcurrentRuns": 1}},
+            "runtimeConfig": {"heartbeat": {"enabled": False, "wakeOnDemand": True, "maxConcurrentRuns": 1}},
             "metadata": {"agentic_os_executor": connection.name},
         }
         return (

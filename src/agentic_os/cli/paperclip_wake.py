@@ -20,7 +20,7 @@ def woken_by_paperclip(given: Mapping[str, str]) -> bool:
 
 
 def find_brief(given: Mapping[str, str]) -> tuple[str, str, str]:
-    """Find task, attempt, and the text of the issue of this run. Raises NoBrief."""
+    """Find task, attempt, and the text of the issue of this run, and say there that it began. Raises NoBrief."""
     client = Client(given["PAPERCLIP_API_URL"].rstrip("/"), given["PAPERCLIP_API_KEY"])
     try:
         named = [given["PAPERCLIP_TASK_ID"]] if given.get("PAPERCLIP_TASK_ID") else _issues(client, given)
@@ -28,12 +28,26 @@ def find_brief(given: Mapping[str, str]) -> tuple[str, str, str]:
     except (ServerRefused, ServerUnavailable) as problem:
         told = str(problem).partition("\n")[0]
         raise NoBrief(f"Paperclip does not say what it woke us for: {told}") from problem
-    briefs = [(found, text) for text in texts.values() if (found := _BRIEF.search(text))]
+    briefs = [(found, issue) for issue, text in texts.items() if (found := _BRIEF.search(text))]
     if len(briefs) != 1:
         seen = ", ".join(texts) or "none"
         raise NoBrief(f"of the issues of this run ({seen}), {len(briefs)} hold a brief, where one should")
-    found, text = briefs[0]
-    return found["task"], found["attempt"], text
+    found, issue = briefs[0]
+    _say_started(client, issue, given["PAPERCLIP_RUN_ID"])
+    return found["task"], found["attempt"], texts[issue]
+
+
+def _say_started(client: Client, issue: str, run: str) -> None:
+    """Leave a comment of this run: Paperclip wakes an agent again whose run left none."""
+    document = {"body": "Started. agentic-os shows plan and result here."}
+    try:
+        client.post(
+            f"/api/issues/{quote(issue, safe='')}/comments", document, headers={"X-Paperclip-Run-Id": run}
+        )
+    except (ServerRefused, ServerUnavailable) as problem:
+        print(
+            f"agentic-os: Paperclip did not take a comment: {str(problem).partition(chr(10))[0]}", flush=True
+        )
 
 
 def _issues(client: Client, given: Mapping[str, str]) -> list[str]:
