@@ -24,8 +24,8 @@ from tests.agents.model import Act, Model, Say, Shell, Turn, running_model
 from tests.agents.product import Product, running_product
 
 from agentic_os.connection import launching
-from agentic_os.connection.profile import Profile, command_line, find_profile
-from agentic_os.connection.workspace import prepare_attempt
+from agentic_os.connection.profile import Profile, command_line, find_profile, with_scripts
+from agentic_os.connection.workspace import prepare_attempt, scripts_of
 from agentic_os.hydration import DEFAULT_PROJECT, load_definition, resolve
 
 CONNECT_SECONDS, ADDED_SECONDS = 60.0, 1.5
@@ -107,9 +107,11 @@ def alone(product: Product, client: str, number: int) -> float:
     workspace = repository(product.place / "alone" / f"{client}-{number}")
     folder = product.place / "alone" / f"{client}-{number}-1"
     git(workspace, "worktree", "add", "--quiet", "-b", "agentic-os/alone/1", str(folder))
-    prepared = prepare_attempt(folder, profile, resolve(load_definition(None), DEFAULT_PROJECT))
+    skills = resolve(load_definition(None), DEFAULT_PROJECT)
+    prepared = prepare_attempt(folder, profile, skills)
+    template = with_scripts(list(profile.launch), scripts_of(profile, skills))
     values = {"prompt": "Begin.", "session": launching.new_session()}
-    command = command_line(profile.launch, values | launching.places_of(prepared, profile.launch))
+    command = command_line(template, values | launching.places_of(prepared, template))
     environment = surroundings(product.place / "person", product.model.url, by_name(client))
     return first_call(product.model, lambda: run(command, folder, environment, profile))
 

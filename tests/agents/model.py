@@ -350,13 +350,12 @@ class Model:
         if isinstance(act, Write):
             for name in request.tools:
                 if name in _EDITORS:
-                    # Some want the whole path; each tells its model which folder it works in.
-                    folder = _FOLDER.search(request.text)
-                    assert folder, f"no client says where it works: {request.text[:2000]}"
-                    return {
-                        "name": name,
-                        "arguments": _EDITORS[name](str(Path(folder[1]) / act.path), act.content),
-                    }
+                    # Some want the whole path. Each tells its model which folder it works in; in a session that was
+                    # taken up again, an earlier one was told before.
+                    folders = _FOLDER.findall(request.text)
+                    assert folders, f"no client says where it works: {request.text[:2000]}"
+                    arguments = _EDITORS[name](str(Path(folders[-1]) / act.path), act.content)
+                    return {"name": name, "arguments": arguments}
             act = Shell(f"cat >{act.path} <<'END_OF_FILE'\n{act.content.rstrip()}\nEND_OF_FILE")
         shell = next(name for name in request.tools if name in _SHELLS)
         return {"name": shell, "arguments": _SHELLS[shell](act.command)}

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 from tests.agents.clients import CLIENTS, surroundings
-from tests.agents.model import Model
+from tests.agents.model import Model, Request
 from tests.stack_process import command, running_stack
 
 from agentic_os.postgres.embedded import discard
@@ -124,6 +124,10 @@ class Product:
         while not any(words in log for log in self.logs(task)):
             assert time.monotonic() < give_up, f"no {words!r}:\n{self.story(task)}"
             time.sleep(_LOOK)
+
+    def asked(self, task: str) -> list[Request]:
+        """List what the model was asked for a task, whose id is in the name of the folder that a client works in."""
+        return [request for request in self.model.requests if task in request.text]
 
     def comment(self, task: str, text: str) -> None:
         """Comment on the task's issue, as the operator."""

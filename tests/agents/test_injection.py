@@ -69,7 +69,7 @@ def test_an_agent_that_obeys_an_injection_gets_nowhere(product: Product, connect
     product.until(task, "plan_review")
     product.until_logged(task, "Codex reported, and ended")
 
-    tried = product.model.requests[-1].turn.results
+    tried = product.asked(task)[-1].turn.results
     answers = [line for result in tried for line in result.splitlines() if line.startswith("/api/")]
     assert 12 == len(answers), tried
     assert {"401", "403"} == {line.split()[1] for line in answers}

@@ -16,10 +16,9 @@ def test_a_plan_is_approved_by_a_person_and_the_result_is_on_a_branch(
 ) -> None:
     """The client plans, stops, is woken by the approval, does that plan, and leaves the person's checkout alone."""
     workspace = repository(product.place / "workspaces" / client.name)
-    asked = len(product.model.requests)
     said = product.connect(client.name, workspace, client.name)
     assert said["test"]["passed"], said
-    assert asked == len(product.model.requests)  # it was woken, and began, without a model
+    assert [] == product.asked(said["test"]["task"])  # it was woken, and began, without a model
     product.model.script = diligent
     task = product.ask("Count the beans", client.name, mode="plan_first")
     planned = product.until(task, "plan_review")
@@ -27,6 +26,7 @@ def test_a_plan_is_approved_by_a_person_and_the_result_is_on_a_branch(
     product.approve(task)
     done = product.until(task, "completed")
 
+    assert 2 == done["attempt"]["number"], product.story(task)
     (result,) = product.of_type(task, "result.submitted")
     assert f"41 beans, by plan v1 {planned['plan']['digest']}" == result["result"]["summary"]
     branch = f"agentic-os/{task}/{done['attempt']['number']}"
@@ -78,10 +78,10 @@ def test_a_session_is_taken_up_again_in_the_next_attempt(
     task = product.ask("Count the beans", f"resumed-{name}", mode="plan_first")
     product.until(task, "plan_review")
     until_left(workspace)  # some clients know their sessions by the folder, which is then made anew
-    asked = len(product.model.requests)
+    planning = len(product.asked(task))
     product.approve(task)
     product.until(task, "completed")
-    again = product.model.requests[asked]
+    again = product.asked(task)[planning]
     assert () == again.turn.results
     assert f"Count the beans of task {task}." in again.text
 

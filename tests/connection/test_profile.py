@@ -10,6 +10,7 @@ from agentic_os.connection.profile import (
     ProfileUnknown,
     command_line,
     find_profile,
+    lines_with_scripts,
     load_profile,
     profile_names,
     profile_of,
@@ -119,3 +120,11 @@ def test_a_session_is_found_where_the_profile_says() -> None:
     assert session.in_line({"type": "turn.started", "thread_id": "t1"}) is None
     assert session.in_line({"type": "thread.started", "thread_id": 1}) is None
     assert session.in_line([1]) is None
+
+
+def test_a_line_of_a_file_of_ours_is_repeated_for_every_script() -> None:
+    """What a client reads from a file of ours names each script too, and the other lines come once."""
+    text = '{"deny": "*",\n  "run {script} *": 1,\n  "git": 2}\n'
+    expected = '{"deny": "*",\n  "run a *": 1,\n  "run b *": 1,\n  "git": 2}\n'
+    assert expected == lines_with_scripts(text, ["a", "b"])
+    assert '{"deny": "*",\n  "git": 2}\n' == lines_with_scripts(text, [])

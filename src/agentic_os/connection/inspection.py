@@ -8,7 +8,7 @@ from typing import Literal
 
 from agentic_os.connection import settings_files
 from agentic_os.connection.launching import ClientUnusable, VersionAsked, find_client
-from agentic_os.connection.profile import Profile, profile_of, with_scripts
+from agentic_os.connection.profile import Profile, lines_with_scripts, profile_of, with_scripts
 from agentic_os.connection.record import CREDENTIAL, Connection
 from agentic_os.connection.repository import WorkspaceUnfit, look_at, tracked
 from agentic_os.connection.workspace import scripts_of, skills_for
@@ -132,7 +132,9 @@ def _projected(connection: Connection, profile: Profile, workspace: Path) -> Ite
         yield _lacking(connection, file, lacking)
     for own in profile.commands:
         file = workspace / own.file
-        if not file.is_file() or file.read_text(encoding="utf-8", errors="replace") != own.text:
+        if not file.is_file() or file.read_text(encoding="utf-8", errors="replace") != lines_with_scripts(
+            own.text, scripts
+        ):
             yield _lacking(connection, file, ["what was written"])
 
 

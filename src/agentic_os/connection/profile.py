@@ -137,6 +137,11 @@ def with_scripts(wanted: Any, scripts: Sequence[str]) -> Any:
     return items
 
 
+def lines_with_scripts(text: str, scripts: Sequence[str]) -> str:
+    """Repeat each line that holds {script} for every script."""
+    return "".join(with_scripts(text.splitlines(keepends=True), scripts))
+
+
 def _filled(text: str, values: Mapping[str, str]) -> str:
     """Replace each {name} once; a value is never read as a template itself."""
     pattern = "|".join(re.escape("{" + name + "}") for name in values)

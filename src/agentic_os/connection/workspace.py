@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from agentic_os.connection import settings_files
-from agentic_os.connection.profile import Profile, SettingsFile, with_scripts
+from agentic_os.connection.profile import Profile, SettingsFile, lines_with_scripts, with_scripts
 from agentic_os.connection.record import Changes, FileChange, digest, kept
 from agentic_os.connection.repository import Repository, hide_changes, look_at, tracked
 from agentic_os.connection.settings_files import ByHandOnly, SettingsConflict, SettingsUnreadable
@@ -100,7 +100,12 @@ def plan(
             if attempt or part.file not in committed
         ),
         *(
-            _own(workspace, part.file, part.text.encode(), written.get(part.file))
+            _own(
+                workspace,
+                part.file,
+                lines_with_scripts(part.text, scripts).encode(),
+                written.get(part.file),
+            )
             for part in profile.commands
         ),
     ]

@@ -16,7 +16,7 @@ from typing import Any, Final
 from agentic_os.clock import elapsed
 from agentic_os.connection import launching
 from agentic_os.connection.launching import ClientUnusable, Run, State, VersionAsked
-from agentic_os.connection.profile import Profile, command_line, profile_of
+from agentic_os.connection.profile import Profile, command_line, profile_of, with_scripts
 from agentic_os.connection.record import (
     CREDENTIAL,
     Connection,
@@ -26,7 +26,7 @@ from agentic_os.connection.record import (
     read_connection,
 )
 from agentic_os.connection.repository import Repository, WorkspaceUnfit, identity, look_at, tracked
-from agentic_os.connection.workspace import STATE, Unmergeable, prepare_attempt
+from agentic_os.connection.workspace import STATE, Unmergeable, prepare_attempt, scripts_of
 from agentic_os.home import Home
 from agentic_os.hydration import DefinitionError, WorkspaceError, load_definition, resolve
 
@@ -176,6 +176,7 @@ class _Attempt:
     client: str = ""
     version: str = ""
     repository: Repository | None = None
+    scripts: Sequence[str] = ()
 
     def do(self, began: float) -> int:
         """Prepare, run, and look at what became of it."""
@@ -200,9 +201,9 @@ class _Attempt:
     def _prepare(self) -> Repository | None:
         connection = self.wake.connection
         definition = load_definition(Path(connection.definition) if connection.definition else None)
-        repository = prepare_attempt(
-            self.folder, self.profile, resolve(definition, connection.project), connection.changes
-        )
+        skill_set = resolve(definition, connection.project)
+        repository = prepare_attempt(self.folder, self.profile, skill_set, connection.changes)
+        self.scripts = scripts_of(self.profile, skill_set)
         (self.folder / STATE / "brief.md").write_text(self.wake.brief, encoding="utf-8")
         return repository
 
@@ -245,6 +246,7 @@ class _Attempt:
         if session:
             state.keep_session(task, session)
         values = {"prompt": profile.told(brief=f"{STATE}/brief.md"), "session": session or ""}
+        template = with_scripts(list(template), self.scripts)
         command = command_line(template, values | launching.places_of(self.repository, template))
         command[0] = self.client if command[0] == profile.client.command else command[0]
         environment = launching.environment_of(profile, self.client, self._ours(session), self.wake.given)
