@@ -20,6 +20,7 @@ from tests.adapters.paperclip.paperclip_company import Company
 from tests.desk import NO_SKILLS, callback
 from tests.stack_process import StackProcess, processes_of, run, running_stack
 
+from agentic_os.control_plane import Settings
 from agentic_os.home import Home
 from agentic_os.postgres.embedded import discard
 
@@ -117,6 +118,16 @@ class Stage:
         lines = (self.keys / "paperclip.env").read_text().splitlines()
         named = [line.removeprefix("export ").partition("=") for line in lines]
         return {name: value.strip("'") for name, _, value in named}
+
+    def plane_settings(self) -> Settings:
+        """Say how the adapter is opened that the backend uses."""
+        given = self.settings()
+        return Settings(
+            url=given["AGENTIC_OS_CONTROL_PLANE_URL"],
+            token=Path(given["AGENTIC_OS_CONTROL_PLANE_TOKEN_FILE"]).read_text().strip(),
+            webhook_secrets=(),
+            options=json.loads(given["AGENTIC_OS_CONTROL_PLANE_OPTIONS"]),
+        )
 
     def prepare(self) -> None:
         """Make the agent's workspace, and the agent."""
