@@ -88,30 +88,21 @@ class Stage:
         headers = {"authorization": f"Bearer {token}"}
         return httpx.Client(base_url=self.stack.endpoint.url, headers=headers, trust_env=False)
 
-    def connect(self, *more: object) -> None:
-        """Run the command that makes a company ready."""
-        owner = self.folder / "owner.key"
-        owner.write_text(self.company.people.key("founder"))
+    def command(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        """Run `agentic-os-paperclip`."""
         command = [
             sys.executable,
             "-c",
             "from agentic_os_paperclip.cli import main; raise SystemExit(main())",
         ]
-        command += [
-            "connect",
-            "--url",
-            self.company.server.url,
-            "--key-file",
-            owner,
-            "--company",
-            self.company.id,
-        ]
-        done = subprocess.run(
-            [*map(str, command), "--into", str(self.keys), *map(str, more)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, check=False)
+
+    def connect(self, *more: object) -> None:
+        """Make the company ready."""
+        owner = self.folder / "owner.key"
+        owner.write_text(self.company.people.key("founder"))
+        where = ("--url", self.company.server.url, "--key-file", owner, "--company", self.company.id)
+        done = self.command("connect", *where, "--into", self.keys, *more)
         assert done.returncode == 0, done.stderr
 
     def settings(self) -> Mapping[str, str]:
