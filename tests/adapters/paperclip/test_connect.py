@@ -18,7 +18,7 @@ def diagnose(stage: Stage) -> tuple[int, dict[str, dict[str, Any]]]:
 
 
 def test_a_connected_company_is_in_order_until_somebody_changes_it(stage: Stage):
-    """The doctor must find nothing after connect, then name each thing that would keep work from going on, and its cure."""
+    """The doctor must find nothing after connect, then name each thing that keeps work from going on, and its cure."""
     code, checks = diagnose(stage)
     assert (0, {"server", "feed", "stream", "agent coder"}) == (code, set(checks)), checks
     secrets = [path for path in stage.keys.iterdir() if path.suffix in {".key", ".login", ".credential"}]
