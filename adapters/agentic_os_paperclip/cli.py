@@ -352,19 +352,16 @@ def _say(text: str) -> None:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    packages = install(
-        options.packages or options.data / "packages", lambda text: print(text, file=sys.stderr)
-    )
-    with PaperclipServer(packages, options.data.absolute(), options.port, hooks=options.hook) as server:
+    packages = install(options.packages or options.data / "packages", _say)
+    signal.signal(signal.SIGTERM, _interrupt)
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        PaperclipServer(packages, options.data.absolute(), options.port, hooks=options.hook) as server,
+    ):
         print(json.dumps({"url": server.url, "pid": server.pid}), flush=True)
-        _until_told_to_stop()
+        signal.pause()
     return 0
 
 
-def _until_told_to_stop() -> None:
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, stop)
-    with contextlib.suppress(KeyboardInterrupt):
-        signal.pause()
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -35,7 +35,6 @@ from .mapping import (
     card_to,
     cards_of,
     changes_to,
-    closed_of,
     comment_of,
     draft_to,
     issue_from,
@@ -56,6 +55,7 @@ from .sights import Sights, items
 from .transport import Transport
 
 _COMMENTS_PAGE: Final = 500
+_NOBODY_WORKS: Final = frozenset({"done", "cancelled", "in_review"})
 _IN_FLIGHT: Final = frozenset({"queued", "running"})
 _LINGER_SECONDS: Final = 30.0
 """How long a run may go on after its attempt was closed; then it is ended with its assignment."""
@@ -122,6 +122,12 @@ class PaperclipClient:
             wanted = await self._labels.ids([*labels, *([f"{STATE_LABEL}{state}"] if state else [])])
             if sorted(wanted) != sorted(issue["labelIds"]):
                 document["labelIds"] = wanted
+        if (
+            document.get("status") in _NOBODY_WORKS
+            and issue["assigneeAgentId"]
+            and not await self._in_flight(issue)
+        ):
+            document = unassign_to(issue) | document
         if document:
             await self._sights.change(key, document)
 
@@ -136,8 +142,7 @@ class PaperclipClient:
         user = (await self._paperclip.backend()).user
         if any(note.marker == marker for note in notes_of(comments, documents, user=user)):
             return marker
-        wakes = issue["assigneeAgentId"] and closed_of(issue["status"]) is None
-        if marker == "status" or wakes:
+        if marker == "status" or issue["assigneeAgentId"]:
             await self._put_note(key, marker, body, documents)
         else:
             await self._sights.add_comment(key, marked(body, marker))
@@ -191,8 +196,7 @@ class PaperclipClient:
         """
         issue = await self._sights.issue(key)
         if assignment is None:
-            # Whoever a closed issue is assigned to did it, and is woken by nothing.
-            if assignee_of(issue) and closed_of(issue["status"]) is None:
+            if assignee_of(issue):
                 await self._let_end(issue)
                 await self._sights.change(key, unassign_to(issue))
             return

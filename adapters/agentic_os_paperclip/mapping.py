@@ -83,9 +83,9 @@ def assignee_of(issue: Json) -> str:
 
 
 def assignment_of(issue: Json) -> Assignment | None:
-    """Read who works on an open issue; by hand, the attempt is 0. Whoever a closed issue is assigned to did it."""
+    """Read who works on an issue; by hand, the attempt is 0."""
     account = assignee_of(issue)
-    if not account or issue["status"] in _CLOSED:
+    if not account:
         return None
     record = record_of(issue)
     given = record is not None and record.account == account

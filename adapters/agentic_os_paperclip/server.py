@@ -123,6 +123,8 @@ class PaperclipServer:
             for folder in (self._data, home):
                 os.chown(folder, account.pw_uid, account.pw_gid)
             options = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+            for folder in (self._data, self._installed):
+                _require_entry(folder, options)
         command = [
             str(_node(self._installed)),
             str(self._installed / "node_modules/paperclipai/dist/index.js"),
@@ -141,7 +143,11 @@ class PaperclipServer:
                 start_new_session=True,
                 **options,
             )
-        self._wait_until_it_serves(self._process)
+        try:
+            self._wait_until_it_serves(self._process)
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self) -> None:
         """Stop it, and its database with it."""
@@ -193,10 +199,25 @@ class PaperclipServer:
         give_up = time.monotonic() + _READY_SECONDS
         while not _serves(self.url):
             if process.poll() is not None or time.monotonic() > give_up:
-                self.stop()
                 told = self.log.read_text(encoding="utf-8", errors="replace")[-3000:]
                 raise ServerFailed(f"Paperclip does not serve on {self.url}:\n{told}")
             time.sleep(_LOOK_SECONDS)
+
+
+def _require_entry(folder: Path, options: dict[str, Any]) -> None:
+    """Make sure that the user as whom root runs the server can get there."""
+    entered = subprocess.run(
+        ["/bin/sh", "-c", 'cd -- "$1"', "sh", str(folder)],
+        cwd="/",
+        capture_output=True,
+        check=False,
+        **options,
+    )
+    if entered.returncode:
+        raise ServerFailed(
+            f"started by root, Paperclip runs as {_NOBODY}, who cannot enter {folder}: choose one that anybody can "
+            "enter, such as /var/lib/agentic-os/paperclip, or start it as an ordinary user"
+        )
 
 
 def _serves(url: str) -> bool:

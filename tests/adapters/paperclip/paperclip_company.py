@@ -270,7 +270,7 @@ class Company:
         pytest.skip("a plan is edited by the API or the command line")
 
     async def report_run(self, *_: object) -> None:
-        pytest.skip("a hook's run ends before its agent's work: runs are staged in test_runs.py")
+        pytest.skip("a hook's run ends before its agent's work: see test_drift.py")
 
     async def issues(self) -> Sequence[str]:
         found = self.admin.ask("GET", self._of("/issues?limit=500"))

@@ -20,6 +20,7 @@ from tests.adapters.paperclip.paperclip_company import Company
 from tests.desk import NO_SKILLS, callback
 from tests.stack_process import StackProcess, processes_of, run, running_stack
 
+from agentic_os.control_plane import Settings
 from agentic_os.home import Home
 from agentic_os.postgres.embedded import discard
 
@@ -87,36 +88,37 @@ class Stage:
         headers = {"authorization": f"Bearer {token}"}
         return httpx.Client(base_url=self.stack.endpoint.url, headers=headers, trust_env=False)
 
-    def connect(self, *more: object) -> None:
-        """Run the command that makes a company ready."""
-        owner = self.folder / "owner.key"
-        owner.write_text(self.company.people.key("founder"))
+    def command(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        """Run `agentic-os-paperclip`."""
         command = [
             sys.executable,
             "-c",
             "from agentic_os_paperclip.cli import main; raise SystemExit(main())",
         ]
-        command += [
-            "connect",
-            "--url",
-            self.company.server.url,
-            "--key-file",
-            owner,
-            "--company",
-            self.company.id,
-        ]
-        done = subprocess.run(
-            [*map(str, command), "--into", str(self.keys), *map(str, more)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, check=False)
+
+    def connect(self, *more: object) -> None:
+        """Make the company ready."""
+        owner = self.folder / "owner.key"
+        owner.write_text(self.company.people.key("founder"))
+        where = ("--url", self.company.server.url, "--key-file", owner, "--company", self.company.id)
+        done = self.command("connect", *where, "--into", self.keys, *more)
         assert done.returncode == 0, done.stderr
 
     def settings(self) -> Mapping[str, str]:
         lines = (self.keys / "paperclip.env").read_text().splitlines()
         named = [line.removeprefix("export ").partition("=") for line in lines]
         return {name: value.strip("'") for name, _, value in named}
+
+    def plane_settings(self) -> Settings:
+        """Say how the adapter is opened that the backend uses."""
+        given = self.settings()
+        return Settings(
+            url=given["AGENTIC_OS_CONTROL_PLANE_URL"],
+            token=Path(given["AGENTIC_OS_CONTROL_PLANE_TOKEN_FILE"]).read_text().strip(),
+            webhook_secrets=(),
+            options=json.loads(given["AGENTIC_OS_CONTROL_PLANE_OPTIONS"]),
+        )
 
     def prepare(self) -> None:
         """Make the agent's workspace, and the agent."""

@@ -17,6 +17,7 @@ from agentic_os.control_plane import (
     ControlPlaneError,
     Denied,
     Invalid,
+    IssueChanges,
     NotFound,
     RateLimited,
     ReviewDecided,
@@ -257,12 +258,17 @@ async def test_a_run_that_goes_on_keeps_its_assignee(
     assert (None, "agentic-os:task:1:") == (change["assigneeAgentId"], change["billingCode"])
 
 
-async def test_who_did_a_closed_issue_stays_its_assignee(server: Any, plane: PaperclipClient) -> None:
-    """Taking the assignee away from an issue that is done must write nothing: nothing wakes there."""
-    closed = issue(assigneeAgentId=AGENT, status="done", billingCode=f"agentic-os:task:1:{AGENT}")
-    server.get(f"/issues/{ISSUE}").respond(json=closed)
-    await plane.assign(ISSUE, None)
-    assert [] == written(server)
+@pytest.mark.parametrize("going", [True, False])
+async def test_a_closed_issue_loses_its_assignee_with_the_run(
+    server: Any, plane: PaperclipClient, *, going: bool
+) -> None:
+    """Closing must leave nobody assigned, whom any comment would wake, and yet end no run that goes on."""
+    assigned = issue(assigneeAgentId=AGENT, status="in_progress", billingCode=f"agentic-os:task:1:{AGENT}")
+    server.get(f"/issues/{ISSUE}").respond(json=assigned)
+    server.get(f"/issues/{ISSUE}/runs").respond(json=[{"runId": "r", "status": "running"}] if going else [])
+    await plane.apply(ISSUE, IssueChanges(closed="completed"))
+    (change,) = written(server)
+    assert ("done", going) == (change["status"], "assigneeAgentId" not in change)
 
 
 async def test_a_failed_run_is_explained_before_the_next_attempt(server: Any, plane: PaperclipClient) -> None:

@@ -1,0 +1,59 @@
+"""Connecting a company, and looking at what must be in order, on a real Paperclip."""
+
+import json
+import stat
+from typing import Any
+
+import pytest
+from tests.adapters.paperclip.paperclip_stage import Stage
+
+from agentic_os_paperclip.cli import organisation_of
+
+pytestmark = [pytest.mark.paperclip, pytest.mark.timeout(400)]
+
+
+def diagnose(stage: Stage) -> tuple[int, dict[str, dict[str, Any]]]:
+    done = stage.command("doctor", "--into", stage.keys, "--json")
+    return done.returncode, {check["name"]: check for check in json.loads(done.stdout)}
+
+
+def test_a_connected_company_is_in_order_until_somebody_changes_it(stage: Stage):
+    """The doctor must find nothing after connect, then name each thing that keeps work from going on, and its cure."""
+    code, checks = diagnose(stage)
+    assert (0, {"server", "feed", "stream", "agent coder"}) == (code, set(checks)), checks
+    secrets = [path for path in stage.keys.iterdir() if path.suffix in {".key", ".login", ".credential"}]
+    assert {"backend.key", "listener.key", "backend.login", "coder.credential"} == {
+        path.name for path in secrets
+    }
+    assert {0o600} == {stat.S_IMODE(path.stat().st_mode) for path in secrets}
+    admin = stage.company.admin
+    admin.ask("POST", f"/agents/{stage.agent}/pause", {})
+    code, checks = diagnose(stage)
+    assert 1 == code
+    assert "paused" in checks["agent coder"]["detail"]
+    assert "resume" in checks["agent coder"]["next"]
+    admin.ask("POST", f"/agents/{stage.agent}/resume", {})
+    timer = {"heartbeat": {"enabled": True, "intervalSec": 3600, "wakeOnDemand": True}}
+    admin.ask("PATCH", f"/agents/{stage.agent}", {"runtimeConfig": timer})
+    assert "a timer wakes it" in diagnose(stage)[1]["agent coder"]["detail"]
+    (stage.keys / "listener.key").write_text("pcp_" + "0" * 48)
+    assert not diagnose(stage)[1]["stream"]["ok"]
+    (stage.keys / "listener.key").unlink()
+    stage.connect()
+    assert 0 == diagnose(stage)[0]
+    backend = stage.company.admin.ask("GET", f"/companies/{stage.company.id}/members")["members"]
+    rights = next(
+        m["grants"]
+        for m in backend
+        if m["user"]["name"] == "agentic-os" and "localdomain" in m["user"]["email"]
+    )
+    assert {"tasks:assign", "audit:view_agent_actions"} == {grant["permissionKey"] for grant in rights}
+
+
+def test_the_chart_is_taken_over():
+    """Who reports to whom on Paperclip must be written as members of an organisation."""
+    boss = {"id": "1", "name": "boss", "role": "cto", "reportsTo": None}
+    coder = {"id": "2", "name": "coder", "role": "engineer", "reportsTo": "1"}
+    written = organisation_of([coder, boss])
+    assert '  "coder":\n    roles: ["engineer"]\n    reports_to: "boss"\n' in written
+    assert '  "boss":\n    roles: ["cto"]\n  "coder"' in written
