@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +35,14 @@ class Backend:
     home: Path
     client: httpx.Client
     reviewer: str
+    credentials: dict[str, str] = field(default_factory=dict)
 
     def executor(self, name: str) -> str:
-        """Register an executor; return its credential."""
-        return str(
-            self._command("executor", "add", name, "--role", "developer", "--skills", "not-required")[
-                "credential"
-            ]
-        )
+        """Register an executor, once, since tests may come back to one; return its credential."""
+        if name not in self.credentials:
+            made = self._command("executor", "add", name, "--role", "developer", "--skills", "not-required")
+            self.credentials[name] = str(made["credential"])
+        return self.credentials[name]
 
     def task(self, executor: str, mode: str, rank: str = "self_reported") -> str:
         """Ask for work with two criteria, and wait until it is offered."""

@@ -32,9 +32,11 @@ from agentic_os.settings import Settings
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 _AS_ORDINARY_USER = """
-import os, sys
+import contextlib, io, os, sys
 from agentic_os.cli import main
-if os.geteuid() == 0:  # only after the imports, since nobody may not be able to read this checkout
+with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+    main(["up", "--help"])
+if os.geteuid() == 0:  # only after all imports, since nobody may not be able to read this checkout
     os.setgroups([])
     os.setgid(65534)
     os.setuid(65534)

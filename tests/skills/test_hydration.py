@@ -332,6 +332,13 @@ def git(folder: Path, *arguments: str) -> str:
     ).stdout
 
 
+def test_a_folder_that_git_takes_for_no_repository_is_left_alone(workspace: Path, skill_set: SkillSet):
+    """A stray `.git` somewhere above, without what makes it a repository, gets no lines of ours."""
+    (workspace.parent / ".git").mkdir()
+    hydrate(workspace, skill_set)
+    assert [] == list((workspace.parent / ".git").iterdir())
+
+
 @pytest.mark.parametrize("below", ["", "pack ages/x[1]"])
 def test_links_are_kept_out_of_git(workspace: Path, skill_set: SkillSet, below: str):
     """In a repository, or in a folder of one, git sees nothing of a hydration, and the user's lines stay."""

@@ -37,7 +37,7 @@ def _find_repository(workspace: Path) -> tuple[Path, Path] | None:
     """Find the top of the work tree and the git folder that its `info` is in, worktrees included."""
     for top in (workspace, *workspace.parents):
         git = top / ".git"
-        if git.is_dir():
+        if (git / "HEAD").is_file():  # without one, git takes it for no repository either
             return top, git
         if git.is_file():
             linked = top / git.read_text().removeprefix("gitdir:").strip()
