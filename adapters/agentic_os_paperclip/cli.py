@@ -176,7 +176,7 @@ def organisation_of(agents: Sequence[Mapping[str, Any]]) -> str:
     names = {agent["id"]: agent["name"] for agent in agents}
     lines = [
         "# From Paperclip's chart. Take over what you want into governance/organisation.yaml.",
-        "members:",
+        "members:" if agents else "members: {}",
     ]
     for agent in sorted(agents, key=lambda each: str(each["name"])):
         lines += [f"  {json.dumps(agent['name'])}:", f"    roles: [{json.dumps(agent['role'])}]"]

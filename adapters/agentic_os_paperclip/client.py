@@ -10,6 +10,7 @@ from agentic_os.control_plane import (
     Busy,
     Capabilities,
     Conflict,
+    Denied,
     Invalid,
     Issue,
     IssueChanges,
@@ -55,6 +56,7 @@ from .sights import Sights, items
 from .transport import Transport
 
 _COMMENTS_PAGE: Final = 500
+_NEVER_RELEASED: Final = "environment has not finished releasing"
 _NOBODY_WORKS: Final = frozenset({"done", "cancelled", "in_review"})
 _IN_FLIGHT: Final = frozenset({"queued", "running"})
 _LINGER_SECONDS: Final = 30.0
@@ -298,6 +300,12 @@ class PaperclipClient:
                 await self._sights.write("POST", key, "/recovery-actions/resolve", reconciled(blocker))
             except (Conflict, NotFound) as problem:
                 await self._sights.change(key, {"billingCode": issue["billingCode"]})
+                # What a killed server leaves behind: it never lets go of the run, and nobody can say so.
+                if _NEVER_RELEASED in str(problem):
+                    raise Denied(
+                        f"Paperclip was killed during a run on {issue['identifier']} and wakes nobody there any more: "
+                        "delete the issue on Paperclip; it is made anew, and the work goes on there"
+                    ) from problem
                 raise Busy(
                     f"Paperclip still looks after a failed run: {problem}", now() + _SOON * 5
                 ) from problem

@@ -1,5 +1,6 @@
 """A Paperclip of one's own, from the packages that are pinned beside this file: installed once, bound to loopback."""
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -152,14 +153,14 @@ class PaperclipServer:
     def stop(self) -> None:
         """Stop it, and its database with it."""
         process, self._process = self._process, None
-        if process is None or process.poll() is not None:
-            return
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        if process is not None and process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        self._stop_database()
 
     def kill(self) -> None:
         """End it as a crash would: the server at once, and not its database."""
@@ -167,6 +168,16 @@ class PaperclipServer:
         assert process is not None
         process.kill()
         process.wait()
+
+    def _stop_database(self) -> None:
+        """Stop a database that a killed server has left, and that the next one only borrowed."""
+        for file in self._data.glob("**/postmaster.pid"):
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                pid = int(file.read_text(encoding="ascii").splitlines()[0])
+                os.kill(pid, signal.SIGINT)
+                for _ in range(int(_STOP_SECONDS / _LOOK_SECONDS)):
+                    os.kill(pid, 0)
+                    time.sleep(_LOOK_SECONDS)
 
     def _environment(self, home: Path) -> dict[str, str]:
         """Give it a whole environment: nothing of ours leaks in, and nothing of it goes out."""

@@ -22,6 +22,8 @@ from agentic_os.control_plane import (
 from .clock import now
 
 _TIMEOUT_SECONDS: Final = 10.0
+_AT_ONCE: Final = 8
+"""How many requests are open at a time: with more, Paperclip answers each later and none sooner."""
 _DEFAULT_PATIENCE: Final = timedelta(seconds=30)
 _BY_STATUS: Final[Mapping[int, type[ControlPlaneError]]] = {
     HTTPStatus.BAD_REQUEST: Invalid,
@@ -60,6 +62,7 @@ class Transport:
             timeout=_TIMEOUT_SECONDS,
             trust_env=False,
         )
+        self._slots = asyncio.Semaphore(_AT_ONCE)
         self._known: Backend | None = None
         self._knowing = asyncio.Lock()
 
@@ -122,7 +125,8 @@ class Transport:
         parameters: Mapping[str, Any] | None = None,
     ) -> Any:
         try:
-            answer = await self._http.request(method, path, json=document, params=parameters)
+            async with self._slots:
+                answer = await self._http.request(method, path, json=document, params=parameters)
         except httpx.HTTPError as error:
             raise Unavailable(f"Paperclip did not answer {method} {path}: {error!r}") from error
         if not answer.is_success:

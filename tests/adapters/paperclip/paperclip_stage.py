@@ -222,6 +222,17 @@ class Stage:
         with self.client as client:
             return client.get(f"/api/tasks/{task_id}").raise_for_status().json()
 
+    def problem_of(self, task_id: str) -> str:
+        """Read why the task's issue is not shown as it should be."""
+        with self.client as client:
+            found = client.get("/api/reconcile").raise_for_status().json()["items"]
+        return next((each["problem"] or "" for each in found if each["task_id"] == task_id), "")
+
+    def issue_of(self, task_id: str, *, other: str) -> str | None:
+        """Name the issue of a task, once it is another one."""
+        issue = self.show(task_id)["issue"]
+        return issue["key"] if issue and issue["key"] != other else None
+
     def phase(self, task_id: str, wanted: str) -> Any:
         """Wait until a task is in a phase."""
         seen: list[str] = []

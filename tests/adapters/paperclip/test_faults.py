@@ -4,7 +4,7 @@ import os
 import signal
 
 import pytest
-from tests.adapters.paperclip.paperclip_stage import Stage
+from tests.adapters.paperclip.paperclip_stage import Stage, until
 
 pytestmark = [pytest.mark.paperclip, pytest.mark.timeout(900)]
 
@@ -19,8 +19,8 @@ def attempts(stage: Stage, task_id: str) -> list[int]:
     return [e["data"]["attempt"] for e in stage.events(task_id) if e["type"] == "attempt.offered"]
 
 
-def test_a_killed_paperclip_is_found_again(stage: Stage):
-    """The server is killed while the agent works, and started anew: the run is found ended, and dispatched anew."""
+def test_a_killed_paperclip_costs_its_issue_and_not_the_task(stage: Stage):
+    """Paperclip never wakes anybody again on an issue whose run it was killed in: told so, deleted, it is made anew."""
     stage.hold()
     key = stage.open_issue()
     task_id = stage.adopted(key)
@@ -28,8 +28,12 @@ def test_a_killed_paperclip_is_found_again(stage: Stage):
     stage.company.server.kill()
     stage.company.server.start()
     stage.go_on()
-    finish(stage, key, task_id)
-    print(stage.runs(key), attempts(stage, task_id), stage.actions(key))  # noqa: T201
+    until(lambda: "delete the issue on Paperclip" in stage.problem_of(task_id), "the cure is told")
+    stage.company.admin.ask("DELETE", f"/issues/{key}")
+    anew = until(lambda: stage.issue_of(task_id, other=key), "the issue is made anew")
+    finish(stage, anew, task_id)
+    assert [("issue_assigned", "succeeded")] * 2 == stage.runs(anew)
+    assert [1, 2, 3] == attempts(stage, task_id)
 
 
 def test_a_killed_backend_goes_on(stage: Stage):
@@ -58,5 +62,6 @@ def test_a_killed_agent_is_woken_for_the_next_attempt(stage: Stage):
         os.kill(pid, signal.SIGKILL)
     stage.go_on()
     finish(stage, key, task_id)
-    print(stage.runs(key), attempts(stage, task_id), stage.actions(key))  # noqa: T201
+    woken = ["issue_assigned", "issue_recovery_action_restored", "issue_assigned"]
+    assert woken == [reason for reason, _ in stage.runs(key)]
     assert [1, 2, 3] == attempts(stage, task_id)
