@@ -44,13 +44,14 @@ def test_a_plan_is_approved_by_a_person_and_the_result_is_on_a_branch(
         assert ack["runtime"]["version"]
 
 
-def test_direct_work_needs_nobody(product: Product, connected: Connect) -> None:
-    """A task in direct mode is done by one attempt, from the assignment to its completion."""
-    connected("claude-code", "direct")
+def test_direct_work_needs_nobody(product: Product, connected: Connect, client: Client) -> None:
+    """A task in direct mode is done by one attempt of each client, from the assignment to its completion."""
+    name = f"direct-{client.name}"
+    connected(client.name, name)
     product.model.script = diligent
-    task = product.ask("Count the beans", "direct")
+    task = product.ask("Count the beans", name)
     done = product.until(task, "completed")
-    assert 1 == done["attempt"]["number"]
+    assert 1 == done["attempt"]["number"], product.story(task)
 
 
 def test_each_wish_of_a_person_is_answered_by_the_next_plan(product: Product, connected: Connect) -> None:
