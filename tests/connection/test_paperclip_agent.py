@@ -17,7 +17,7 @@ def test_the_whole_configuration_of_the_agent_is_printed(tmp_path: Path) -> None
     connection = Connection(
         name="coder",
         kind="client",
-        workspace="/work/shop",
+        workspace="/srv/shop",
         role="worker",
         project="default",
         plane="paperclip",
@@ -37,7 +37,7 @@ def test_the_whole_configuration_of_the_agent_is_printed(tmp_path: Path) -> None
     told = woken_by_hand(connecting)
     agent = json.loads(told[told.index("{") : told.rindex("}") + 1])
     settings = agent["adapterConfig"]
-    assert ("process", "/work/shop") == (agent["adapterType"], settings["cwd"])
+    assert ("process", "/srv/shop") == (agent["adapterType"], settings["cwd"])
     expected = ["-m", "agentic_os.cli", "executor", "launch", "coder", "--home", str(tmp_path)]
     assert expected == settings["args"]
     assert {
