@@ -10,7 +10,6 @@ from agentic_os.control_plane import (
     Busy,
     Capabilities,
     Conflict,
-    Denied,
     Invalid,
     Issue,
     IssueChanges,
@@ -20,6 +19,7 @@ from agentic_os.control_plane import (
     Reaction,
     Review,
     ReviewOutcome,
+    Stranded,
     Unavailable,
 )
 
@@ -38,6 +38,7 @@ from .mapping import (
     changes_to,
     comment_of,
     draft_to,
+    is_replaced,
     issue_from,
     labels_of,
     marked,
@@ -46,6 +47,7 @@ from .mapping import (
     notes_of,
     reconciled,
     record_of,
+    replaced_to,
     review_document_to,
     review_text,
     state_of,
@@ -61,6 +63,8 @@ _NOBODY_WORKS: Final = frozenset({"done", "cancelled", "in_review"})
 _IN_FLIGHT: Final = frozenset({"queued", "running"})
 _LINGER_SECONDS: Final = 30.0
 """How long a run may go on after its attempt was closed; then it is ended with its assignment."""
+_LOST_SECONDS: Final = 300.0
+"""How long Paperclip may look after a failed run; then it never lets go, as while the run's process hangs on."""
 _MOMENT_SECONDS: Final = 3.0
 _LOOK_SECONDS: Final = 0.1
 _SOON: Final = timedelta(seconds=1)
@@ -97,13 +101,14 @@ class PaperclipClient:
         while True:
             key = f"agentic-os:{draft.task_id}:{generation}"
             made = await self._paperclip.of_company("POST", "/issues", draft_to(draft, project, labels, key))
-            try:
-                # A repeat is answered with the first issue, even one that somebody deleted since.
-                await self._sights.issue(_text(made, "id"))
-            except NotFound:
+            # A repeat is answered with the first issue, even one that is gone since.
+            issue = await self._still_there(_text(made, "id"))
+            if issue is None or issue["id"] == draft.replaces:
                 generation += 1
                 continue
-            return _text(made, "id")
+            if draft.replaces:
+                await self._give_up(draft, issue)
+            return str(issue["id"])
 
     async def observe(self, keys: Sequence[str]) -> Mapping[str, Issue | None]:
         """Read issues as they are now; None means that Paperclip says it does not exist."""
@@ -194,7 +199,8 @@ class PaperclipClient:
         """Assign the issue, which wakes the agent once per (task, attempt); None takes the assignee away.
 
         Raises Busy while a run of the assignee before goes on: taking its issue away would end it, and Paperclip wakes
-        nobody on an issue whose run was ended. It has half a minute.
+        nobody on an issue whose run was ended. It has half a minute. Raises Stranded for an issue whose run was cut off
+        when Paperclip itself was killed.
         """
         issue = await self._sights.issue(key)
         if assignment is None:
@@ -260,6 +266,21 @@ class PaperclipClient:
         except (KeyError, TypeError, ValueError) as error:
             raise _unreadable("issue", error) from error
 
+    async def _still_there(self, key: str) -> Json | None:
+        """Read an issue; None for one that somebody deleted, or whose place another took."""
+        try:
+            issue = await self._sights.issue(key)
+            return None if is_replaced(issue) else issue
+        except NotFound:
+            return None
+        except (KeyError, TypeError) as error:
+            raise _unreadable("issue", error) from error
+
+    async def _give_up(self, draft: IssueDraft, other: Json) -> None:
+        issue = await self._still_there(draft.replaces)
+        if issue is not None:
+            await self._sights.change(draft.replaces, replaced_to(issue, draft.task_id, other))
+
     async def _put_note(self, key: str, marker: str, body: str, documents: Sequence[Json]) -> None:
         name = note_key(marker)
         base = next((document["latestRevisionId"] for document in documents if document["key"] == name), None)
@@ -301,10 +322,10 @@ class PaperclipClient:
             except (Conflict, NotFound) as problem:
                 await self._sights.change(key, {"billingCode": issue["billingCode"]})
                 # What a killed server leaves behind: it never lets go of the run, and nobody can say so.
-                if _NEVER_RELEASED in str(problem):
-                    raise Denied(
-                        f"Paperclip was killed during a run on {issue['identifier']} and wakes nobody there any more: "
-                        "delete the issue on Paperclip; it is made anew, and the work goes on there"
+                since = self._lingering.setdefault(blocker["runId"], elapsed())
+                if _NEVER_RELEASED in str(problem) or elapsed() - since >= _LOST_SECONDS:
+                    raise Stranded(
+                        f"Paperclip does not let go of the run {blocker['runId']} on {issue['identifier']}: {problem}"
                     ) from problem
                 raise Busy(
                     f"Paperclip still looks after a failed run: {problem}", now() + _SOON * 5

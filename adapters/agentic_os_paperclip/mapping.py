@@ -14,6 +14,7 @@ Json: TypeAlias = Mapping[str, Any]
 STATE_LABEL: Final = "aos:"
 """How the label begins that shows the task's phase; people's labels never begin so."""
 _RECORD: Final = "agentic-os:"
+_REPLACED: Final = "agentic-os-replaced:"
 _CARD: Final = "agentic-os:"
 _NOTE_KEY: Final = "aos-"
 _NOTE_TITLE: Final = "agentic-os: "
@@ -75,6 +76,11 @@ def record_of(issue: Json) -> Record | None:
     if not task or not (attempt.isascii() and attempt.isdigit() and len(attempt) < len("1000000")):
         return None
     return Record(task=task, attempt=int(attempt), account=account)
+
+
+def is_replaced(issue: Json) -> bool:
+    """Tell whether another issue took this one's place."""
+    return (issue["billingCode"] or "").startswith(_REPLACED)
 
 
 def assignee_of(issue: Json) -> str:
@@ -357,6 +363,22 @@ def watched(issue: Json, at: datetime) -> dict[str, Any]:
         "scheduledBy": "board",
     }
     return {"mode": "normal", "stages": [], **policy, "commentRequired": policy.get("commentRequired", False)}
+
+
+def replaced_to(issue: Json, task: str, other: Json) -> dict[str, Any]:
+    """Close an issue whose place another took, and say where the work goes on."""
+    states = {label["id"] for label in issue["labels"] if label["name"].startswith(STATE_LABEL)}
+    return {
+        "billingCode": f"{_REPLACED}{task}",
+        "status": "cancelled",
+        "assigneeAgentId": None,
+        "assigneeUserId": None,
+        "labelIds": [each for each in issue["labelIds"] if each not in states],
+        "comment": (
+            f"**The work goes on at {other['identifier']}.** Paperclip does not let go of a run on this issue, and "
+            "wakes nobody here any more. What is written here is still read."
+        ),
+    }
 
 
 def reconciled(blocker: Json) -> dict[str, Any]:

@@ -228,6 +228,32 @@ async def test_a_deleted_issue_is_made_anew(desk: TrackedDesk) -> None:
     assert [1, 2] == [w.attempt for w in desk.tracker.wakes]
 
 
+async def test_a_stranded_issue_is_replaced(desk: TrackedDesk) -> None:
+    """Where nobody can be woken any more another issue takes the place, woken once; the old one is closed and heard."""
+    task_id = await desk.planned()
+    old = await desk.issue(task_id)
+    desk.tracker.stranded.add(old.key)
+    await desk.approve(task_id)
+    issue = await desk.issue(task_id)
+    assert old.key != issue.key
+    assert [(old.key, "not_planned"), (issue.key, None)] == [
+        (each.key, each.closed) for each in desk.tracker.issues.values()
+    ]
+    assert issue.key in list(old.comments.values())[-1].body
+    assert [1, 2] == [w.attempt for w in desk.tracker.wakes]
+    events = (await desk.show(f"/api/tasks/{task_id}/events?limit=100"))["items"]
+    (drifted,) = (event for event in events if event["type"] == "field.drifted")
+    assert ("system", "memory", old.key) == (
+        drifted["actor"],
+        drifted["data"]["author"],
+        drifted["data"]["value"],
+    )
+    assert "nobody can be woken" in drifted["reason"]
+    desk.tracker.comment(old.key, desk.tracker.account("olga"), "/cancel")
+    await desk.listen()
+    assert "cancelled" == (await desk.show(f"/api/tasks/{task_id}"))["phase"]
+
+
 @pytest.mark.parametrize("before", [True, False], ids=["before the write", "after the write"])
 async def test_a_failure_at_any_request_leaves_no_twin(desk: TrackedDesk, *, before: bool) -> None:
     """Whichever request fails, before or after it took effect, the next pass makes the same issue, wake and notes."""

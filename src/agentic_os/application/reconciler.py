@@ -37,6 +37,7 @@ from agentic_os.control_plane import (
     IssueDraft,
     NotFound,
     RateLimited,
+    Stranded,
     Unavailable,
 )
 from agentic_os.domain import drift
@@ -150,6 +151,8 @@ class Reconciler:
             await self._assign(task, link.key, issue, view, plane)
         except Busy as problem:
             busy = problem.retry_at
+        except Stranded as problem:
+            return await self._replace(task, link, view, plane, problem)
         await self._note(task, link.key, issue, view, plane)
         return busy
 
@@ -168,6 +171,11 @@ class Reconciler:
             await self._issues.forget(task.id)
         if not drift.repaired(task, "issue"):
             return None
+        return await self._make(task, view, plane)
+
+    async def _make(
+        self, task: Task, view: IssueView, plane: ControlPlane, *, replaces: str = ""
+    ) -> tuple[IssueLink, Issue]:
         draft = IssueDraft(
             task_id=task.id,
             title=task.title,
@@ -177,14 +185,34 @@ class Reconciler:
             labels=task.labels,
             priority=task.priority,
             parent=await self._parent_of(task),
+            replaces=replaces,
         )
         key = await plane.ensure_issue(draft)
         made = (await plane.observe([key]))[key]
         if made is None:
             raise NotFound(f"the issue {key} was gone right after it was made")
+        if replaces:
+            await self._issues.forget(task.id)
         link = IssueLink(task_id=task.id, control_plane=plane.name, key=key, url=made.url)
         await self._issues.remember(link)
         return link, made
+
+    async def _replace(
+        self, task: Task, link: IssueLink, view: IssueView, plane: ControlPlane, problem: Stranded
+    ) -> datetime:
+        """Let the work go on at another issue, which is shown at the instant answered."""
+        seen = SeeDrift(field="issue", author=plane.name, value=link.key, at=now(), forced=True)
+        envelope = Envelope(
+            actor="system",
+            at=seen.at,
+            reason=f"another issue takes the place of {link.key}: {problem}",
+            meta={"control_plane": plane.name},
+        )
+        task = (await handle(self._log, task.id, lambda _: seen, envelope)).task
+        if not drift.repaired(task, "issue"):
+            raise problem
+        await self._make(task, view, plane, replaces=link.key)
+        return now()
 
     async def _parent_of(self, task: Task) -> str:
         """Name the issue of the parent; one that is not made yet is named when the child is next looked at."""

@@ -41,6 +41,7 @@ __all__ = [
     "ReviewOutcome",
     "RunSeen",
     "Settings",
+    "Stranded",
     "Unavailable",
 ]
 
@@ -86,6 +87,10 @@ class Busy(ControlPlaneError):
     def __init__(self, message: str, retry_at: datetime) -> None:
         super().__init__(message)
         self.retry_at = retry_at
+
+
+class Stranded(ControlPlaneError):
+    """The tracker can wake nobody on this issue any more, and nobody can mend that: another must take its place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +139,8 @@ class IssueDraft:
     """What a new issue starts as; `task_id` is its key, so creating twice yields the same issue.
 
     priority: "low", "medium", "high", "critical", or "" for none. parent: the key of the parent's issue, "" for none.
+    replaces: the key of the issue that was `Stranded`, "" for none: it is closed, says where the work goes on, and is
+    never found again for this task.
     """
 
     task_id: str
@@ -144,6 +151,7 @@ class IssueDraft:
     labels: tuple[str, ...] = ()
     priority: str = ""
     parent: str = ""
+    replaces: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -367,7 +375,7 @@ class ControlPlane(Protocol):
     async def assign(self, key: str, assignment: Assignment | None) -> None:
         """Assign the issue, waking the account once per (task, attempt); None takes the assignee away.
 
-        Raises Busy where a run of the assignee before must end first.
+        Raises Busy where a run of the assignee before must end first, Stranded where nobody can be woken any more.
         """
         ...
 

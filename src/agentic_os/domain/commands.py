@@ -538,12 +538,16 @@ class SeeRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeeDrift:
-    """Somebody else changed what is ours on the issue, to `value`, at `at`. author: a principal, or TRACKER:ACCOUNT."""
+    """Somebody else changed what is ours on the issue, to `value`, at `at`. author: a principal, or TRACKER:ACCOUNT.
+
+    forced: nobody wanted it, such as an issue that its tracker has lost for work.
+    """
 
     field: OurField
     author: str
     value: str
     at: datetime
+    forced: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

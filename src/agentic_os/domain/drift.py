@@ -38,7 +38,8 @@ def see(command: c.SeeDrift, task: Task) -> list[e.Event]:
         # Each change puts the end off, but not each is an event: two robots can change a field for ever.
         return [paused] if standing.until - command.at < WITHIN / 2 else []
     drifted = e.FieldDrifted(field=field, author=command.author, value=value, at=command.at)
-    return [drifted, paused] if len(seen) >= (REMADE if field == "issue" else REPAIRS) else [drifted]
+    most = REMADE if field == "issue" and not command.forced else REPAIRS
+    return [drifted, paused] if len(seen) >= most else [drifted]
 
 
 def adopt(command: c.AdoptField, task: Task) -> list[e.Event]:

@@ -19,20 +19,42 @@ def attempts(stage: Stage, task_id: str) -> list[int]:
     return [e["data"]["attempt"] for e in stage.events(task_id) if e["type"] == "attempt.offered"]
 
 
-def test_a_killed_paperclip_costs_its_issue_and_not_the_task(stage: Stage):
-    """Paperclip never wakes anybody again on an issue whose run it was killed in: told so, deleted, it is made anew."""
+def test_a_killed_paperclip_comes_to_the_same_end(stage: Stage):
+    """Paperclip wakes nobody any more on an issue whose run it was killed in: another takes its place by itself."""
     stage.hold()
     key = stage.open_issue()
     task_id = stage.adopted(key)
     stage.at_work(task_id)
     stage.company.server.kill()
+    for pid in stage.agents():
+        os.kill(pid, signal.SIGKILL)
     stage.company.server.start()
     stage.go_on()
-    until(lambda: "delete the issue on Paperclip" in stage.problem_of(task_id), "the cure is told")
-    stage.company.admin.ask("DELETE", f"/issues/{key}")
-    anew = until(lambda: stage.issue_of(task_id, other=key), "the issue is made anew")
+    anew = until(lambda: stage.issue_of(task_id, other=key), "another issue takes the place")
     finish(stage, anew, task_id)
+    until(lambda: stage.issue(anew)["status"] == "done", "the other issue is done")
     assert [("issue_assigned", "succeeded")] * 2 == stage.runs(anew)
+    assert [1, 2, 3] == attempts(stage, task_id)
+    old = stage.issue(key)
+    assert ("cancelled", None) == (old["status"], old["assigneeAgentId"])
+    told = stage.company.admin.ask("GET", f"/issues/{key}/comments")[-1]["body"]
+    assert f"goes on at {stage.issue(anew)['identifier']}" in told
+    (lost,) = [e for e in stage.events(task_id) if e["type"] == "field.drifted"]
+    assert ("paperclip", "issue", key) == tuple(lost["data"][name] for name in ("author", "field", "value"))
+
+
+def test_a_restarted_paperclip_wakes_for_the_next_attempt(stage: Stage):
+    """A server that was stopped in the middle of a run wakes once for the attempt after our lease."""
+    stage.hold()
+    key = stage.open_issue()
+    task_id = stage.adopted(key)
+    stage.at_work(task_id)
+    stage.company.server.stop()
+    stage.go_on()
+    stage.company.server.start()
+    finish(stage, key, task_id)
+    woken = ["issue_assigned", "issue_recovery_action_restored", "issue_assigned"]
+    assert woken == [reason for reason, _ in stage.runs(key)]
     assert [1, 2, 3] == attempts(stage, task_id)
 
 

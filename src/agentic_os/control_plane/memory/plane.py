@@ -74,6 +74,7 @@ class MemoryControlPlane:
                 state=draft.state,
                 priority=draft.priority,
                 parent=draft.parent,
+                replaces=draft.replaces,
             )
 
     async def observe(self, keys: Sequence[str]) -> Mapping[str, Issue | None]:

@@ -30,6 +30,7 @@ from agentic_os.control_plane import (
     Review,
     ReviewDecided,
     RunSeen,
+    Stranded,
     Unavailable,
 )
 
@@ -104,7 +105,7 @@ class MemoryTracker:
     """An issue tracker in dictionaries: accounts, issues, a feed, signed webhooks, wakes and planted faults.
 
     now: the tracker's clock. latency: seconds that each request takes. page: entries on one page of the feed.
-    longest: the most characters of a body.
+    longest: the most characters of a body. `stranded`: the issues on which nobody can be woken any more.
     """
 
     def __init__(
@@ -125,6 +126,7 @@ class MemoryTracker:
         self.wakes: list[Assignment] = []
         self.woken: asyncio.Queue[Assignment] = asyncio.Queue()
         self.deliveries: list[Delivery] = []
+        self.stranded: set[str] = set()
         self.webhook_secret = secrets.token_hex(32)
         self._keys: dict[str, str] = {}
         self._woken: set[tuple[str, int]] = set()
@@ -158,10 +160,11 @@ class MemoryTracker:
         priority: str = "",
         parent: str = "",
         routine: str = "",
+        replaces: str = "",
     ) -> str:
-        """Open an issue, or find the one of the same `task_id`; return its key."""
+        """Open an issue, or find the one of the same `task_id`; return its key. replaces: as in a draft."""
         existing = self._keys.get(task_id) if task_id else None
-        if existing in self.issues:
+        if existing in self.issues and existing != replaces:
             return existing
         key = self._next("issue")
         self.issues[key] = MemoryIssue(
@@ -176,6 +179,9 @@ class MemoryTracker:
             parent=parent,
         )
         self._keys[task_id] = key
+        if replaces in self.issues:
+            self.set_field(replaces, author, "closed", "not_planned")
+            self.comment(replaces, author, f"The work goes on at {key}.")
         self._log(
             IssueOpened(
                 delivery=self._next("delivery"),
@@ -247,6 +253,8 @@ class MemoryTracker:
     def assign(self, key: str, author: str, assignment: Assignment | None) -> None:
         """Give the issue to an account, or to none; attempt 0 is an assignment by hand and wakes nobody."""
         issue = self.issue(key)
+        if assignment is not None and assignment.attempt and key in self.stranded:
+            raise Stranded(f"nobody can be woken on {key} any more")
         before, issue.assignment = issue.assignment, assignment
         account = assignment.account if assignment else ""
         if account != (before.account if before else ""):
