@@ -40,6 +40,8 @@ _GAP: Final = 3
 """How many looks in a row may be missing before the time since the last counts as one in which nobody served."""
 _MANY: Final = 64
 _FAULT_PAUSE: Final = 1.0
+_EARLY: Final = 0.01
+"""How much earlier than asked for a timer of the loop may come; what is looked for then is not there yet."""
 _AT_LEAST: Final = timedelta(seconds=1)
 """For how long at least an observation is held back; the look once a minute finds what is missed."""
 
@@ -106,7 +108,7 @@ class Worker:
             self._wake_at(again)
 
     def _wake_at(self, at: datetime, event: asyncio.Event | None = None) -> None:
-        delay = max((at - now()).total_seconds(), 0.0)
+        delay = max((at - now()).total_seconds(), 0.0) + _EARLY
         asyncio.get_running_loop().call_later(delay, (event or self._backend.signals.work).set)
 
     async def drain_inbox(self) -> None:
@@ -176,7 +178,8 @@ class Worker:
         A deadline that stays, or that cannot be fired, is left until the next look, so that it holds up no other.
         """
         tried: set[DueDeadline] = set()
-        while due := [d for d in await self._backend.work.due(now(), 200 + len(tried)) if d not in tried]:
+        looked = now()
+        while due := [d for d in await self._backend.work.due(looked, 200 + len(tried)) if d not in tried]:
             tried.update(due)
             of_tasks: dict[str, list[DueDeadline]] = {}
             for each in due:
@@ -186,8 +189,10 @@ class Worker:
                 start = random.randrange(len(groups))  # noqa: S311 - guards nothing
                 groups = groups[start:] + groups[:start]
             await asyncio.gather(*map(self._fire_in_order, groups))
+            looked = now()
         outlook = await self._backend.work.outlook()
-        stuck = outlook.deadline is not None and outlook.deadline <= now()
+        # One that came since the last look is not stuck: timers may come a little early, and then it is due at once.
+        stuck = outlook.deadline is not None and outlook.deadline <= looked
         return now() + self._resync if stuck else outlook.deadline
 
     async def _fire_in_order(self, due: Sequence[DueDeadline]) -> None:

@@ -256,6 +256,37 @@ async def test_an_earlier_deadline_wakes_the_sleeper(
             await asyncio.wait_for(fired.wait(), 30)
 
 
+async def test_a_deadline_that_comes_during_the_look_is_fired_next(
+    desk: TrackedDesk, later: Later, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A timer may wake the sleeper a little early; the deadline that comes meanwhile must not wait for a minute."""
+    await desk.executor()
+    task_id = await desk.task()
+    outlook = desk.backend.work.outlook
+
+    async def slow() -> Any:
+        later.wait(minutes=6)
+        return await outlook()
+
+    monkeypatch.setattr(desk.backend.work, "outlook", slow)
+    following = await desk.worker.drain_deadlines()
+    assert following is not None
+    assert following <= later()
+    assert "dispatched" == await desk.phase(task_id)
+
+
+async def test_a_mark_that_is_put_off_is_not_woken_for_too_early(
+    desk: TrackedDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A timer that comes some milliseconds early must find the mark that it is for."""
+    asked: list[float] = []
+    at = now()
+    monkeypatch.setattr(worker, "now", lambda: at)
+    monkeypatch.setattr(asyncio.get_running_loop(), "call_later", lambda delay, *_: asked.append(delay))
+    desk.worker._wake_at(at + timedelta(seconds=1))
+    assert asked[0] > 1.0
+
+
 async def test_a_fault_in_one_pass_ends_nothing(desk: TrackedDesk, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pass that raises is logged and tried again; the marks are still there."""
     monkeypatch.setattr(worker, "_FAULT_PAUSE", 0.01)
