@@ -44,8 +44,8 @@ class CountingTracker(MemoryTracker):
 class RememberingPlane(MemoryControlPlane):
     """The port, remembering how reviews ended, which its dictionaries do not keep."""
 
-    def __init__(self, tracker: MemoryTracker) -> None:
-        super().__init__(tracker)
+    def __init__(self, tracker: MemoryTracker, *, beside: bool = False) -> None:
+        super().__init__(tracker, beside=beside)
         self.outcomes: list[tuple[str, str]] = []
         self.busy = False
         self.nudges: asyncio.Queue[None] | None = None

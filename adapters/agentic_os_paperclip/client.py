@@ -10,6 +10,7 @@ from agentic_os.control_plane import (
     Busy,
     Capabilities,
     Conflict,
+    Document,
     Invalid,
     Issue,
     IssueChanges,
@@ -37,6 +38,8 @@ from .mapping import (
     cards_of,
     changes_to,
     comment_of,
+    document_from,
+    document_to,
     draft_to,
     is_replaced,
     issue_from,
@@ -48,8 +51,6 @@ from .mapping import (
     reconciled,
     record_of,
     replaced_to,
-    review_document_to,
-    review_text,
     state_of,
     unassign_to,
 )
@@ -74,7 +75,16 @@ class PaperclipClient:
     """A company on a Paperclip server, as the port to trackers sees it."""
 
     name = "paperclip"
-    capabilities = Capabilities(reviews=True, reactions=False, runs=True, webhooks=False, nudges=True)
+    capabilities = Capabilities(
+        reviews=True,
+        reactions=False,
+        runs=True,
+        webhooks=False,
+        plan_edits=True,
+        nudges=True,
+        documents=True,
+        status=True,
+    )
 
     def __init__(
         self,
@@ -141,15 +151,15 @@ class PaperclipClient:
     async def post(self, key: str, marker: str, body: str) -> str:
         """Post a note, or find the one that already carries this marker; return its id.
 
-        A note is a comment where that wakes nobody. The status note, which is edited again and again, is a document,
-        and so is each note while an agent is assigned, whom Paperclip would wake for a comment.
+        A note is a comment where that wakes nobody. While an agent is assigned, whom Paperclip would wake for a
+        comment, it is a document.
         """
         issue = await self._sights.issue(key)
         comments, documents = await asyncio.gather(self._sights.comments(key), self._sights.documents(key))
         user = (await self._paperclip.backend()).user
         if any(note.marker == marker for note in notes_of(comments, documents, user=user)):
             return marker
-        if marker == "status" or issue["assigneeAgentId"]:
+        if issue["assigneeAgentId"]:
             await self._put_note(key, marker, body, documents)
         else:
             await self._sights.add_comment(key, marked(body, marker))
@@ -178,11 +188,8 @@ class PaperclipClient:
         cards = [card for card in cards_of(interactions, user=user) if card.digest == review.digest]
         if any(card.pending for card in cards):
             return
-        document = next((d for d in documents if d["key"] == review.subject), None)
-        if document is None or document["body"] != review_text(review):
-            base = document["latestRevisionId"] if document else None
-            written = review_document_to(review, base)
-            document = await self._sights.put_document(key, review.subject, written)
+        shown = Document(name=review.subject, title=review.title, body=review.text)
+        document = await self._written(key, shown, documents)
         card = card_to(review, review.subject, document, len(cards))
         await self._sights.write("POST", key, "/interactions", card)
 
@@ -226,6 +233,10 @@ class PaperclipClient:
         await self._sights.change(key, assign_to(issue, assignment, now()))
         await self._make_sure_it_wakes(key, assignment, record)
 
+    async def write(self, key: str, document: Document) -> None:
+        """Write a document of ours, as a revision; the same again writes nothing."""
+        await self._written(key, document, await self._sights.documents(key))
+
     async def react(self, key: str, comment_id: str, reaction: Reaction) -> None:
         """Do nothing: Paperclip has no reactions, and the receipt is in the status note."""
 
@@ -265,6 +276,15 @@ class PaperclipClient:
             return issue_from(seen.issue, *hanging, user=user, url=self._paperclip.url)
         except (KeyError, TypeError, ValueError) as error:
             raise _unreadable("issue", error) from error
+
+    async def _written(self, key: str, document: Document, known: Sequence[Json]) -> Json:
+        """Make sure that a document reads so; return it as Paperclip has it."""
+        found = next((each for each in known if each["key"] == document.name), None)
+        if found is not None and document_from(found) == document:
+            return found
+        base = found["latestRevisionId"] if found is not None else None
+        written = document_to(document.title, document.body, base)
+        return await self._sights.put_document(key, document.name, written)
 
     async def _still_there(self, key: str) -> Json | None:
         """Read an issue; None for one that somebody deleted, or whose place another took."""

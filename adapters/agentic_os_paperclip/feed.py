@@ -15,6 +15,7 @@ from agentic_os.control_plane import (
     IssueOpened,
     NotFound,
     Observation,
+    PlanEdited,
     ReviewDecided,
     RunSeen,
     Unavailable,
@@ -22,7 +23,21 @@ from agentic_os.control_plane import (
 
 from .accounts import Accounts
 from .labels import Labels
-from .mapping import STATE_LABEL, Json, Record, cards_of, closed_of, labels_of, record_of
+from .mapping import (
+    PLAN,
+    STATE_LABEL,
+    Json,
+    Record,
+    body_of,
+    cards_of,
+    closed_of,
+    edited_version,
+    is_ours,
+    labels_of,
+    record_of,
+    status_of,
+)
+from .text import told
 from .transport import Transport
 
 _OVERLAP: Final = timedelta(seconds=10)
@@ -35,6 +50,12 @@ _OF_A_RUN: Final = {
     "issue.execution_recovery_settled": "ended",
 }
 """What tells of runs. The last two are all that is told of one that ended with its server."""
+_OF_A_DOCUMENT: Final = (
+    "issue.document_created",
+    "issue.document_updated",
+    "issue.document_restored",
+    "issue.document_deleted",
+)
 _OWN_SUMMARY: Final = "run_presentation_resolver"
 """The source of comments that Paperclip writes about a run in the agent's name."""
 _DRIFT: Final = frozenset({"backlog", "blocked", "todo"})
@@ -101,6 +122,7 @@ class Feed:
             "issue.comment_cancelled": self._comment,
             "issue.thread_interaction_accepted": self._decided,
             "issue.thread_interaction_rejected": self._decided,
+            **dict.fromkeys(_OF_A_DOCUMENT, self._document),
             **dict.fromkeys(_OF_A_RUN, self._run),
         }
 
@@ -186,6 +208,25 @@ class Feed:
             by = comment["deletedByUserId"] or comment["deletedByAgentId"] or row["actorId"]
             yield CommentSeen(**_where(row, key), comment_id=comment_id, author=by, body="", action="deleted")
 
+    async def _document(self, row: Json, user: str) -> AsyncIterator[Observation]:
+        """See what somebody made of a document of ours: of the plan, another version."""
+        details = row["details"] or {}
+        key, name, number = row["entityId"], details.get("key") or "", details.get("revisionNumber")
+        if name == PLAN and number is not None:
+            try:
+                revisions = await self._paperclip.ask("GET", f"/issues/{key}/documents/{PLAN}/revisions")
+            except NotFound:
+                revisions = []
+            found = edited_version(revisions, number, user=user)
+            author = (found[0]["createdByUserId"] or found[0]["createdByAgentId"]) if found else None
+            if found is not None and author and author != user:
+                yield PlanEdited(
+                    **_where(row, key), digest=found[1], author=author, text=told(found[0]["body"])
+                )
+                return
+        if is_ours(name):
+            yield _field(row, "document", name)
+
     async def _decided(self, row: Json, user: str) -> AsyncIterator[Observation]:
         """See a decision on a gate of ours, by whoever Paperclip says made it; an agent's is no vote."""
         key, interaction = row["entityId"], row["details"]["interactionId"]
@@ -225,7 +266,7 @@ class Feed:
             **_where(row, issue["id"]),
             author=author,
             title=issue["title"],
-            body=issue["description"] or "",
+            body=body_of(issue["description"]),
             project=project["name"] if project else "",
             labels=labels_of(issue),
             routine=routine,
@@ -245,7 +286,11 @@ class Feed:
         changes = details.get("changes") or {}
         for name, ours in _FIELDS.items():
             if name in changes:
-                yield _field(row, ours, details.get(name, changes[name]["to"]) or "")
+                value = details.get(name, changes[name]["to"]) or ""
+                yield _field(row, ours, body_of(value) if ours == "body" else value)
+                before = (details.get("_previous") or {}).get(name)
+                if ours == "body" and status_of(value) != status_of(before):
+                    yield _field(row, "document", "status")
         if "labelIds" in changes:
             async for each in self._labelled(row, changes["labelIds"]):
                 yield each

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, TypeAlias
 
-from agentic_os.control_plane import Assignment, Issue, IssueChanges, IssueDraft, Note, Review
+from agentic_os.control_plane import Assignment, Document, Issue, IssueChanges, IssueDraft, Note, Review
+
+from .text import kept, told
 
 Json: TypeAlias = Mapping[str, Any]
 
@@ -19,6 +21,16 @@ _CARD: Final = "agentic-os:"
 _NOTE_KEY: Final = "aos-"
 _NOTE_TITLE: Final = "agentic-os: "
 _LONGEST_KEY: Final = 64
+PLAN: Final = "plan"
+"""The key of the document that people may edit while it is under review."""
+_OURS: Final = re.compile(rf"(?:{PLAN}|result|evidence|artifact-.*|{_NOTE_KEY}.*)\Z")
+_DIGEST: Final = re.compile(r"· (sha256:[0-9a-f]{64})\Z")
+_STATUS: Final = re.compile(
+    r"<!-- agentic-os:status -->\n(.*?)\n<!-- agentic-os:status end -->\n{0,2}", re.DOTALL
+)
+_LONGEST_DETAILS: Final = 20_000
+_COMMENT: Final = "<!--"
+_PARTED: Final = "<\u2060!--"
 _MARKER: Final = re.compile(r"\n\n<!-- agentic-os ([^\n]*) -->\Z")
 _FAR: Final = timedelta(days=365)
 """Paperclip's own watch never comes due: leases and deadlines are the backend's."""
@@ -148,7 +160,8 @@ def issue_from(
         key=issue["id"],
         url=issue_url(issue, url),
         title=issue["title"],
-        body=issue["description"] or "",
+        body=body_of(issue["description"]),
+        status=status_of(issue["description"]),
         state=state_of(issue),
         closed=closed_of(issue["status"]),
         labels=labels_of(issue),
@@ -157,7 +170,48 @@ def issue_from(
         reviews=tuple(card.digest for card in cards_of(interactions, user=user) if card.pending),
         priority=issue["priority"],
         parent=issue["parentId"] or "",
+        documents={each["key"]: document_from(each) for each in documents},
     )
+
+
+def body_of(description: str | None) -> str:
+    """Read the text of an issue, without our status note."""
+    return told(_STATUS.sub("", description or "", count=1))
+
+
+def status_of(description: str | None) -> str:
+    """Read our status note, "" for none."""
+    found = _STATUS.search(description or "")
+    return told(found[1]).replace(_PARTED, _COMMENT) if found else ""
+
+
+def description_to(body: str, status: str) -> str:
+    """Write the text of an issue, with our status note above it; what is in the note ends no note."""
+    note = kept(status.replace(_COMMENT, _PARTED))
+    section = f"<!-- agentic-os:status -->\n{note}\n<!-- agentic-os:status end -->\n\n" if status else ""
+    return section + kept(body)
+
+
+def document_from(document: Json) -> Document:
+    """Read a document beside an issue, whoever wrote it."""
+    return Document(name=document["key"], title=document["title"] or "", body=told(document["body"]))
+
+
+def is_ours(name: str) -> bool:
+    """Tell whether a document of this key is ours to write."""
+    return _OURS.match(name) is not None
+
+
+def edited_version(revisions: Iterable[Json], number: int, *, user: str) -> tuple[Json, str] | None:
+    """Find a revision of the plan that somebody wrote, and the digest of the version of ours that it was made from."""
+    digest, found = "", None
+    for revision in sorted(revisions, key=lambda each: int(each["revisionNumber"])):
+        ours = _DIGEST.search(revision["title"] or "") if revision["createdByUserId"] == user else None
+        if revision["revisionNumber"] == number:
+            found = revision
+            break
+        digest = ours[1] if ours else digest
+    return (found, digest) if found is not None and digest else None
 
 
 def issue_url(issue: Json, url: str) -> str:
@@ -172,11 +226,11 @@ def notes_of(comments: Iterable[Json], documents: Iterable[Json], *, user: str) 
     for comment in comments:
         found = _MARKER.search(comment["body"])
         if found and comment["authorUserId"] == user and not comment["deletedAt"]:
-            notes.append(Note(id=found[1], marker=found[1], body=comment["body"][: found.start()]))
+            notes.append(Note(id=found[1], marker=found[1], body=told(comment["body"][: found.start()])))
     for document in documents:
         marker = (document["title"] or "").removeprefix(_NOTE_TITLE)
         if document["key"] == note_key(marker) and document["createdByUserId"] == user:
-            notes.append(Note(id=marker, marker=marker, body=document["body"]))
+            notes.append(Note(id=marker, marker=marker, body=told(document["body"])))
     return notes
 
 
@@ -190,7 +244,7 @@ def comment_of(comments: Iterable[Json], marker: str, *, user: str) -> Json | No
 
 def marked(body: str, marker: str) -> str:
     """Write a note as a comment."""
-    return f"{body}\n\n<!-- agentic-os {marker} -->"
+    return f"{kept(body)}\n\n<!-- agentic-os {marker} -->"
 
 
 def note_key(marker: str) -> str:
@@ -201,12 +255,7 @@ def note_key(marker: str) -> str:
 
 def note_to(marker: str, body: str, base: str | None) -> dict[str, Any]:
     """Write a note as a document. base: the revision that it replaces."""
-    return _document(f"{_NOTE_TITLE}{marker}", body, base)
-
-
-def _document(title: str, body: str, base: str | None) -> dict[str, Any]:
-    document: dict[str, Any] = {"title": title, "format": "markdown", "body": body}
-    return document | ({"baseRevisionId": base} if base else {})
+    return document_to(f"{_NOTE_TITLE}{marker}", body, base)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,21 +283,18 @@ def cards_of(interactions: Iterable[Json], *, user: str) -> list[Card]:
     return cards
 
 
-def review_document_to(review: Review, base: str | None) -> dict[str, Any]:
-    """Write the document that a gate is about."""
-    title = f"{review.subject.capitalize()} {_letter(review)}{review.version} · {review.digest}"
-    return _document(title, review_text(review), base)
-
-
-def review_text(review: Review) -> str:
-    """Write what people read before they decide."""
-    return "\n\n".join(part for part in (review.document, review.changes, review.answers) if part)
+def document_to(title: str, body: str, base: str | None) -> dict[str, Any]:
+    """Write a document. base: the revision that it replaces."""
+    document: dict[str, Any] = {"title": title, "format": "markdown", "body": kept(body)}
+    return document | ({"baseRevisionId": base} if base else {})
 
 
 def card_to(review: Review, key: str, document: Json, ordinal: int) -> dict[str, Any]:
     """Ask people to accept exactly this revision. ordinal: how many cards of this digest there were before."""
-    name = f"{review.subject.capitalize()} {_letter(review)}{review.version}"
+    name = review.title.partition(" · ")[0]
     lines = "\n".join(f"- {verb}: `{line}`" for verb, line in review.directives.items())
+    decide = f"Or decide by a comment:\n\n{lines}" if lines else ""
+    details = "\n\n".join(part for part in (decide, review.changes, review.answers) if part)
     return {
         "kind": "request_confirmation",
         "idempotencyKey": f"{_CARD}{review.digest}:{ordinal}",
@@ -263,7 +309,7 @@ def card_to(review: Review, key: str, document: Json, ordinal: int) -> dict[str,
             "rejectLabel": "Ask for changes",
             "rejectRequiresReason": True,
             "rejectReasonLabel": "What must change? Each item of a list is one item of the review",
-            "detailsMarkdown": f"Or decide by a comment:\n\n{lines}" if lines else None,
+            "detailsMarkdown": details[:_LONGEST_DETAILS] or None,
             # A question in a comment, such as /why, must not take the gate away.
             "supersedeOnUserComment": False,
             "target": {
@@ -278,15 +324,11 @@ def card_to(review: Review, key: str, document: Json, ordinal: int) -> dict[str,
     }
 
 
-def _letter(review: Review) -> str:
-    return "v" if review.subject == "plan" else "r"
-
-
 def draft_to(draft: IssueDraft, project: str | None, labels: Sequence[str], key: str) -> dict[str, Any]:
     """Write the issue that a task wants. project, labels: their ids; key: what makes a repeat find the same issue."""
     document: dict[str, Any] = {
         "title": draft.title,
-        "description": draft.body,
+        "description": description_to(draft.body, draft.status),
         "status": status_for(draft.state, at_work=False) or "todo",
         "labelIds": list(labels),
         "billingCode": str(Record(task=draft.task_id, attempt=0, account="")),
@@ -300,10 +342,17 @@ def draft_to(draft: IssueDraft, project: str | None, labels: Sequence[str], key:
 
 def changes_to(changes: IssueChanges, issue: Json, at: datetime) -> dict[str, Any]:
     """Write the fields that are to change, labels excepted; what is as it should be already is left out."""
-    given = {"title": changes.title, "description": changes.body, "priority": changes.priority}
+    given = {"title": changes.title, "priority": changes.priority}
     document: dict[str, Any] = {
         name: value for name, value in given.items() if value is not None and value != (issue[name] or "")
     }
+    before = issue["description"] or ""
+    description = description_to(
+        body_of(before) if changes.body is None else changes.body,
+        status_of(before) if changes.status is None else changes.status,
+    )
+    if description != before and not (changes.body is None and changes.status is None):
+        document["description"] = description
     if changes.parent is not None and changes.parent != (issue["parentId"] or ""):
         document["parentId"] = changes.parent or None
     status = _status_to(changes, issue)

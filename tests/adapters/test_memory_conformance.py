@@ -17,6 +17,7 @@ from agentic_os.control_plane import (
     ControlPlane,
     ControlPlaneError,
     Denied,
+    Document,
     Invalid,
     Issue,
     IssueChanges,
@@ -117,6 +118,21 @@ class TestMemoryControlPlane(ControlPlaneConformance):
     @pytest.fixture
     def tracker(self) -> MemoryHarness:
         return MemoryHarness(MemoryTracker(page=5))
+
+
+class BesideControlPlane(MemoryControlPlane):
+    """The port to a tracker that keeps documents, and the status note in a place of its own."""
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more, beside=True)
+
+
+class TestBesideControlPlane(ControlPlaneConformance):
+    """The same with places beside the issue's text."""
+
+    @pytest.fixture
+    def tracker(self) -> MemoryHarness:
+        return MemoryHarness(MemoryTracker(page=5), BesideControlPlane)
 
 
 class TestMemoryTracker:
@@ -330,6 +346,25 @@ class StumblesOverGarbage(MemoryControlPlane):
         return await super().receive(headers, body)
 
 
+class LosesTitles(BesideControlPlane):
+    async def write(self, key: str, document: Document) -> None:
+        await super().write(key, dataclasses.replace(document, title=""))
+
+
+class WritesDocumentsOnce(BesideControlPlane):
+    async def write(self, key: str, document: Document) -> None:
+        if document.name not in self.tracker.issue(key).documents:
+            await super().write(key, document)
+
+
+class PutsTheStatusIntoTheText(BesideControlPlane):
+    async def ensure_issue(self, draft: IssueDraft) -> str:
+        return await super().ensure_issue(dataclasses.replace(draft, body=f"{draft.status}\n{draft.body}"))
+
+    async def apply(self, key: str, changes: IssueChanges) -> None:
+        await super().apply(key, dataclasses.replace(changes, body=changes.status or changes.body))
+
+
 FAULTS: list[tuple[type[MemoryTracker] | type[MemoryControlPlane], str]] = [
     (IgnoresMarkers, "test_posting_twice_makes_one_note"),
     (IgnoresMarkers, "test_a_note_whose_answer_was_lost_is_there_once"),
@@ -361,6 +396,10 @@ FAULTS: list[tuple[type[MemoryTracker] | type[MemoryControlPlane], str]] = [
     (BelievesEveryWebhook, "test_an_unsigned_webhook_is_denied"),
     (BelievesOldWebhooks, "test_an_old_webhook_is_denied"),
     (StumblesOverGarbage, "test_signed_garbage_is_invalid"),
+    (LosesTitles, "test_a_document_reads_as_it_was_written"),
+    (WritesDocumentsOnce, "test_a_document_is_written_over"),
+    (PutsTheStatusIntoTheText, "test_the_status_is_there_from_the_start"),
+    (PutsTheStatusIntoTheText, "test_the_status_changes_by_itself"),
 ]
 
 
@@ -381,7 +420,8 @@ class TestTheSuiteItself:
         """Each fault must be caught by the test that names it, which the faultless tracker passes."""
         test = getattr(ControlPlaneConformance(), name)
         case = CASES.get(name, {})
-        await test(MemoryHarness(MemoryTracker(page=5)), **case)
+        whole = BesideControlPlane if issubclass(fault, BesideControlPlane) else MemoryControlPlane
+        await test(MemoryHarness(MemoryTracker(page=5), whole), **case)
         near, far = (
             (fault, MemoryTracker) if issubclass(fault, MemoryControlPlane) else (MemoryControlPlane, fault)
         )

@@ -74,8 +74,8 @@ class FieldChanges:
                 return await self._meant(task, f"/cancel it was closed as {seen.value}", "closed", seen)
             case "closed":
                 return await self._drifted(task, "closed", seen.value, seen, principal)
-            case "state":
-                return await self._drifted(task, "state", seen.value, seen, principal)
+            case "state" | "document":
+                return await self._drifted(task, seen.field, seen.value, seen, principal)
             case _:
                 return "ignored", f"nothing is known of the field {seen.field}"
 

@@ -1,5 +1,6 @@
 """What the issue of a task should look like: pure, so that drift is a comparison and nothing else."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC
@@ -12,7 +13,7 @@ from agentic_os.application.readable import document_markdown, fenced, gate_mark
 from agentic_os.application.revision import answers_markdown, changes_markdown
 from agentic_os.contracts.edited_plan import editable_text
 from agentic_os.contracts.marked import NotExpressible
-from agentic_os.control_plane import Review
+from agentic_os.control_plane import Document, Review
 from agentic_os.domain import drift
 from agentic_os.domain.directive import ASKING
 from agentic_os.domain.escalations import answer_line
@@ -33,7 +34,7 @@ class IssueView:
 
     section: the brief section of the body, None while there is no brief. assignee, attempt: who should be woken,
     for which attempt. notes: marker -> text, in the order in which they must exist; the status note is edited in
-    place, the others are written once.
+    place, the others are written once. documents: what stands beside the issue, where its tracker keeps that.
     """
 
     state: str
@@ -44,6 +45,7 @@ class IssueView:
     review: Review | None
     status: str
     notes: tuple[tuple[str, str], ...]
+    documents: tuple[Document, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,11 +65,11 @@ class Documents:
     waits: Sequence[str] = ()
 
 
-def issue_view(task: Task, documents: Documents, public_url: str) -> IssueView:
-    """Draw the issue of a task."""
+def issue_view(task: Task, documents: Documents, public_url: str, *, documented: bool = False) -> IssueView:
+    """Draw the issue of a task. documented: its tracker keeps documents, so that no note says the same."""
     attempt = task.attempt
     at_work = attempt is not None and attempt.is_open
-    review = _review(task, documents)
+    review = _review(task, documents, public_url)
     return IssueView(
         state=task.phase,
         closed=drift.closed_as(task),
@@ -76,27 +78,75 @@ def issue_view(task: Task, documents: Documents, public_url: str) -> IssueView:
         attempt=attempt.number if attempt and at_work else 0,
         review=review,
         status=_status(task, documents),
-        notes=_notes(task, documents, review, public_url),
+        notes=_notes(task, documents, review, public_url, documented=documented),
+        documents=_beside(task, documents, review, public_url) if documented else (),
     )
 
 
-def _review(task: Task, documents: Documents) -> Review | None:
-    subject: Literal["plan", "result"] = "plan" if task.phase == "plan_review" else "result"
+def _review(task: Task, documents: Documents, public_url: str) -> Review | None:
+    if task.phase not in ("plan_review", "result_review"):
+        return None
+    return _version(task, documents, "plan" if task.phase == "plan_review" else "result", public_url)
+
+
+def _version(
+    task: Task, documents: Documents, subject: Literal["plan", "result"], public_url: str
+) -> Review | None:
+    """Show the latest plan or result, be it under review or not."""
     submission = task.plan if subject == "plan" else task.result
     document = documents.plan if subject == "plan" else documents.result
-    if task.phase not in ("plan_review", "result_review") or submission is None or document is None:
+    if submission is None or document is None:
         return None
-    before = documents.before
+    under_review = submission is task.under_review
+    before = documents.before if under_review else None
+    links = _links(document, public_url)
     return Review(
         subject=subject,
         version=submission.version,
         digest=submission.digest,
-        document=document_markdown(subject, document),
-        directives=review_lines(subject, submission),
+        document="\n".join([document_markdown(subject, document), *links]),
+        directives=review_lines(subject, submission) if under_review else {},
         changes=changes_markdown(submission.version - 1, before, document) if before is not None else "",
         answers=answers_markdown(document, submission.answers_to),
         editable=_editable(task, submission, document) if subject == "plan" else "",
     )
+
+
+def _links(document: Mapping[str, Any], public_url: str) -> list[str]:
+    artifacts = document.get("artifacts", ())
+    lines = [
+        f"- [{_name(a['name'])}]({public_url}/api/artifacts/{a['digest']}) ({a['size']} bytes)"
+        for a in artifacts
+    ]
+    return ["", "**Artifacts**", "", *lines] if lines else []
+
+
+def _beside(task: Task, documents: Documents, review: Review | None, public_url: str) -> tuple[Document, ...]:
+    """List the documents beside the issue; the one that a review shows is the review's."""
+    subjects: tuple[Literal["plan", "result"], ...] = ("plan", "result")
+    versions = [_version(task, documents, subject, public_url) for subject in subjects]
+    shown = [
+        Document(name=version.subject, title=version.title, body=version.text)
+        for version in versions
+        if version is not None and (review is None or version.subject != review.subject)
+    ]
+    if task.result is not None and task.acceptance:
+        shown.append(Document(name="evidence", title="Evidence", body="\n".join(_evidence(task))))
+    artifacts = documents.result.get("artifacts", ()) if documents.result is not None else ()
+    taken: set[str] = set()
+    for a in artifacts:
+        if (text := documents.texts.get(a["digest"])) is not None:
+            slug = _slug(a["name"])
+            name = slug if slug not in taken else f"artifact-{a['digest'].rpartition(':')[2][:16]}"
+            taken.add(name)
+            link = f"[{a['digest']}]({public_url}/api/artifacts/{a['digest']}) ({a['size']} bytes)"
+            shown.append(Document(name=name, title=_cell(a["name"]), body=f"{link}\n\n{fenced(text)}"))
+    return tuple(shown)
+
+
+def _slug(name: str) -> str:
+    """Name an artifact's document, so that the next version of it has the same name."""
+    return "artifact-" + (re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "file")
 
 
 def _editable(task: Task, submission: Submission, document: dict[str, Any]) -> str:
@@ -213,12 +263,12 @@ def _cell(text: str) -> str:
 
 
 def _notes(
-    task: Task, documents: Documents, review: Review | None, public_url: str
+    task: Task, documents: Documents, review: Review | None, public_url: str, *, documented: bool
 ) -> tuple[tuple[str, str], ...]:
     """List the comments that must exist: where a gate opened or a question was asked, for a refusal, at the end."""
     notes = []
     if review is not None:
-        notes += _gates(task, review)
+        notes += _gates(task, review)[1 if documented else 0 :]
     notes += [(f"question:{q.id}", _asked(q)) for q in task.questions]
     notes += [
         (f"hold:{h.placed_in}", f"**The task is on hold.** {h.reason} To let it go on, write: `/unhold`")
@@ -247,7 +297,7 @@ def _notes(
         if p.field != "issue"
     ]
     if task.phase in ENDS:
-        notes.append((f"end:{task.phase}", _ending(task, documents, public_url)))
+        notes.append((f"end:{task.phase}", _ending(task, documents, public_url, documented=documented)))
     return tuple(notes)
 
 
@@ -288,28 +338,30 @@ def _asked(question: Question) -> str:
     return "\n".join([*lines, "", f"{waits}To answer, write: `{answer_line(question)}`"])
 
 
-def _ending(task: Task, documents: Documents, public_url: str) -> str:
+def _ending(task: Task, documents: Documents, public_url: str, *, documented: bool) -> str:
     lines = [f"**The task is {task.phase}.** {task.waits}".strip()]
     if documents.result is not None:
         lines += ["", result_markdown(documents.result)]
-    if task.acceptance:
-        lines += ["", "| criterion | evidence | rank |", "|---|---|---|"]
-        evidence = effective(task)
-        for criterion in task.acceptance:
-            found = evidence.get(criterion.id)
-            shown = (found.status, found.rank) if found else ("none", "")
-            lines.append(f"| `{criterion.id}` {_cell(criterion.text)} | {shown[0]} | {shown[1]} |")
-    artifacts = documents.result.get("artifacts", ()) if documents.result is not None else ()
-    if artifacts:
-        lines += ["", "**Artifacts**", ""]
-        lines += [
-            f"- [{_name(a['name'])}]({public_url}/api/artifacts/{a['digest']}) ({a['size']} bytes)"
-            for a in artifacts
-        ]
-    for a in artifacts:
-        if (text := documents.texts.get(a["digest"])) is not None:
+    if task.acceptance and not documented:
+        lines += ["", *_evidence(task)]
+    if documents.result is None:
+        return "\n".join(lines)
+    lines += _links(documents.result, public_url)
+    for a in documents.result.get("artifacts", ()):
+        if not documented and (text := documents.texts.get(a["digest"])) is not None:
             lines += ["", f"**{_name(a['name'])}**", "", fenced(text)]
     return "\n".join(lines)
+
+
+def _evidence(task: Task) -> list[str]:
+    """Say of each criterion by what it is met."""
+    lines = ["| criterion | evidence | rank |", "|---|---|---|"]
+    evidence = effective(task)
+    for criterion in task.acceptance:
+        found = evidence.get(criterion.id)
+        shown = (found.status, found.rank) if found else ("none", "")
+        lines.append(f"| `{criterion.id}` {_cell(criterion.text)} | {shown[0]} | {shown[1]} |")
+    return lines
 
 
 def _name(name: str) -> str:

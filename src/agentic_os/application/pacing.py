@@ -14,6 +14,9 @@ from agentic_os.control_plane import (
     ControlPlane,
     ControlPlaneError,
     Denied,
+    Document,
+    Documenting,
+    Invalid,
     Issue,
     IssueChanges,
     IssueDraft,
@@ -169,6 +172,13 @@ class PacedControlPlane:
         """Find the stable account id behind a login name."""
         async with self._turn(write=False):
             return await self._plane.identify(name)
+
+    async def write(self, key: str, document: Document) -> None:
+        """Write a document beside the issue. Raises Invalid where the tracker keeps none."""
+        if not isinstance(self._plane, Documenting):
+            raise Invalid(f"{self.name} keeps no documents")
+        async with self._turn(write=True):
+            await self._plane.write(key, document)
 
     async def nudged(self) -> None:
         """Wait until the feed may have news; for ever where the tracker tells of none."""

@@ -1,7 +1,7 @@
 """Make each stale task's issue look as it should: told which task, never what happened."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -135,10 +135,10 @@ class Reconciler:
             return max(problem.retry_at - now(), timedelta(seconds=1))
         return timedelta(seconds=min(2**mark.failures, 300) * (1 + self._jitter() / 2))
 
-    async def _project(self, task: Task, waits: Sequence[str], plane: ControlPlane) -> datetime | None:
+    async def _project(self, task: Task, waits: Sequence[str], plane: PacedControlPlane) -> datetime | None:
         """Make the issue look as it should, but for what a run keeps busy: that is due at the instant answered."""
         documents = await self._documents(task, waits)
-        view = issue_view(task, documents, self._public_url)
+        view = issue_view(task, documents, self._public_url, documented=plane.capabilities.documents)
         found = await self._issue(task, view, plane)
         if found is None:
             return None
@@ -146,6 +146,7 @@ class Reconciler:
         # The assignment goes first: it is what wakes somebody, and trackers react to an agent's end of run at once.
         await self._change(task, link.key, issue, view, plane)
         await self._review(task, link.key, issue, view, plane)
+        await self._write(task, link.key, issue, view, plane)
         busy = None
         try:
             await self._assign(task, link.key, issue, view, plane)
@@ -185,6 +186,7 @@ class Reconciler:
             labels=task.labels,
             priority=task.priority,
             parent=await self._parent_of(task),
+            status=view.status,
             replaces=replaces,
         )
         key = await plane.ensure_issue(draft)
@@ -240,6 +242,9 @@ class Reconciler:
             closed=closed if drift.repaired(task, "closed") else None,
             priority=task.priority if issue.priority not in {None, task.priority} else None,
             parent=parent if parent != issue.parent else None,
+            status=view.status
+            if plane.capabilities.status and view.status != issue.status and drift.repaired(task, "document")
+            else None,
         )
         if changes != IssueChanges():
             await plane.apply(key, changes)
@@ -250,8 +255,20 @@ class Reconciler:
         for digest in issue.reviews:
             if digest != wanted:
                 await plane.close_review(key, digest, outcome_of(decided.get(digest)))
-        if view.review is not None and wanted not in issue.reviews and plane.capabilities.reviews:
-            await plane.open_review(key, view.review)
+        if view.review is None or wanted in issue.reviews or not plane.capabilities.reviews:
+            return
+        await plane.open_review(key, view.review)
+        if plane.capabilities.documents and task.under_review is not None:
+            await self._issues.note_shown(task.id, gate_marker(task.under_review))
+
+    async def _write(
+        self, task: Task, key: str, issue: Issue, view: IssueView, plane: PacedControlPlane
+    ) -> None:
+        if not plane.capabilities.documents or not drift.repaired(task, "document"):
+            return
+        for document in view.documents:
+            if issue.documents.get(document.name) != document:
+                await plane.write(key, document)
 
     async def _assign(self, task: Task, key: str, issue: Issue, view: IssueView, plane: ControlPlane) -> None:
         account = await self._registry.account_of(plane.name, view.assignee) if view.assignee else None
@@ -265,6 +282,8 @@ class Reconciler:
                 await plane.post(key, marker, text)
                 if task.under_review is not None and marker == gate_marker(task.under_review):
                     await self._issues.note_shown(task.id, marker)
+        if plane.capabilities.status:
+            return
         shown = issue.notes.get(STATUS_MARKER)
         if shown is None:
             await plane.post(key, STATUS_MARKER, view.status)
@@ -281,11 +300,15 @@ class Reconciler:
             section=section,
             plan=await self._document(task, task.plan, "plan"),
             result=result,
-            texts=await inline_texts(self._artifacts, result) if task.ended and result is not None else {},
+            texts=await self._texts(task, result) if result is not None else {},
             before=await self._before(task),
             receipts=await self._issues.receipts(task.id, RECEIPTS_READ),
             waits=waits,
         )
+
+    async def _texts(self, task: Task, result: dict[str, Any]) -> Mapping[str, str]:
+        documented = self._plane is not None and self._plane.capabilities.documents
+        return await inline_texts(self._artifacts, result) if task.ended or documented else {}
 
     async def _document(self, task: Task, submission: Submission | None, field: str) -> dict[str, Any] | None:
         if submission is None:

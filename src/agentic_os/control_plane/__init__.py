@@ -21,6 +21,8 @@ __all__ = [
     "ControlPlane",
     "ControlPlaneError",
     "Denied",
+    "Document",
+    "Documenting",
     "FieldChanged",
     "Invalid",
     "Issue",
@@ -133,12 +135,36 @@ class Review:
     answers: str = ""
     editable: str = ""
 
+    @property
+    def title(self) -> str:
+        """Name exactly this version, with its digest."""
+        letter = "v" if self.subject == "plan" else "r"
+        return f"{self.subject.capitalize()} {letter}{self.version} · {self.digest}"
+
+    @property
+    def text(self) -> str:
+        """Write the version for people to read, and to edit where they may."""
+        return self.editable or self.document
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A text beside an issue, kept in versions by the tracker: "plan", "result", "evidence", "artifact-...".
+
+    name: its key on the issue, of small letters, digits and hyphens, at most 60. body: markdown.
+    """
+
+    name: str
+    title: str
+    body: str
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssueDraft:
     """What a new issue starts as; `task_id` is its key, so creating twice yields the same issue.
 
     priority: "low", "medium", "high", "critical", or "" for none. parent: the key of the parent's issue, "" for none.
+    status: the status note, where the tracker has a place for it (see Capabilities).
     replaces: the key of the issue that was `Stranded`, "" for none: it is closed, says where the work goes on, and is
     never found again for this task.
     """
@@ -151,6 +177,7 @@ class IssueDraft:
     labels: tuple[str, ...] = ()
     priority: str = ""
     parent: str = ""
+    status: str = ""
     replaces: str = ""
 
 
@@ -163,6 +190,7 @@ class Issue:
     notes: our own notes, by marker, as they read now. reviews: digests of the open reviews. assignment: the
     account that the issue is assigned to, with the attempt it was woken for (0 when a person assigned it by
     hand). priority, parent: as in a draft; None where the tracker has no such thing, and so is not asked to change it.
+    status, documents: as the capabilities say; what others wrote under our names is shown as it is.
     """
 
     key: str
@@ -177,6 +205,8 @@ class Issue:
     reviews: tuple[str, ...]
     priority: str | None = None
     parent: str | None = None
+    status: str = ""
+    documents: Mapping[str, Document] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +220,7 @@ class IssueChanges:
     closed: Literal["completed", "not_planned", ""] | None = None
     priority: str | None = None
     parent: str | None = None
+    status: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,8 +273,9 @@ class PlanEdited:
 class FieldChanged:
     """Somebody else changed a field of the issue.
 
-    field: "title", "body", "state", "labels", "closed", "assignee", or "priority" where the tracker has one. value:
-    what it is now, as text: labels joined by commas, an account id for the assignee, "" for none and for an open issue.
+    field: "title", "body", "state", "labels", "closed", "assignee", "priority" where the tracker has one, or "document"
+    for one of ours but the plan under review (see PlanEdited). value: what it is now, as text: labels joined by commas,
+    an account id for the assignee, "" for none and for an open issue, the name of a document.
     """
 
     delivery: str
@@ -312,7 +344,9 @@ class Capabilities:
     reviews: a widget of its own for gates. reactions: marks on somebody's comment. runs: agents' runs are
     observed. webhooks: it sends signed notifications, which `receive` understands. writes_per_minute: how many
     writes it bears; None where it has no such limit. plan_edits: people can edit the plan that a review shows.
-    nudges: it tells that its feed has news, as `Nudging` says.
+    nudges: it tells that its feed has news, as `Nudging` says. documents: texts beside an issue, as `Documenting` says;
+    a review shows its own there, under its subject's name, so that no note repeats it. status: an issue has a place for
+    the status note, which is changed with the issue's fields instead of being a note.
     """
 
     reviews: bool
@@ -322,6 +356,8 @@ class Capabilities:
     writes_per_minute: int | None = None
     plan_edits: bool = False
     nudges: bool = False
+    documents: bool = False
+    status: bool = False
 
 
 class ControlPlane(Protocol):
@@ -414,6 +450,15 @@ class Nudging(Protocol):
 
     async def nudged(self) -> None:
         """Wait until the feed may have news. One that is lost or too many is harmless; it raises nothing."""
+        ...
+
+
+@runtime_checkable
+class Documenting(Protocol):
+    """A tracker that keeps documents beside an issue: what its capability `documents` means."""
+
+    async def write(self, key: str, document: Document) -> None:
+        """Write a document of ours, in place of what has its name; the same again writes nothing."""
         ...
 
 

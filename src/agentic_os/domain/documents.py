@@ -9,7 +9,7 @@ JsonObject: TypeAlias = Mapping[str, Any]
 Mode: TypeAlias = Literal["direct", "plan_first"]
 Risk: TypeAlias = Literal["low", "medium", "high", "critical"]
 Priority: TypeAlias = Literal["low", "medium", "high", "critical"]
-OurField: TypeAlias = Literal["brief", "state", "closed", "assignee", "issue"]
+OurField: TypeAlias = Literal["brief", "state", "closed", "assignee", "issue", "document"]
 """What the task's issue shows of it, which nobody else may change."""
 TheirField: TypeAlias = Literal["title", "labels", "priority", "goal"]
 """What people may change on the task's issue."""

@@ -96,6 +96,8 @@ def wanted(task: Task, field: OurField) -> str:
             return str(attempt.offered_in if attempt is not None else 0)
         case "issue":
             return "there"
+        case "document":
+            return "/".join(str(s.version if s else 0) for s in (task.plan, task.result))
 
 
 def closed_as(task: Task) -> Literal["completed", "not_planned"] | None:

@@ -28,14 +28,15 @@ A *plan* with `code`, a <b>tag</b>, a \\backslash, an &amp; entity, "quotes", a\
 <!-- a comment of their own -->
 ```python
 def answer() -> str:
-    return "🧑\u200d🚀 /approve"
+    return "🧑\u200d🚀 /approve".split("\\n")  # and \\r\\n
 ```
+{"sealed":"a\\nb \\\\n","as":{"json":"\\r"},"n":1}
 | a | b |
 |---|---|
 | 1 | 2 |
 
 > @somebody: #1, -- and the end"""
-"""Markdown with what trackers are known to change: entities, combining characters, comments, fences, tabs."""
+"""Markdown with what trackers are known to change: entities, combining characters, comments, fences, tabs, escapes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from agentic_os.control_plane import (
     Assignment,
     Capabilities,
     Denied,
+    Document,
     Invalid,
     Issue,
     IssueChanges,
@@ -37,7 +38,8 @@ class MemoryControlPlane:
     """The port to a MemoryTracker, as an account of it.
 
     tracker: the far side, a new one by default. account: whose credentials are used, by default one of its
-    own. webhook_secrets: the live ones, by default the tracker's.
+    own. webhook_secrets: the live ones, by default the tracker's. beside: keep documents and the status note in places
+    of their own, as some trackers do.
     """
 
     def __init__(
@@ -46,9 +48,11 @@ class MemoryControlPlane:
         *,
         account: str | None = None,
         webhook_secrets: Sequence[str] | None = None,
+        beside: bool = False,
     ) -> None:
         self.tracker = tracker or MemoryTracker()
         self.account = account or self.tracker.account("agentic-os")
+        self._beside = beside
         self._webhook_secrets = webhook_secrets or (self.tracker.webhook_secret,)
 
     @property
@@ -59,7 +63,15 @@ class MemoryControlPlane:
     @property
     def capabilities(self) -> Capabilities:
         """Say that everything can be shown."""
-        return Capabilities(reviews=True, reactions=True, runs=True, webhooks=True, plan_edits=True)
+        return Capabilities(
+            reviews=True,
+            reactions=True,
+            runs=True,
+            webhooks=True,
+            plan_edits=True,
+            documents=self._beside,
+            status=self._beside,
+        )
 
     async def ensure_issue(self, draft: IssueDraft) -> str:
         """Return the key of the task's issue, creating it when it does not exist."""
@@ -75,6 +87,7 @@ class MemoryControlPlane:
                 priority=draft.priority,
                 parent=draft.parent,
                 replaces=draft.replaces,
+                status=draft.status,
             )
 
     async def observe(self, keys: Sequence[str]) -> Mapping[str, Issue | None]:
@@ -89,7 +102,7 @@ class MemoryControlPlane:
         """Change the given fields."""
         async with self._request(write=True):
             self.tracker.issue(key)
-            for name in ("title", "body", "state", "labels", "priority", "parent"):
+            for name in ("title", "body", "state", "labels", "priority", "parent", "status"):
                 value = getattr(changes, name)
                 if value is not None:
                     self.tracker.set_field(key, self.account, name, value)
@@ -116,7 +129,16 @@ class MemoryControlPlane:
     async def open_review(self, key: str, review: Review) -> None:
         """Show a gate; the same digest twice is one gate."""
         async with self._request(write=True):
-            self.tracker.issue(key).reviews.setdefault(review.digest, review)
+            issue = self.tracker.issue(key)
+            issue.reviews.setdefault(review.digest, review)
+            if self._beside:
+                shown = Document(name=review.subject, title=review.title, body=review.text)
+                issue.documents[review.subject] = shown
+
+    async def write(self, key: str, document: Document) -> None:
+        """Write a document beside the issue."""
+        async with self._request(write=True):
+            self.tracker.issue(key).documents[document.name] = document
 
     async def close_review(self, key: str, digest: str, outcome: ReviewOutcome) -> None:  # noqa: ARG002 - the dictionary keeps open gates only
         """Take a gate away; an unknown digest is not an error."""
@@ -181,6 +203,8 @@ class MemoryControlPlane:
             assignment=issue.assignment,
             notes=self._notes(issue),
             reviews=tuple(issue.reviews),
+            status=issue.status,
+            documents=dict(issue.documents),
             priority=issue.priority,
             parent=issue.parent,
         )

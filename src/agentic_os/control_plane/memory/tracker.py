@@ -18,6 +18,7 @@ from agentic_os.control_plane import (
     Assignment,
     CommentSeen,
     Denied,
+    Document,
     FieldChanged,
     Invalid,
     IssueDeleted,
@@ -75,10 +76,12 @@ class MemoryIssue:
     labels: tuple[str, ...]
     priority: str = ""
     parent: str = ""
+    status: str = ""
     closed: Literal["completed", "not_planned"] | None = None
     assignment: Assignment | None = None
     comments: dict[str, MemoryComment] = field(default_factory=dict)
     reviews: dict[str, Review] = field(default_factory=dict)
+    documents: dict[str, Document] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +164,7 @@ class MemoryTracker:
         parent: str = "",
         routine: str = "",
         replaces: str = "",
+        status: str = "",
     ) -> str:
         """Open an issue, or find the one of the same `task_id`; return its key. replaces: as in a draft."""
         existing = self._keys.get(task_id) if task_id else None
@@ -177,6 +181,7 @@ class MemoryTracker:
             labels=tuple(labels),
             priority=priority,
             parent=parent,
+            status=status,
         )
         self._keys[task_id] = key
         if replaces in self.issues:
@@ -283,6 +288,11 @@ class MemoryTracker:
             at=self.now(),
         )
         self._log(seen, author)
+
+    def edit_document(self, key: str, author: str, document: Document) -> None:
+        """Write a document by hand."""
+        self.issue(key).documents[document.name] = document
+        self._log_field(key, author, "document", document.name)
 
     def edit_plan(self, key: str, digest: str, author: str, text: str) -> None:
         """Edit the plan of an open review. Raises NotFound when it is not open, Invalid when it is not editable."""
