@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import json
 import secrets
+import shlex
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -60,6 +61,12 @@ def _parser() -> argparse.ArgumentParser:
         "--company", default=_COMPANY, help=f"its name or id; made when missing ({_COMPANY})"
     )
     connect.add_argument("--project", action="append", default=[], help="a project to make (again for more)")
+    connect.add_argument(
+        "--adopt-project",
+        action="append",
+        default=[],
+        help="a project to make in which each issue becomes a task, such as one for routines (again for more)",
+    )
     connect.add_argument("--into", type=Path, required=True, help="folder for the keys and settings (0700)")
     _add_backend(connect)
     connect.set_defaults(act=_connect)
@@ -101,11 +108,12 @@ def _connect(options: argparse.Namespace) -> int:
         listener = folder / "listener.key"
         if not listener.exists():
             _keep(listener, owner.listener(company))
-        _make_shelves(owner, company, options.project)
+        adopted = options.adopt_project or _adopted(folder)
+        _make_shelves(owner, company, [*options.project, *adopted])
         agents = [a for a in owner.agents(company) if a["name"] != LISTENER]
         for agent in agents:
             owner.wake_for_assignments_only(agent)
-        settings = _settings(options.url, company, folder)
+        settings = _settings(options.url, company, folder, adopted)
         (folder / "paperclip.env").write_text(_as_shell(settings), encoding="utf-8")
         (folder / "organisation.yaml").write_text(organisation_of(agents), encoding="utf-8")
     if options.backend:
@@ -157,18 +165,26 @@ def _make_shelves(owner: Board, company: str, projects: Sequence[str]) -> None:
             owner.ask("POST", f"/companies/{company}/projects", {"name": name})
 
 
-def _settings(url: str, company: str, folder: Path) -> Mapping[str, str]:
+def _adopted(folder: Path) -> list[str]:
+    """Read which projects were adopted when the same company was connected before."""
+    if not (folder / "paperclip.env").exists():
+        return []
+    return list(json.loads(_read_settings(folder).get("AGENTIC_OS_ADOPT_PROJECTS", "[]")))
+
+
+def _settings(url: str, company: str, folder: Path, adopted: Sequence[str]) -> Mapping[str, str]:
     options = {"company": company, "nudge_key_file": str(folder.absolute() / "listener.key")}
     return {
         "AGENTIC_OS_CONTROL_PLANE": "paperclip",
         "AGENTIC_OS_CONTROL_PLANE_URL": url,
         "AGENTIC_OS_CONTROL_PLANE_TOKEN_FILE": str(folder.absolute() / "backend.key"),
         "AGENTIC_OS_CONTROL_PLANE_OPTIONS": json.dumps(options),
+        "AGENTIC_OS_ADOPT_PROJECTS": json.dumps(list(adopted)),
     }
 
 
 def _as_shell(settings: Mapping[str, str]) -> str:
-    return "".join(f"export {name}='{value}'\n" for name, value in settings.items())
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in settings.items())
 
 
 def organisation_of(agents: Sequence[Mapping[str, Any]]) -> str:
@@ -271,7 +287,7 @@ def _read_settings(folder: Path) -> Mapping[str, str]:
     except OSError as error:
         raise CommandFailed(f"{folder} is no folder that connect wrote: {error.strerror}") from None
     named = [line.removeprefix("export ").partition("=") for line in lines]
-    return {name: value.strip("'") for name, _, value in named}
+    return {name: "".join(shlex.split(value)) for name, _, value in named}
 
 
 def _secret(file: str) -> str:

@@ -223,7 +223,9 @@ class PaperclipClient:
             if record.attempt == assignment.attempt:
                 return
         if assignee_of(issue):
-            await self._let_end(issue)
+            # Whoever goes on with what another left need not wait for its last words as long.
+            goes_on = assignee_of(issue) == assignment.account
+            await self._let_end(issue, _LINGER_SECONDS if goes_on else _MOMENT_SECONDS)
         if issue.get("executionBlocker"):
             if await self._go_on_after_a_failed_run(issue, assignment):
                 return
@@ -306,12 +308,12 @@ class PaperclipClient:
         base = next((document["latestRevisionId"] for document in documents if document["key"] == name), None)
         await self._sights.put_document(key, name, note_to(marker, body, base))
 
-    async def _let_end(self, issue: Json) -> None:
-        """Give the run that goes on the time to end by itself. Raises Busy."""
+    async def _let_end(self, issue: Json, patience: float = _LINGER_SECONDS) -> None:
+        """Give the run that goes on the time to end by itself. patience: in seconds. Raises Busy."""
         until = elapsed() + _MOMENT_SECONDS
         while going := await self._in_flight(issue):
             since = min(self._lingering.setdefault(run, elapsed()) for run in going)
-            if elapsed() - since >= _LINGER_SECONDS:
+            if elapsed() - since >= patience:
                 break
             if elapsed() >= until:
                 raise Busy(f"the run {going[0]} on {issue['identifier']} has not ended yet", now() + _SOON)

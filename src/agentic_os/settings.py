@@ -10,7 +10,7 @@ class Settings(BaseSettings):
     """What the environment says; the command line goes before it. A rate of 0 is no limit.
 
     control_plane_*: a tracker that somebody else runs. Lists and mappings are JSON; webhook secrets are the live ones,
-    the newest first.
+    the newest first. adopt_*: which issues of people become tasks.
     """
 
     model_config = SettingsConfigDict(env_prefix="AGENTIC_OS_", frozen=True, extra="ignore")
@@ -28,6 +28,8 @@ class Settings(BaseSettings):
     control_plane_token_file: Path | None = None
     control_plane_webhook_secret_files: tuple[Path, ...] = ()
     control_plane_options: dict[str, str] = Field(default_factory=dict)
+    adopt_label: str = Field(default="agentic-os", min_length=1)
+    adopt_projects: frozenset[str] = frozenset()
     callbacks_per_second: float = Field(default=200, ge=0)
     callback_burst: int = Field(default=2000, ge=1)
     refusals_per_minute: float = Field(default=30, ge=0)

@@ -18,6 +18,7 @@ from pydantic import SecretStr
 
 from agentic_os.application.backend import Backend
 from agentic_os.application.governing import BundleInvalid
+from agentic_os.application.inbox import Adoption
 from agentic_os.application.ports import Principal
 from agentic_os.application.rates import Rate, Rates
 from agentic_os.bootstrap import Parts, open_backend, settle
@@ -277,6 +278,7 @@ class _Stack:
                 skills=self._start.definition,
                 public_url=self._choices.public_url or self._url,
                 control_plane=plane,
+                adoption=Adoption(label=self._settings.adopt_label, projects=self._settings.adopt_projects),
                 rates=rates_of(self._settings),
             )
             backend = await exits.enter_async_context(open_backend(parts))

@@ -11,6 +11,7 @@ from tests.tracked_desk import TrackedDesk
 
 from agentic_os.application import inbox
 from agentic_os.application.directives import Source
+from agentic_os.application.inbox import Adoption
 from agentic_os.application.ports import DirectiveReceipt, StoreUnavailable
 from agentic_os.clock import now
 from agentic_os.control_plane.memory import MemoryTracker
@@ -218,6 +219,18 @@ async def test_a_labelled_issue_becomes_one_task(desk: TrackedDesk) -> None:
     assert 1 == len(desk.tracker.wakes)
 
 
+async def test_an_issue_in_a_project_of_ours_becomes_a_task(desk: TrackedDesk) -> None:
+    """Where a project is adopted as a whole no label is needed, and the label alone is still enough elsewhere."""
+    await desk.executor()
+    assert desk.backend.inbox is not None
+    desk.backend.inbox._adoption = Adoption(projects=frozenset({"beans"}))
+    olga = desk.tracker.account("olga")
+    for title, project, labels in (("A", "beans", ()), ("B", "peas", ()), ("C", "peas", ("agentic-os",))):
+        desk.tracker.open_issue(olga, title, "All.", project, labels)
+    await desk.listen()
+    assert ["A", "C"] == sorted(task["title"] for task in (await desk.show("/api/tasks"))["items"])
+
+
 @pytest.mark.parametrize(
     ("label", "priority"), [("priority:high", "high"), ("priority:urgent", "medium"), ("high", "medium")]
 )
@@ -285,7 +298,7 @@ async def test_every_observation_ends_with_an_outcome(desk: TrackedDesk, tracker
     assert [
         ("ignored", "no directive in it"),
         ("done", "/status"),
-        ("ignored", "it has no label agentic-os"),
+        ("ignored", "it has no label agentic-os, and is in no project of ours"),
         ("ignored", "the issue shows no task"),
         ("done", "adopted: labels"),
         ("ignored", "it changes no lease"),

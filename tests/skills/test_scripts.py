@@ -297,6 +297,23 @@ def test_a_brief_that_was_changed_is_not_acknowledged(
     assert backend.requests == []
 
 
+def test_a_brief_whose_escapes_are_written_in_another_way_is_the_same(
+    run_script: Run, workspace: Path, backend: Any, credential: Path
+):
+    """A tracker that changes escapes of line breaks is given others; the brief is what it was, and is acknowledged."""
+    backend.accept(attempt_token="attempt-secret")
+    brief = make_brief(backend.url, goal='Line\nbreaks, "quotes" and C:\\new.')
+    text = as_issue(brief)
+    assert r"\n" in text
+    written = text.replace("\\\\", r"\u005c").replace(r"\n", r"\u000a")
+    (workspace / "brief.md").write_text(written)
+    done = run_script(
+        *(START, "--brief", "brief.md", "--credential-file", str(credential)), "--runtime", "claude-code"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert digest_of(brief) == backend.requests[0]["body"]["body"]["brief_digest"]
+
+
 def test_a_credential_goes_to_no_other_host(start: Run, backend: Any, workspace: Path):
     """A brief that names another address than the operator's, or an unknown one, gets no credential."""
     done = start(callback_url="https://evil.example/callback")

@@ -57,9 +57,14 @@ _RUN_DETAIL: Final = 4000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adoption:
-    """Which issues of people become tasks: those with this label."""
+    """Which issues of people become tasks: those with this label, and all in these projects."""
 
     label: str = "agentic-os"
+    projects: frozenset[str] = frozenset()
+
+    def takes(self, labels: Sequence[str], project: str) -> bool:
+        """Tell whether an issue is one of those."""
+        return self.label in labels or project in self.projects
 
 
 class _HeldBack(Exception):
@@ -274,8 +279,8 @@ class Inbox:
 
     async def _opened(self, opened: IssueOpened, *, held: bool) -> tuple[str, str]:
         """Adopt an issue that a known person opened for us; policy decides the rest."""
-        if self._adoption.label not in opened.labels:
-            return "ignored", f"it has no label {self._adoption.label}"
+        if not self._adoption.takes(opened.labels, opened.project):
+            return "ignored", f"it has no label {self._adoption.label}, and is in no project of ours"
         principal = await self._registry.by_account(self._plane.name, opened.author)
         if principal is None or not may_steer(principal):
             return "refused", "its author may not create tasks"
@@ -292,7 +297,7 @@ class Inbox:
             if until is not None:
                 raise _HeldBack(opened.key, f"{breaker}s", until)
             issue = (await self._plane.observe([opened.key])).get(opened.key)
-            if issue is None or (held and self._withdrawn(issue)):
+            if issue is None or (held and self._withdrawn(issue, opened.project)):
                 await self._breakers.give_back(breaker, [counted])
                 return "ignored", "the issue is gone" if issue is None else "it was withdrawn meanwhile"
             if held:
@@ -324,9 +329,9 @@ class Inbox:
             return "done", f"task {task_id} exists already"
         return "done", f"adopted as task {task_id}"
 
-    def _withdrawn(self, issue: Issue) -> bool:
+    def _withdrawn(self, issue: Issue, project: str) -> bool:
         """Tell whether somebody took back what had to wait: the issue is closed, or has our label no more."""
-        return issue.closed is not None or self._adoption.label not in issue.labels
+        return issue.closed is not None or not self._adoption.takes(issue.labels, project)
 
     async def _run(self, seen: RunSeen) -> tuple[str, str]:
         """Let a run that was seen move the lease of the attempt that it is for; it authorises nothing else."""

@@ -4,6 +4,7 @@ import json
 import os
 import pwd
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,8 @@ from agentic_os.home import Home
 from agentic_os.postgres.embedded import discard
 
 PATIENCE = 300.0
+ROUTINES = "Routines"
+"""The project in which each issue becomes a task."""
 POLICY = """rules:
   - id: plan-first
     on: task.received
@@ -34,6 +37,8 @@ POLICY = """rules:
 breakers:
   task: {attempts: 10, within: 1h}
 """
+GOAL = 'All of them.\n\n- Count "twice"\n- Write C:\\beans'
+"""Of several lines, and with what JSON escapes: the brief has it, and Paperclip must not change it."""
 _BODIES = {
     "plan": {
         "summary": "Count the beans.",
@@ -108,7 +113,7 @@ class Stage:
     def settings(self) -> Mapping[str, str]:
         lines = (self.keys / "paperclip.env").read_text().splitlines()
         named = [line.removeprefix("export ").partition("=") for line in lines]
-        return {name: value.strip("'") for name, _, value in named}
+        return {name: "".join(shlex.split(value)) for name, _, value in named}
 
     def plane_settings(self) -> Settings:
         """Say how the adapter is opened that the backend uses."""
@@ -177,7 +182,7 @@ class Stage:
         labels = {each["name"]: each["id"] for each in board.ask("GET", f"/companies/{company}/labels")}
         document = {
             "title": "Count the beans",
-            "description": "All of them.",
+            "description": GOAL,
             "labelIds": [labels["agentic-os"]],
             "allowDuplicate": True,
         }
@@ -374,7 +379,7 @@ def staged(company: Company) -> Iterator[Stage]:
         stage.prepare()
         for path in (stage.workspace, *stage.workspace.rglob("*")):
             own(path)
-        stage.connect("--project", "Beans")
+        stage.connect("--project", "Beans", "--adopt-project", ROUTINES)
         with stage.running():
             stage.introduce()
             yield stage

@@ -13,14 +13,16 @@ from agentic_os_paperclip import PLUGIN
 pytestmark = [pytest.mark.paperclip, pytest.mark.timeout(400)]
 
 
-def as_the_agent(stage: Stage, key: str, document: dict[str, Any]) -> None:
-    """Change the issue by the key of the agent, within its run."""
+def as_the_agent(
+    stage: Stage, key: str, document: dict[str, Any], *, method: str = "PATCH", path: str = ""
+) -> None:
+    """Change the issue, or what hangs on it, by the key of the agent, within its run."""
     admin = stage.company.admin
     own = admin.ask("POST", f"/agents/{stage.agent}/keys", {"name": "own"})["token"]
     run = admin.ask("GET", f"/issues/{key}/runs")[0]
     headers = {"authorization": f"Bearer {own}", "x-paperclip-run-id": run.get("runId") or run["id"]}
-    url = f"{stage.company.server.url}/api/issues/{key}"
-    answer = httpx.patch(url, json=document, headers=headers, trust_env=False)
+    url = f"{stage.company.server.url}/api/issues/{key}{path}"
+    answer = httpx.request(method, url, json=document, headers=headers, trust_env=False)
     assert answer.is_success, answer.text
 
 
@@ -63,6 +65,21 @@ def test_a_person_s_assignment_is_a_reassignment(stage: Stage):
     agent.close()
     attempt = next(e for e in reversed(stage.events(task_id)) if e["type"] == "attempt.offered")
     assert ("hook", 2) == (attempt["data"]["executor"], attempt["data"]["attempt"])
+
+
+def test_a_cancelled_task_ends_its_run(stage: Stage):
+    """An operator's /cancel must end the agent at work, close the issue, and wake nobody."""
+    stage.hold()
+    key = stage.open_issue()
+    task_id = stage.adopted(key)
+    stage.at_work(task_id)
+    stage.company.board("ada").ask("POST", f"/issues/{key}/comments", {"body": "/cancel not needed"})
+    stage.phase(task_id, "cancelled")
+    until(lambda: not stage.agents(), "the agent is ended")
+    until(lambda: stage.issue(key)["assigneeAgentId"] is None, "nobody is assigned")
+    assert "cancelled" == stage.issue(key)["status"]
+    stage.company.wait_until_quiet()
+    assert [("issue_assigned", "cancelled")] == stage.runs(key)
 
 
 async def test_a_run_is_seen_alive_and_ended(stage: Stage):

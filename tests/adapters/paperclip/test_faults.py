@@ -87,3 +87,30 @@ def test_a_killed_agent_is_woken_for_the_next_attempt(stage: Stage):
     woken = ["issue_assigned", "issue_recovery_action_restored", "issue_assigned"]
     assert woken == [reason for reason, _ in stage.runs(key)]
     assert [1, 2, 3] == attempts(stage, task_id)
+
+
+def test_what_people_do_while_everybody_is_away_is_heard(stage: Stage):
+    """Paperclip and the backend are both killed around a decision and a comment: each counts, and counts once."""
+    key = stage.open_issue()
+    task_id, card = stage.adopted(key), stage.card(key)
+    until(lambda: stage.issue(key)["assigneeAgentId"] is None, "nobody is assigned")
+    assert stage.stack is not None
+    stage.stack.process.kill()
+    stage.stack.process.wait()
+    stage.company.board("ada").ask("POST", f"/issues/{key}/comments", {"body": "/priority high"})
+    stage.accept(key, card["id"])
+    stage.company.board("ada").ask("POST", f"/issues/{key}/comments", {"body": "/note Twice."})
+    stage.company.server.kill()
+    with stage.running():
+        stage.company.server.start()
+        stage.phase(task_id, "completed")
+        events = stage.events(task_id)
+        assert [("bob", "approve")] == [
+            (e["actor"], e["data"]["vote"]) for e in events if e["type"] == "plan.voted"
+        ]
+        with stage.client as client:
+            answer = client.get(f"/api/tasks/{task_id}/directives").raise_for_status().json()
+        assert [("priority", "done"), ("note", "done")] == [
+            (d["verb"], d["outcome"]) for d in sorted(answer["items"], key=lambda d: str(d["at"]))
+        ]
+        assert [("issue_assigned", "succeeded")] * 2 == stage.runs(key)

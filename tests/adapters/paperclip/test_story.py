@@ -2,7 +2,7 @@
 
 import httpx
 import pytest
-from tests.adapters.paperclip.paperclip_stage import HookAgent, Stage, until
+from tests.adapters.paperclip.paperclip_stage import GOAL, HookAgent, Stage, until
 from tests.stack_process import run
 
 pytestmark = [pytest.mark.paperclip, pytest.mark.timeout(400)]
@@ -39,7 +39,15 @@ def test_an_issue_is_planned_accepted_done_and_audited(stage: Stage):
         ),
         "the end is told",
     )
-    assert "There are 42 beans." in note
+    documents = {d["key"]: d for d in stage.company.admin.ask("GET", f"/issues/{key}/documents")}
+    assert {"plan", "result", "artifact-count-txt"} == documents.keys()
+    assert plan["latestRevisionId"] == documents["plan"]["latestRevisionId"]
+    assert "There are 42 beans." in documents["artifact-count-txt"]["body"]
+    assert "/api/artifacts/" in documents["result"]["body"]
+    description = stage.issue(key)["description"]
+    assert "**completed**" in description.partition("status end")[0]
+    assert GOAL in description
+    assert GOAL == stage.show(task_id)["goal"]
     digest = f"/api/artifacts/{note.partition('/api/artifacts/')[2].partition(')')[0]}"
     with stage.client as client:
         assert "There are 42 beans.\n" == client.get(digest).raise_for_status().text
