@@ -53,6 +53,7 @@ from .mapping import (
     replaced_to,
     state_of,
     unassign_to,
+    wake_of,
 )
 from .nudge import Nudge
 from .sights import Sights, items
@@ -68,6 +69,8 @@ _LOST_SECONDS: Final = 300.0
 """How long Paperclip may look after a failed run; then it never lets go, as while the run's process hangs on."""
 _MOMENT_SECONDS: Final = 3.0
 _LOOK_SECONDS: Final = 0.1
+_WAKE_LOOKS: Final = 5
+"""How often a wake is looked for: Paperclip makes it some milliseconds after the assignment was answered."""
 _SOON: Final = timedelta(seconds=1)
 
 
@@ -212,7 +215,7 @@ class PaperclipClient:
         issue = await self._sights.issue(key)
         if assignment is None:
             if assignee_of(issue):
-                await self._let_end(issue)
+                await self._let_end(issue, _LINGER_SECONDS)
                 await self._sights.change(key, unassign_to(issue))
             return
         record = record_of(issue)
@@ -232,8 +235,8 @@ class PaperclipClient:
             issue = await self._sights.issue(key)
         if assignee_of(issue):
             await self._sights.change(key, unassign_to(issue))
-        await self._sights.change(key, assign_to(issue, assignment, now()))
-        await self._make_sure_it_wakes(key, assignment, record)
+        assigned = await self._sights.change(key, assign_to(issue, assignment, now()))
+        await self._make_sure_it_wakes(assigned, assignment, record)
 
     async def write(self, key: str, document: Document) -> None:
         """Write a document of ours, as a revision; the same again writes nothing."""
@@ -308,7 +311,7 @@ class PaperclipClient:
         base = next((document["latestRevisionId"] for document in documents if document["key"] == name), None)
         await self._sights.put_document(key, name, note_to(marker, body, base))
 
-    async def _let_end(self, issue: Json, patience: float = _LINGER_SECONDS) -> None:
+    async def _let_end(self, issue: Json, patience: float) -> None:
         """Give the run that goes on the time to end by itself. patience: in seconds. Raises Busy."""
         until = elapsed() + _MOMENT_SECONDS
         while going := await self._in_flight(issue):
@@ -357,15 +360,21 @@ class PaperclipClient:
         await self._sights.change(key, written)
         return True
 
-    async def _make_sure_it_wakes(self, key: str, assignment: Assignment, before: Record | None) -> None:
+    async def _make_sure_it_wakes(
+        self, assigned: Json, assignment: Assignment, before: Record | None
+    ) -> None:
         """Take an assignment back whose wake Paperclip skipped, so that it is made again. Raises Busy."""
-        answer = await self._sights.ask(key, "/diagnostics/wakes")
-        try:
-            events = answer["events"]
-            skipped = bool(events) and (events[0]["source"], events[0]["status"]) == ("assignment", "skipped")
-        except (KeyError, TypeError) as error:
-            raise _unreadable("wakes", error) from error
-        if not skipped:
+        key, status = assigned["id"], ""
+        for _ in range(_WAKE_LOOKS):
+            answer = await self._sights.ask(key, "/diagnostics/wakes")
+            try:
+                status = wake_of(answer["events"], assignment.account, since=assigned["updatedAt"])
+            except (KeyError, TypeError, ValueError) as error:
+                raise _unreadable("wakes", error) from error
+            if status:
+                break
+            await asyncio.sleep(_LOOK_SECONDS)
+        if status != "skipped":
             return
         issue = await self._sights.issue(key)
         record = before or Record(task=assignment.task_id, attempt=0, account="")

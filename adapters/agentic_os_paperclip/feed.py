@@ -116,6 +116,7 @@ class Feed:
             "issue.updated": self._changed,
             "issue.created": self._opened,
             "issue.child_created": self._opened,
+            "routine.run_triggered": self._routine_ran,
             "issue.deleted": self._deleted,
             "issue.comment_added": self._comment,
             "issue.comment_deleted": self._comment,
@@ -248,6 +249,17 @@ class Feed:
             verdict="approve" if accepted else "revise",
             body=(found["result"] or {}).get("reason") or "",
         )
+
+    async def _routine_ran(self, row: Json, user: str) -> AsyncIterator[Observation]:
+        """See the issue that a routine opened, of which the audit tells only that the routine ran."""
+        try:
+            runs = await self._paperclip.ask("GET", f"/routines/{row['details']['routineId']}/runs")
+        except NotFound:
+            return
+        key = next((run["linkedIssueId"] for run in runs if run["id"] == row["entityId"]), None)
+        if key:
+            async for each in self._opened({**row, "entityId": key}, user):
+                yield each
 
     async def _opened(self, row: Json, user: str) -> AsyncIterator[Observation]:
         """See an issue that somebody opened, as it is now."""

@@ -401,6 +401,16 @@ def unassign_to(issue: Json) -> dict[str, Any]:
     return document
 
 
+def wake_of(events: Iterable[Json], agent: str, *, since: str) -> str:
+    """Say what became of the wake of an agent for its assignment at an instant, "" where there is none yet."""
+    at = datetime.fromisoformat(since)
+    for event in events:
+        mine = event["source"] == "assignment" and event["agentId"] == agent
+        if mine and datetime.fromisoformat(event["requestedAt"]) >= at:
+            return str(event["status"])
+    return ""
+
+
 def watched(issue: Json, at: datetime) -> dict[str, Any]:
     """Tell Paperclip that somebody watches over the work, so that the end of a run starts no recovery of its own."""
     policy = dict(issue["executionPolicy"] or {})

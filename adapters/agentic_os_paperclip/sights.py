@@ -73,11 +73,12 @@ class Sights:
         known = self._known(key)
         return known.interactions if known else await self._interactions(key)
 
-    async def change(self, key: str, document: Json) -> None:
-        """Change the issue."""
-        answer = await self._write("PATCH", key, "", document)
+    async def change(self, key: str, document: Json) -> Json:
+        """Change the issue; return it as it is now."""
+        answer: Json = await self._write("PATCH", key, "", document)
         if known := self._known(key):
             self._fresh[key] = replace(known, issue={**known.issue, **answer})
+        return answer
 
     async def put_document(self, key: str, name: str, document: Json) -> Json:
         """Write a document; return it as it is now."""

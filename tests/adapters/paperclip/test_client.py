@@ -47,14 +47,20 @@ def server() -> Any:
         server.get("/cli-auth/me").respond(json={"userId": BACKEND, "companyIds": [COMPANY]})
         server.get(f"/issues/{ISSUE}").respond(json=issue())
         server.get(f"/issues/{ISSUE}/runs").respond(json=[])
-        server.get(f"/issues/{ISSUE}/diagnostics/wakes").respond(json={"events": []})
-        server.patch(f"/issues/{ISSUE}").respond(json={"id": ISSUE})
+        server.get(f"/issues/{ISSUE}/diagnostics/wakes").respond(json={"events": [wake("finished")]})
+        server.patch(f"/issues/{ISSUE}").respond(json={"id": ISSUE, "updatedAt": "2026-11-20T10:00:00.000Z"})
         yield server
 
 
 @pytest.fixture
 def plane() -> PaperclipClient:
     return PaperclipClient(Transport(URL, "key", COMPANY))
+
+
+def wake(status: str, *, agent: str = AGENT, second: int = 1) -> dict[str, Any]:
+    """Write what Paperclip says of a wake, so many seconds after the assignment."""
+    at = f"2026-11-20T10:00:{second:02}.000Z" if second >= 0 else "2026-11-20T09:59:00.000Z"
+    return {"source": "assignment", "status": status, "agentId": agent, "requestedAt": at}
 
 
 def issue(**more: Any) -> dict[str, Any]:
@@ -286,7 +292,7 @@ async def test_a_failed_run_is_explained_before_the_next_attempt(server: Any, pl
 
 async def test_a_skipped_wake_is_made_again(server: Any, plane: PaperclipClient) -> None:
     """An assignment that woke nobody must be taken back, so that the next pass makes it anew."""
-    skipped = {"events": [{"source": "assignment", "status": "skipped"}]}
+    skipped = {"events": [wake("skipped")]}
     server.get(f"/issues/{ISSUE}/diagnostics/wakes").respond(json=skipped)
     with pytest.raises(Busy):
         await plane.assign(ISSUE, Assignment(account=AGENT, task_id="task", attempt=1))
@@ -294,6 +300,19 @@ async def test_a_skipped_wake_is_made_again(server: Any, plane: PaperclipClient)
         written(server)[-1]["assigneeAgentId"],
         written(server)[-1]["billingCode"],
     )
+
+
+async def test_a_wake_of_somebody_before_is_not_ours(server: Any, plane: PaperclipClient) -> None:
+    """What was skipped for another agent, or before the assignment, must not take the assignment back."""
+    before = [wake("queued"), wake("skipped", agent=BACKEND), wake("skipped", second=-1)]
+    server.get(f"/issues/{ISSUE}/diagnostics/wakes").mock(
+        side_effect=[
+            httpx.Response(200, json={"events": before[1:]}),
+            httpx.Response(200, json={"events": before}),
+        ]
+    )
+    await plane.assign(ISSUE, Assignment(account=AGENT, task_id="task", attempt=1))
+    assert AGENT == written(server)[-1]["assigneeAgentId"]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 import pytest
 from tests.adapters.paperclip.paperclip_stage import ROUTINES, Stage, until
 
+from agentic_os_paperclip.board import LISTENER
+
 pytestmark = [pytest.mark.paperclip, pytest.mark.timeout(400)]
 
 
@@ -10,6 +12,7 @@ def test_a_routine_s_issue_is_adopted_once(stage: Stage):
     """Two runs of a routine open two issues in the adopted project: two tasks of its author, each planned and done."""
     ada, company = stage.company.board("ada"), stage.company.id
     projects = {p["name"]: p["id"] for p in ada.ask("GET", f"/companies/{company}/projects")}
+    listener = next(a["id"] for a in ada.ask("GET", f"/companies/{company}/agents") if a["name"] == LISTENER)
     routine = ada.ask(
         "POST",
         f"/companies/{company}/routines",
@@ -17,6 +20,7 @@ def test_a_routine_s_issue_is_adopted_once(stage: Stage):
             "title": "Count the beans each night",
             "description": "All of them.",
             "projectId": projects[ROUTINES],
+            "assigneeAgentId": listener,
             "concurrencyPolicy": "always_enqueue",
         },
     )
