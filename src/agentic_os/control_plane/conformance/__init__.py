@@ -8,10 +8,14 @@ import pytest
 
 # Before the modules are imported, so that a failed assertion shows both sides in a third party's run, too.
 pytest.register_assert_rewrite(
-    *(f"{__name__}.{module}" for module in ("harness", "issues", "notes", "assignment", "feed", "failures"))
+    *(
+        f"{__name__}.{module}"
+        for module in ("harness", "issues", "notes", "assignment", "agents", "feed", "failures")
+    )
 )
 
-from agentic_os.control_plane.conformance.assignment import Assigning  # noqa: E402 - see above
+from agentic_os.control_plane.conformance.agents import Agents  # noqa: E402 - see above
+from agentic_os.control_plane.conformance.assignment import Assigning  # noqa: E402
 from agentic_os.control_plane.conformance.failures import Failures, Identities, Restarts  # noqa: E402
 from agentic_os.control_plane.conformance.feed import Feed, Webhooks  # noqa: E402
 from agentic_os.control_plane.conformance.harness import PostedComment, TrackerHarness  # noqa: E402
@@ -34,6 +38,7 @@ class ControlPlaneConformance(
     Reactions,
     Gates,
     Assigning,
+    Agents,
     Feed,
     Webhooks,
     Failures,

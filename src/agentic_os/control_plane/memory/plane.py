@@ -59,7 +59,9 @@ class MemoryControlPlane:
     @property
     def capabilities(self) -> Capabilities:
         """Say that everything can be shown."""
-        return Capabilities(reviews=True, reactions=True, runs=True, webhooks=True, plan_edits=True)
+        return Capabilities(
+            reviews=True, reactions=True, runs=True, webhooks=True, plan_edits=True, agents=True
+        )
 
     async def ensure_issue(self, draft: IssueDraft) -> str:
         """Return the key of the task's issue, creating it when it does not exist."""
