@@ -70,7 +70,9 @@ class PaperclipClient:
     """A company on a Paperclip server, as the port to trackers sees it."""
 
     name = "paperclip"
-    capabilities = Capabilities(reviews=True, reactions=False, runs=True, webhooks=False, nudges=True)
+    capabilities = Capabilities(
+        reviews=True, reactions=False, runs=True, webhooks=False, nudges=True, agents=True
+    )
 
     def __init__(
         self,

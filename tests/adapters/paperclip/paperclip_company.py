@@ -272,6 +272,12 @@ class Company:
     async def report_run(self, *_: object) -> None:
         pytest.skip("a hook's run ends before its agent's work: see test_drift.py")
 
+    async def pause(self, account: str, author: str) -> None:
+        self._as(author).ask("POST", f"/agents/{account}/pause", {})
+
+    async def resume(self, account: str, author: str) -> None:
+        self._as(author).ask("POST", f"/agents/{account}/resume", {})
+
     async def issues(self) -> Sequence[str]:
         found = self.admin.ask("GET", self._of("/issues?limit=500"))
         return [issue["id"] for issue in found if issue["id"] not in self._scratch]
