@@ -9,6 +9,7 @@ from typing import Any, Final
 from agentic_os.control_plane import AgentSeen, Unavailable
 
 from .mapping import Json
+from .sights import items
 from .transport import Transport
 
 _COMPANY: Final = "company"
@@ -81,9 +82,10 @@ class Pauses:
             self._paperclip.of_company("GET", "/agents"), self._paperclip.of_company("GET", "")
         )
         try:
-            closed = "" if company["status"] == "active" else _closed(company)
-            whys = {agent["id"]: _why(agent, closed) for agent in agents}
-            found = {a["id"]: a["pausedAt"] or a["updatedAt"] for a in agents}
+            closed = "" if company["status"] == "active" else f"the company is {company['status']}"
+            listed = items(agents, "agents")
+            whys = {agent["id"]: _why(agent, closed) for agent in listed}
+            found = {agent["id"]: agent["pausedAt"] or agent["updatedAt"] for agent in listed}
         except (KeyError, TypeError) as error:
             raise Unavailable(f"Paperclip's agents cannot be read: {error!r}") from error
         self._ready = found
@@ -104,11 +106,6 @@ def _why(agent: Json, closed: str) -> str | None:
     if (agent.get("orgChainHealth") or {}).get("status") == "invalid_org_chain":
         return "its reporting chain is broken"
     return closed or None
-
-
-def _closed(company: Json) -> str:
-    reason = company.get("pauseReason")
-    return f"the company is {company['status']}" + (f": {reason}" if reason else "")
 
 
 def _actions(why: str) -> frozenset[str]:
