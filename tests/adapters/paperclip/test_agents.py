@@ -68,7 +68,7 @@ def test_a_paused_agent_gets_no_work_until_it_is_resumed(stage: Stage):
 
 
 def test_a_budget_that_is_used_up_pauses_its_agent(stage: Stage):
-    """A budget's hard stop keeps work from the agent, in nobody's name, until a person raises the budget."""
+    """A hard stop keeps work from the agent, in nobody's name and though it is resumed, until the budget is raised."""
     owner, company = founder(stage), stage.company.id
     budget = {"scopeType": "agent", "scopeId": stage.agent, "amount": 100}
     owner.ask("POST", f"/companies/{company}/budgets/policies", budget)
@@ -84,6 +84,10 @@ def test_a_budget_that_is_used_up_pauses_its_agent(stage: Stage):
     key = stage.open_issue()
     task_id = stage.adopted(key)
     waits(stage, task_id, "coder is paused on paperclip (budget)")
+    owner.ask("POST", f"/agents/{stage.agent}/resume", {})
+    stage.company.wait_until_quiet()
+    assert "coder is paused on paperclip (budget)" == pause_of(stage)
+    assert [] == attempts(stage, task_id)
     owner.ask("POST", f"/companies/{company}/budgets/policies", budget | {"amount": 1000})
     finish(stage, key, task_id)
     assert [("issue_assigned", "succeeded")] * 2 == stage.runs(key)

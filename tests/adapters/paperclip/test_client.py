@@ -52,6 +52,7 @@ def server() -> Any:
         server.patch(f"/issues/{ISSUE}").respond(json={"id": ISSUE})
         agents(server, agent())
         company(server)
+        budgets(server)
         yield server
 
 
@@ -88,6 +89,13 @@ def agents(server: Any, *found: dict[str, Any]) -> Any:
 
 def company(server: Any, **more: Any) -> None:
     server.get(f"/companies/{COMPANY}").respond(json=RECORDED["company"]["body"] | more)
+
+
+def budgets(server: Any, **more: Any) -> None:
+    """Give the agent a budget as one was recorded, with other values."""
+    overview = deepcopy(RECORDED["budgets"]["body"])
+    overview["policies"][0] |= {"scopeId": AGENT} | more
+    server.get(f"/companies/{COMPANY}/budgets/overview").respond(json=overview)
 
 
 def written(server: Any) -> list[dict[str, Any]]:
@@ -373,6 +381,59 @@ async def test_a_company_that_is_paused_pauses_everybody(server: Any, plane: Pap
     company(server, status="paused")
     audit(server)
     assert [("paused", "", "the company is paused")] == (await told(plane))[0]
+
+
+async def test_an_agent_that_was_resumed_on_a_used_up_budget_stays_paused(
+    server: Any, plane: PaperclipClient
+) -> None:
+    """Paperclip refuses its wakes though it says idle, until the budget is raised or its next month begins."""
+    agents(server, agent(**STOPPED))
+    budgets(server, status="hard_stop", windowEnd="2099-01-01T00:00:00.000Z")
+    audit(server)
+    found, cursor = await told(plane)
+    assert [("paused", "", "budget")] == found
+    agents(server, agent())
+    audit(server, of_agent("agent.resumed"))
+    assert [] == (await told(plane, cursor))[0]
+    budgets(server)
+    audit(server, of_agent("agent.resumed"), of_budget("budget.policy_upserted"))
+    assert [("ready", "ada", "")] == (await told(plane, cursor))[0]
+
+
+async def test_who_set_a_budget_is_not_who_used_it_up(server: Any, plane: PaperclipClient) -> None:
+    """Between the spending and the stop an agent says idle: its budget's author did not pause it."""
+    budgets(server, status="hard_stop", windowEnd="2099-01-01T00:00:00.000Z")
+    audit(server, of_budget("budget.policy_upserted"), of_budget("budget.soft_threshold_crossed"))
+    assert [("paused", "", "budget")] == (await told(plane))[0]
+
+
+async def test_a_budget_that_begins_anew_is_noticed(server: Any, plane: PaperclipClient) -> None:
+    """No row says that a month is over: agents are looked at again when it is."""
+    budgets(server, status="hard_stop", windowEnd="2026-01-01T00:00:00.000Z")
+    audit(server)
+    found, cursor = await told(plane)
+    assert [("paused", "", "budget")] == found
+    budgets(server)
+    assert [("ready", "", "")] == (await told(plane, cursor))[0]
+
+
+@pytest.mark.parametrize(
+    ("policy", "why"),
+    [
+        ({"status": "hard_stop", "scopeType": "company", "scopeId": COMPANY}, "the company's budget"),
+        ({"status": "hard_stop", "scopeId": "other"}, None),
+        ({"status": "hard_stop", "hardStopEnabled": False}, None),
+        ({"status": "hard_stop", "isActive": False}, None),
+        ({"status": "warning"}, None),
+    ],
+)
+async def test_only_a_hard_stop_of_its_own_pauses_an_agent(
+    server: Any, plane: PaperclipClient, policy: dict[str, Any], why: str | None
+) -> None:
+    """A warning, a budget that stops nobody and another agent's must keep no work from this one."""
+    budgets(server, windowEnd="2099-01-01T00:00:00.000Z", **policy)
+    audit(server)
+    assert ([] if why is None else [("paused", "", why)]) == (await told(plane))[0]
 
 
 @pytest.mark.parametrize("action", ["agent.terminated", "agent.deleted"])
