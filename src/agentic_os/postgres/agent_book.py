@@ -30,7 +30,7 @@ class PostgresAgentBook:
             executor = await _one(
                 connection,
                 "select p.id from es.principal p join es.external_account a on a.principal = p.id "
-                "where p.kind = 'executor' and a.control_plane = %s and a.account = %s",
+                "where p.kind = 'executor' and p.revoked_at is null and a.control_plane = %s and a.account = %s",
                 plane,
                 seen.account,
             )

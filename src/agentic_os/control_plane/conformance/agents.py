@@ -5,7 +5,8 @@ import pytest
 from agentic_os.control_plane import AgentSeen
 from agentic_os.control_plane.conformance.harness import TrackerHarness, read_feed
 
-ROBOT = "robot"
+SLEEPER = "sleeper"
+"""An agent of these tests alone: a tracker may know no way to wake it again."""
 
 
 class Agents:
@@ -46,7 +47,7 @@ async def _paused(tracker: TrackerHarness) -> tuple[str, str]:
     """Pause an agent; return who did it, and the agent."""
     if not tracker.plane.capabilities.agents:
         pytest.skip("this tracker does not tell which agents are paused")
-    ada, account = await tracker.person("ada"), await tracker.agent(ROBOT)
+    ada, account = await tracker.person("ada"), await tracker.agent(SLEEPER)
     await tracker.pause(account, ada)
     return ada, account
 
