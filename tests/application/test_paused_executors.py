@@ -2,12 +2,14 @@
 
 from datetime import UTC, datetime
 
-from tests.desk import Desk, bearer, token
-from tests.tracked_desk import TrackedDesk
+from tests.conftest import Database, OpenBackend
+from tests.desk import PEOPLE, Desk, bearer, open_client, token
+from tests.tracked_desk import CountingTracker, RememberingPlane, TrackedDesk
 
 from agentic_os.application.ports import Recorded
 from agentic_os.control_plane import AgentSeen
 from agentic_os.domain.executor_pauses import ExecutorPause, pauses_in, waits_for
+from agentic_os.domain.policy import Obligations, Reviewers, Rule, RuleSet
 
 
 async def pause(desk: TrackedDesk, name: str = "coder", by: str = "ada", detail: str = "budget") -> None:
@@ -198,6 +200,41 @@ async def test_an_offer_that_crossed_with_a_pause_is_taken_back(desk: TrackedDes
     assert "ready" == await desk.phase(task_id)
     assert (await desk.issue(task_id)).assignment is None
     assert desk.tracker.wakes == []
+
+
+async def test_a_paused_reviewer_is_waited_for_and_exchanged_where_there_is_another(
+    open_test_backend: OpenBackend, database: Database, tracker: CountingTracker
+) -> None:
+    """A review that was offered is taken back; it is left to people only where nobody could be asked at all."""
+    reviewers = Obligations(mode="plan_first", reviewers=Reviewers(role="qa", by="anyone"))
+    rule = Rule(id="qa-reviews", on="task.received", obligations=reviewers)
+    policy, plane = RuleSet(bundle="sha256:qa", rules=(rule,)), RememberingPlane(tracker)
+    async with (
+        open_test_backend(policy=policy, control_plane=plane) as backend,
+        open_client(backend) as client,
+    ):
+        desk = TrackedDesk(backend, client, database.owner)
+        desk.plane, desk.tracker = plane, tracker
+        await desk.staff()
+        await desk.introduce(*PEOPLE)
+        await desk.executor()
+        await desk.executor("checker", role="qa")
+        task_id = await desk.task(assignee="coder")
+        await desk.submit("plan", task_id, await desk.ack(task_id))
+        await pause(desk, "checker")
+        assert "plan_review" == await desk.phase(task_id)
+        assert "checker is paused on memory by ada (budget)" in await waiting(desk, task_id)
+        assert "review.escalated" not in await desk.events(task_id)
+        await desk.executor("other", role="qa")
+        await desk.work()
+        await pause(desk, "other")
+        await resume(desk, "checker")
+        offers = [(wake.attempt, wake.account) for wake in tracker.wakes]
+        account = tracker.account
+        assert [(1, "coder"), (2, "checker"), (3, "other"), (4, "checker")] == [
+            (number, next(n for n in ("coder", "checker", "other") if account(n) == woken))
+            for number, woken in offers
+        ]
 
 
 def test_what_is_waited_for_reads_as_it_was_written() -> None:

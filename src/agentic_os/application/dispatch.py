@@ -213,7 +213,9 @@ class Dispatcher:
         candidates, lacks = self._equipped(task, candidates)
         candidates, paused = _awake(candidates)
         fresh_first = sorted(candidates, key=lambda e: (submission.passed.count(e.name), e.load, e.name))
-        offered, waits = await self._first_free(task, fresh_first, otherwise=[*lacks, *paused])
+        offered, waits = await self._first_free(
+            task, fresh_first, otherwise=[*lacks, *(["executor", *paused] if paused else [])]
+        )
         if offered is not None or waits:
             return offered, waits
         who = f"above {submission.executor}" if role == SUPERIOR else f"with the role {role}"
