@@ -56,6 +56,8 @@ class PostgresAgentBook:
 
     async def pause_of(self, executor: str) -> ExecutorPause | None:
         """Say by whom and why an executor is paused, None where it is not."""
+        if self._control_plane is None:
+            return None
         async with self._pool.connection() as connection:
             cursor = await connection.execute(
                 f"select {PAUSE} from es.principal p {PAUSED} where p.id = %(name)s",  # noqa: S608 - constants
