@@ -227,7 +227,8 @@ def _pauses(found: Sequence[ExecutorPause]) -> Check:
         name="pauses",
         status="warning",
         detail=named + more,
-        next=f"Resume them on {found[0].control_plane}: what waits for them goes on by itself.",
+        next=f"Resume them on {found[0].control_plane}: what waits for them goes on by itself. "
+        "For those who do not come back: agentic-os executor revoke NAME.",
     )
 
 
