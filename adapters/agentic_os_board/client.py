@@ -51,7 +51,9 @@ class BoardClient:
     """A board, as the port to trackers sees it."""
 
     name = "board"
-    capabilities = Capabilities(reviews=True, reactions=True, runs=True, webhooks=True, plan_edits=True)
+    capabilities = Capabilities(
+        reviews=True, reactions=True, runs=True, webhooks=True, plan_edits=True, agents=True
+    )
 
     def __init__(
         self, url: str, token: str, webhook_secrets: Sequence[str], *, page_size: int = _PAGE_SIZE

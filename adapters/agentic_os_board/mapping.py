@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, TypeAlias
 
 from agentic_os.control_plane import (
+    AgentSeen,
     Assignment,
     CommentSeen,
     FieldChanged,
@@ -167,9 +168,22 @@ def _deleted(activity: Json) -> IssueDeleted:
     return IssueDeleted(**_where(activity), author=activity["actor"])
 
 
+def _deactivated(activity: Json) -> AgentSeen:
+    account, actor = activity["data"]["account"], activity["actor"]
+    return AgentSeen(
+        delivery=activity["delivery"],
+        account=account,
+        state="paused",
+        author="" if actor == account else actor,
+        detail="deactivated",
+        at=datetime.fromisoformat(activity["at"]),
+    )
+
+
 _READERS: Mapping[str, Callable[[Json], Observation]] = {
     "issue.changed": _field,
     "issue.opened": _opened,
     "plan.edited": _plan,
     "issue.deleted": _deleted,
+    "agent.deactivated": _deactivated,
 }

@@ -87,6 +87,7 @@ class PaperclipClient:
         nudges=True,
         documents=True,
         status=True,
+        agents=True,
     )
 
     def __init__(

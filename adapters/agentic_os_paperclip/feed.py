@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from agentic_os.control_plane import (
+    AgentSeen,
     CommentSeen,
     Denied,
     FieldChanged,
@@ -37,6 +38,7 @@ from .mapping import (
     record_of,
     status_of,
 )
+from .pauses import Pauses
 from .text import told
 from .transport import Transport
 
@@ -66,24 +68,35 @@ _FIELDS: Final = {"title": "title", "description": "body", "priority": "priority
 class Cursor:
     """Where a reader is: the instant of the newest row that it has seen, and the rows seen shortly before that.
 
-    seen: the id of a row -> its instant.
+    seen: the id of a row -> its instant. paused: the agents that were told to be paused -> why.
     """
 
     at: datetime | None = None
     seen: Mapping[str, datetime] = field(default_factory=dict)
+    paused: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        if self.at is None:
+        if self.at is None and not self.paused:
             return ""
-        seen = {each: _instant(at) for each, at in sorted(self.seen.items())}
-        return json.dumps({"at": _instant(self.at), "seen": seen})
+        written: dict[str, Any] = {} if self.at is None else {"at": _instant(self.at)}
+        written["seen"] = {each: _instant(at) for each, at in sorted(self.seen.items())}
+        if self.paused:
+            written["paused"] = dict(sorted(self.paused.items()))
+        return json.dumps(written)
 
     def after(self, row: Json) -> "Cursor":
         """Move on behind a row, and keep of those seen the ones that the overlap would bring again."""
         at = _at(row["createdAt"])
         newest = at if self.at is None else max(self.at, at)
         kept = {each: when for each, when in self.seen.items() if when >= newest - _OVERLAP}
-        return Cursor(at=newest, seen={**kept, row["id"]: at})
+        return replace(self, at=newest, seen={**kept, row["id"]: at})
+
+    def having_told(self, seen: Sequence[AgentSeen]) -> "Cursor":
+        """Remember who is paused now, and why."""
+        now_paused = {each.account: each.detail for each in seen if each.state == "paused"}
+        ready = {each.account for each in seen if each.state == "ready"}
+        kept = {agent: why for agent, why in self.paused.items() if agent not in ready}
+        return replace(self, paused=kept | now_paused)
 
 
 def cursor_from(text: str) -> Cursor:
@@ -93,9 +106,12 @@ def cursor_from(text: str) -> Cursor:
     try:
         document = json.loads(text)
         found = Cursor(
-            at=_at(document["at"]), seen={each: _at(when) for each, when in document["seen"].items()}
+            at=_at(document["at"]) if "at" in document else None,
+            seen={each: _at(when) for each, when in document["seen"].items()},
+            paused={str(agent): str(why) for agent, why in document.get("paused", {}).items()},
         )
-        known = all(at is not None and at.tzinfo is not None for at in (found.at, *found.seen.values()))
+        instants = [*found.seen.values(), *([found.at] if found.at else [])]
+        known = all(at.tzinfo is not None for at in instants) and (found.at is not None or not found.seen)
     except (AttributeError, KeyError, TypeError, ValueError):
         known, found = False, Cursor()
     if not known:
@@ -110,6 +126,7 @@ class Feed:
         self._paperclip = transport
         self._labels = labels
         self._accounts = accounts
+        self._pauses = Pauses(transport)
         self._page = page
         self._ahead: tuple[str, list[Json]] = ("", [])
         self._readers: Mapping[str, Callable[[Json, str], AsyncIterator[Observation]]] = {
@@ -128,10 +145,15 @@ class Feed:
         }
 
     async def read(self, cursor: str) -> tuple[Sequence[Observation], str]:
-        """Read on from a cursor, up to the end of the audit or some hundreds of observations."""
+        """Read on from a cursor, up to the end of the audit or some hundreds of observations; agents come first."""
         position = cursor_from(cursor)
         rows = self._ahead[1] if self._ahead[1] and self._ahead[0] == cursor else await self._rows(position)
-        observed: list[Observation] = []
+        try:
+            agents = await self._pauses.compare(position.paused, rows)
+        except (KeyError, TypeError, ValueError) as error:
+            raise _unreadable(error) from error
+        position = position.having_told(agents)
+        observed: list[Observation] = list(agents)
         for taken, row in enumerate(rows, start=1):
             observed += [each async for each in self._observations(row)]
             position = position.after(row)

@@ -49,6 +49,7 @@ from agentic_os.hydration import (
     lock,
     read_definition,
 )
+from agentic_os.postgres.agent_book import PostgresAgentBook
 from agentic_os.postgres.audit import verify
 from agentic_os.postgres.credentials import PostgresCredentials
 from agentic_os.postgres.decisions import PostgresDecisions
@@ -130,7 +131,9 @@ def _join(parts: Parts, pool: Pool) -> Backend:
     def skills() -> SkillLock:
         return in_force.skills
 
-    registry = PostgresRegistry(pool, organisation)
+    tracker = parts.control_plane.name if parts.control_plane is not None else None
+    registry = PostgresRegistry(pool, organisation, tracker)
+    agents = PostgresAgentBook(pool, tracker)
     work = PostgresWorkQueue(pool)
     issues = PostgresIssueBook(pool)
     artifacts = ArtifactDirectory(parts.artifacts)
@@ -162,6 +165,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
     dispatcher = Dispatcher(
         log=event_log,
         registry=registry,
+        agents=agents,
         work=work,
         policy=policy,
         terms=parts.terms or Terms(callback_url=parts.public_url + CALLBACK_PATH),
@@ -237,6 +241,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
         else Inbox(
             log=event_log,
             registry=registry,
+            agents=agents,
             issues=issues,
             work=work,
             directives=directives,

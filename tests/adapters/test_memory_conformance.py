@@ -83,6 +83,12 @@ class MemoryHarness:
     async def report_run(self, key: str, assignment: Assignment, state: Literal["alive", "ended"]) -> None:
         self._far.report_run(key, assignment, state)
 
+    async def pause(self, account: str, author: str) -> None:
+        self._far.pause(account, author)
+
+    async def resume(self, account: str, author: str) -> None:
+        self._far.resume(account, author)
+
     async def issues(self) -> Sequence[str]:
         return list(self._far.issues)
 
@@ -301,6 +307,11 @@ class SeesEditsAsNew(MemoryTracker):
         self._log_comment(key, comment, author, "created")
 
 
+class PausesInSilence(MemoryTracker):
+    def _log_agent(self, *_: str) -> None:
+        pass
+
+
 class StartsAnewOnABadCursor(MemoryControlPlane):
     def _position(self, cursor: str) -> int:
         return int(cursor.removeprefix("feed-")) if cursor.startswith("feed-") else 0
@@ -383,6 +394,8 @@ FAULTS: list[tuple[type[MemoryTracker] | type[MemoryControlPlane], str]] = [
     (WakesOnEveryAssignment, "test_an_assignment_whose_answer_was_lost_wakes_once"),
     (WakesByAttemptAlone, "test_two_tasks_wake_the_same_account_twice"),
     (WakesWhoeverIsNew, "test_taking_the_assignee_away_wakes_nobody"),
+    (PausesInSilence, "test_a_paused_agent_is_observed"),
+    (PausesInSilence, "test_a_pause_is_told_of_again_from_the_beginning"),
     (ObservesItself, "test_our_own_writes_are_never_observed"),
     (EndsAtAPageOfItsOwn, "test_a_comment_behind_a_page_of_our_notes_is_observed"),
     (ReadsTextsLate, "test_an_edit_before_the_first_look_commands_nothing"),

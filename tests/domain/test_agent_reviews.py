@@ -56,6 +56,16 @@ def test_a_review_attempt_leaves_the_phase_as_it_is():
     assert waiting_for(task).owner == "bob"
 
 
+def test_a_review_that_is_taken_back_was_no_try_of_its_reviewer():
+    """A reviewer that is paused before it acknowledged leaves the plan under review, and may be asked again."""
+    offered = given(*REVIEWING[:-1]).task
+    assert offered.attempt.state == "offered"
+    taken = given(*REVIEWING[:-1]).and_then(c.TakeBack(attempt=2, executor="bob", reason="bob is paused."))
+    assert (taken.task.phase, taken.task.attempt.state) == ("plan_review", "superseded")
+    assert wanted(taken.task) is not None
+    assert may_review(taken.task, taken.task.plan, "bob")
+
+
 def test_a_reviewer_is_never_of_the_lineage():
     """Neither the author nor whoever held an attempt before is asked, and none is believed."""
     given(*PLAN_FOR_AGENTS).when(offer(2, "ada")).refused("self_review")

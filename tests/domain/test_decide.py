@@ -100,6 +100,7 @@ CANCEL = c.Cancel(by="rita", reason="No longer needed.")
 REASSIGN = c.Reassign(assignee="bob", reason="/reassign bob")
 RETRY = c.Retry(by="rita", reason="again")
 FENCE_OFF = c.FenceOff(executor="ada", reason="ada was revoked.")
+TAKE_BACK = c.TakeBack(attempt=1, executor="ada", reason="ada is paused on board.")
 TESTS = Criterion(id="tests", text="They pass.", rank="independent")
 RECORD = c.Record(**sender(), kind="checkpoint", body={"state": {}})
 ADMIT = admit()
@@ -553,6 +554,16 @@ CASES = (
             e.InputRequired(reason="ada was revoked. The task was for it alone: /reassign."),
         ),
         "input_required",
+    ),
+    Case(
+        "take back",
+        (create(assignee="ada"), admit(), offer()),
+        TAKE_BACK,
+        (
+            e.AttemptSuperseded(attempt=1, reason="ada is paused on board."),
+            e.RetryReleased(reason="ada is paused on board.", fresh=False),
+        ),
+        "ready",
     ),
     Case("submit a plan", PHASES["planning"], submit_plan(), (PLAN_SUBMITTED,), "plan_review"),
     Case("submit a result", EXECUTING, submit_result(), (RESULT_SUBMITTED,), "result_review"),
@@ -1299,6 +1310,7 @@ ACTS_IN: dict[str, tuple[Callable[[Task], c.Command], frozenset[str]]] = {
     "release": (lambda _: c.ReleaseHold(by="rita", reason=""), frozenset()),
     "attest": (lambda _: attest(), frozenset()),
     "switch the default off": (lambda _: SWITCH_OFF, frozenset()),
+    "take back": (lambda _: TAKE_BACK, frozenset({"dispatched"})),
     "fence off": (lambda _: FENCE_OFF, frozenset({"dispatched", "planning", "executing"})),
     "adopt": (
         lambda _: c.Adopt(quarantine_id="q", by="rita", reason="", late=submit_result()),

@@ -63,12 +63,12 @@ FITTING = {
     "ready": ("offer",) * 8
     + ("reassign", "ask for input", "hold", "unhold", "unhold", "freeze", "thaw", "thaw", "trip")
     + ("create children", "create children", "end child", "end child"),
-    "dispatched": ("ack",) * 6 + ("decline", "reassign"),
+    "dispatched": ("ack",) * 6 + ("decline", "reassign", "take back"),
     "planning": ("plan",) * 5 + ("heartbeat", "fail", "see a run", "extend"),
     "plan_review": ("vote",) * 5
     + ("edit",) * 2
     + ("offer", "ack", "review") * 3
-    + ("reassign", "fail", "leave", "switch off"),
+    + ("reassign", "fail", "leave", "switch off", "take back"),
     "executing": ("result",) * 4
     + ("heartbeat", "progress", "evidence", "record", "fail", "ack", "ask")
     + ("see a run", "extend", "attest", "fence off", "request", "end child"),
@@ -328,6 +328,11 @@ class AnyOrder(RuleBasedStateMachine):
 
     def _fence_off(self, draw: Draw, *, stale: bool) -> c.Command:  # noqa: ARG002 - all are called alike
         return c.FenceOff(executor=draw(st.sampled_from(EXECUTORS)), reason="It was revoked.")
+
+    def _take_back(self, draw: Draw, *, stale: bool) -> c.Command:
+        number = self.task.attempt.number if self.task.attempt else 1
+        executor = draw(st.sampled_from(EXECUTORS))
+        return c.TakeBack(attempt=number - stale, executor=executor, reason="It is paused.")
 
     def _plan(self, draw: Draw, *, stale: bool) -> c.Command:
         content = draw(st.sampled_from("abc"))

@@ -14,9 +14,9 @@ from .problems import Unacceptable
 
 
 async def record(
-    tx: Connection, actor: Account | UUID, issue: int, kind: str, data: Mapping[str, Any]
+    tx: Connection, actor: Account | UUID, issue: int | None, kind: str, data: Mapping[str, Any]
 ) -> None:
-    """Add an activity; a bare id is an agent whose run did something."""
+    """Add an activity; a bare id is an agent whose run did something. issue: None for what is on no issue."""
     own = isinstance(actor, Account) and actor.is_system
     await tx.execute(
         "insert into activities (delivery, actor, own, issue, kind, data) values (%s, %s, %s, %s, %s, %s)",
@@ -53,7 +53,7 @@ def activity_json(row: Row) -> dict[str, Any]:
         "at": row["at"].isoformat(),
         "actor": str(row["actor"]),
         "own": row["own"],
-        "issue": str(row["issue"]),
+        "issue": None if row["issue"] is None else str(row["issue"]),
         "kind": row["kind"],
         "data": row["data"],
     }

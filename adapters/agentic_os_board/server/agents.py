@@ -12,6 +12,7 @@ from psycopg.types.json import Jsonb
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from .accounts import Account, add_account, find_account, require_admin, revoke_tokens
+from .activity import record
 from .database import Connection, Row
 from .fields import AccountName, Strict, storable
 from .problems import Missing, Unacceptable
@@ -162,10 +163,11 @@ async def deactivate_agent(tx: Connection, actor: Account, name: str) -> None:
     account = await find_account(tx, name)
     if account.kind != "agent":
         raise Missing(f"no agent is named {name!r}")
-    await tx.execute(
-        "update accounts set deactivated_at = coalesce(deactivated_at, clock_timestamp()) where id = %s",
-        (account.id,),
-    )
+    if account.active:
+        await tx.execute(
+            "update accounts set deactivated_at = clock_timestamp() where id = %s", (account.id,)
+        )
+        await record(tx, actor, None, "agent.deactivated", {"account": str(account.id)})
     await revoke_tokens(tx, account)
     cursor = await tx.execute(
         "select distinct issue from runs where agent = %s and state in ('queued', 'running') and issue is not null",

@@ -112,7 +112,9 @@ class Live:
             rows = await cursor.fetchall()
         self._position = max([self._position, *(row["newest"] for row in rows)])
         topics = {f"run:{run}" for row in rows for run in row["runs"] if run}
-        return topics | {f"issue:{row['issue']}" for row in rows} | ({"all"} if rows else set())
+        return (
+            topics | {f"issue:{row['issue']}" for row in rows if row["issue"]} | ({"all"} if rows else set())
+        )
 
     async def _is_behind(self, topic: str, after: int) -> bool:
         kind, _, key = topic.partition(":")

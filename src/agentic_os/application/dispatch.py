@@ -12,6 +12,7 @@ from agentic_os.application.children import Children
 from agentic_os.application.handle import Handled, handle
 from agentic_os.application.ports import (
     AccountExhausted,
+    AgentBook,
     Envelope,
     EventLog,
     Movement,
@@ -34,7 +35,7 @@ from agentic_os.domain.overlays import overdue_reason
 from agentic_os.domain.policy import SUPERIOR, Breaker, DecisionPoint
 from agentic_os.domain.rejection import Rejected
 from agentic_os.domain.routing import Candidate, Needs, missing, needs_of, preference
-from agentic_os.domain.task import Submission, Task
+from agentic_os.domain.task import Attempt, Submission, Task
 from agentic_os.domain.workspaces import gaps
 
 SYSTEM = "system"
@@ -66,6 +67,7 @@ class Dispatcher:
         *,
         log: EventLog,
         registry: Registry,
+        agents: AgentBook,
         work: WorkQueue,
         policy: Callable[[], DecisionPoint],
         terms: Terms,
@@ -76,6 +78,7 @@ class Dispatcher:
     ) -> None:
         self._log = log
         self._registry = registry
+        self._agents = agents
         self._work = work
         self._policy = policy
         self._terms = terms
@@ -90,6 +93,8 @@ class Dispatcher:
         task = (await self._log.load(task_id)).task
         if task is not None and task.phase == "received":
             task = (await self._handle(task, admission(task, self._policy()))).task
+        if task is not None and task.attempt is not None and task.attempt.state == "offered":
+            task = await self._take_back(task, task.attempt)
         if task is not None and task.phase == "ready" and task.undecided and not task.kept_back:
             if await self._too_many_asked(task):
                 return task
@@ -101,6 +106,14 @@ class Dispatcher:
         if task is not None and task.ended:
             await self._children.settle(task)
         return task
+
+    async def _take_back(self, task: Task, attempt: Attempt) -> Task:
+        """Take an attempt back from an executor that was paused before it acknowledged, and that nobody will wake."""
+        pause = await self._agents.pause_of(attempt.executor)
+        if pause is None:
+            return task
+        command = c.TakeBack(attempt=attempt.number, executor=attempt.executor, reason=f"{pause}.")
+        return (await self._handle(task, command)).task
 
     async def _too_many_asked(self, task: Task) -> bool:
         """Count the tasks of the approved plan, or note until when the breaker of its executor holds them back."""
@@ -176,14 +189,15 @@ class Dispatcher:
         if not candidates and (reason := _nobody_left(task)):
             return (await self._handle(task, c.RequireInput(reason=reason))).task, ()
         candidates, lacks = self._equipped(task, candidates)
+        candidates, paused = _awake(candidates)
         breaker = self._policy().breakers.task
         if candidates and breaker is not None and await self._tried_too_often(task, breaker):
             trip = c.TripBreaker(
                 attempts=breaker.attempts, within_seconds=int(breaker.within.total_seconds())
             )
             return (await self._handle(task, trip)).task, ()
-        lacking = () if candidates or lacks else _lacking(task, executors)
-        return await self._first_free(task, candidates, otherwise=["executor", *lacking, *lacks])
+        lacking = () if candidates or lacks or paused else _lacking(task, executors)
+        return await self._first_free(task, candidates, otherwise=["executor", *lacking, *lacks, *paused])
 
     async def _try_reviewers(self, task: Task, submission: Submission) -> tuple[Task | None, Sequence[str]]:
         """Ask an executor for a review; with nobody left to ask, a person must look."""
@@ -197,8 +211,11 @@ class Dispatcher:
             candidates = [e for e in executors if role in e.roles]
         candidates = [e for e in candidates if may_review(task, submission, e.name)]
         candidates, lacks = self._equipped(task, candidates)
+        candidates, paused = _awake(candidates)
         fresh_first = sorted(candidates, key=lambda e: (submission.passed.count(e.name), e.load, e.name))
-        offered, waits = await self._first_free(task, fresh_first, otherwise=lacks)
+        offered, waits = await self._first_free(
+            task, fresh_first, otherwise=[*lacks, *(["executor", *paused] if paused else [])]
+        )
         if offered is not None or waits:
             return offered, waits
         who = f"above {submission.executor}" if role == SUPERIOR else f"with the role {role}"
@@ -421,6 +438,12 @@ def lacked(waits: Sequence[str]) -> Needs:
         capabilities=tuple(value for kind, _, value in found if kind == "capability"),
         tier=next((int(value) for kind, _, value in found if kind == "tier"), None),
     )
+
+
+def _awake(candidates: Sequence[Principal]) -> tuple[list[Principal], list[str]]:
+    """Leave out whom the tracker wakes for nothing, and name each pause as something to wait for."""
+    paused = [each.pause.as_wait() for each in candidates if each.pause is not None]
+    return [each for each in candidates if each.pause is None], paused
 
 
 def _lacking(task: Task, executors: Sequence[Principal]) -> list[str]:

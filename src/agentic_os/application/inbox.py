@@ -13,6 +13,7 @@ from agentic_os.application.field_changes import FieldChanges, may_steer
 from agentic_os.application.handle import handle
 from agentic_os.application.plan_edits import PlanEdits
 from agentic_os.application.ports import (
+    AgentBook,
     DirectiveReceipt,
     Envelope,
     EventLog,
@@ -27,6 +28,7 @@ from agentic_os.application.tasks import create_task
 from agentic_os.clock import new_id, now
 from agentic_os.contracts.redaction import redact
 from agentic_os.control_plane import (
+    AgentSeen,
     CommentSeen,
     ControlPlane,
     ControlPlaneError,
@@ -85,6 +87,7 @@ class Inbox:
         *,
         log: EventLog,
         registry: Registry,
+        agents: AgentBook,
         issues: IssueBook,
         work: WorkQueue,
         directives: Directives,
@@ -98,6 +101,7 @@ class Inbox:
     ) -> None:
         self._log = log
         self._registry = registry
+        self._agents = agents
         self._issues = issues
         self._work = work
         self._directives = directives
@@ -181,6 +185,8 @@ class Inbox:
                 return await self._fields.deleted(seen)
             case RunSeen():
                 return await self._run(seen)
+            case AgentSeen():
+                return await self._agent(seen)
 
     async def _comment(self, seen: CommentSeen) -> tuple[str, str]:
         task_id = await self._issues.task_of(self._plane.name, seen.key)
@@ -354,6 +360,15 @@ class Inbox:
             return "ignored", "it changes no lease"
         self._committed(handled.task)
         return "done", "the lease was renewed" if alive else "the lease was shortened"
+
+    async def _agent(self, seen: AgentSeen) -> tuple[str, str]:
+        """Keep whether an agent is woken; the tasks that it concerns are looked at again, and no other."""
+        known = await self._agents.see(seen)
+        if not known.executor:
+            return "ignored", "the account is no executor's"
+        if not known.changed:
+            return "ignored", f"that {known.executor} is {seen.state} was known"
+        return "done", f"{known.executor} is {seen.state}"
 
 
 def _not_yet(until: datetime) -> str:

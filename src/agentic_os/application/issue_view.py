@@ -18,6 +18,7 @@ from agentic_os.domain import drift
 from agentic_os.domain.directive import ASKING
 from agentic_os.domain.escalations import answer_line
 from agentic_os.domain.evidence import effective
+from agentic_os.domain.executor_pauses import pauses_in
 from agentic_os.domain.policy import SUPERIOR, Reviewers
 from agentic_os.domain.reviews import approval_line, hexadecimal, review_lines, stage_of
 from agentic_os.domain.task import ENDS, Pause, Question, Submission, Task
@@ -230,6 +231,7 @@ def describe_waits(waits: Sequence[str]) -> str:
         f"{name} to be let on by its breaker at {until.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
         for name, until in resting(waits).items()
     ]
+    ways += [f"{pause.executor} to be resumed: {pause}" for pause in pauses_in(waits)]
     lacks = gaps_in(waits)
     if ways:
         return " or ".join(ways) + (f"; others are kept away: {_lacks(lacks)}" if lacks else "")

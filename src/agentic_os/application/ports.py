@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol, TypeAlias
 
+from agentic_os.control_plane import AgentSeen
 from agentic_os.domain.documents import JsonObject, Participant
 from agentic_os.domain.events import Event
+from agentic_os.domain.executor_pauses import ExecutorPause
 from agentic_os.domain.governance import BreakerTripped, RegistryEvent
 from agentic_os.domain.policy import Breaker, RateBreaker
 from agentic_os.domain.skill_lock import SkillLock
@@ -223,7 +225,7 @@ class Principal:
 
     workspace: the folder where an executor works, if it was told. hydrated: what is known of that folder's skills.
     capacity: how many attempts an executor may hold at once, None for any number. load: how many it holds.
-    capabilities, tier: what the organisation says of an executor.
+    capabilities, tier: what the organisation says of an executor. pause: who paused it on the connected tracker.
     """
 
     id: str
@@ -239,6 +241,7 @@ class Principal:
     tier: int | None = None
     workspace: str | None = None
     hydrated: WorkspaceReport | None = None
+    pause: ExecutorPause | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -355,6 +358,26 @@ class Registry(Protocol):
 
 class NameTaken(Exception):
     """There is a principal of that name already."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentKnown:
+    """What came of an observation of an agent. executor: whose account it is, "" for nobody's. changed: it was news."""
+
+    executor: str
+    changed: bool
+
+
+class AgentBook(Protocol):
+    """Which agents the connected tracker wakes, and which are paused there."""
+
+    async def see(self, seen: AgentSeen) -> AgentKnown:
+        """Keep how an account stands; of an executor's, what changed is put on record, and its tasks are marked."""
+        ...
+
+    async def pause_of(self, executor: str) -> ExecutorPause | None:
+        """Say by whom and why an executor is paused, None where it is not."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from agentic_os.application.ports import (
 )
 from agentic_os.clock import now
 from agentic_os.domain.commands import ResumeRepairs
+from agentic_os.domain.executor_pauses import ExecutorPause
 from agentic_os.domain.organisation import Organisation
 from agentic_os.domain.workspaces import WAIT as SKILLS
 from agentic_os.domain.workspaces import gaps_in, standing, undefined
@@ -149,9 +150,11 @@ class Reconciliation:
                 next="agentic-os executor rotate NAME, or executor revoke NAME.",
             )
         ]
+        executors = await self._registry.executors()
+        checks.append(_pauses([e.pause for e in executors if e.pause is not None]))
         if self._plane is not None:
             plane = self._plane.name
-            names = [e.name for e in await self._registry.executors()]
+            names = [e.name for e in executors]
             absent = [n for n in names if await self._registry.account_of(plane, n) is None]
             if absent:
                 checks.append(
@@ -213,6 +216,20 @@ class Reconciliation:
             detail="tasks wait for skills: " + "; ".join(str(gap) for gap in found[:_TOLD]) + more,
             next="Do what stands in brackets; agentic-os task why TASK has it of each task.",
         )
+
+
+def _pauses(found: Sequence[ExecutorPause]) -> Check:
+    if not found:
+        return Check(name="pauses", status="ok", detail="no executor is paused on the tracker")
+    named = "; ".join(f"{pause}, since {pause.at:%Y-%m-%d %H:%M} UTC" for pause in found[:_TOLD])
+    more = f"; and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
+    return Check(
+        name="pauses",
+        status="warning",
+        detail=named + more,
+        next=f"Resume them on {found[0].control_plane}: what waits for them goes on by itself. "
+        "For those who do not come back: agentic-os executor revoke NAME.",
+    )
 
 
 def _health(

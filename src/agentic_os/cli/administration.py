@@ -108,13 +108,14 @@ def _list_executors(args: argparse.Namespace) -> int:
             e["load"],
             e["capacity"] or "any",
             _workspace(e["workspace"]),
+            "" if e["paused"] is None else e["paused"]["says"],
         )
         for e in page["items"]
     ]
     _print(
         args,
         page,
-        table(("NAME", "ROLES", "OWNER", "HOLDS", "CAPACITY", "WORKSPACE"), rows)
+        table(("NAME", "ROLES", "OWNER", "HOLDS", "CAPACITY", "WORKSPACE", "PAUSED"), rows)
         if rows
         else "No executors.",
     )

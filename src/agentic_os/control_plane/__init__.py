@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 __all__ = [
+    "AgentSeen",
     "Assignment",
     "Busy",
     "Capabilities",
@@ -332,8 +333,30 @@ class RunSeen:
     at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSeen:
+    """An agent was paused, so that the tracker wakes it no more, or is ready to be woken again.
+
+    Told of the agent as it is when the feed is read, and of what was so before anybody asked, too. author: who did it,
+    "" where the tracker did it by itself or does not say. detail: why, in a word or two for people ("budget"), "" where
+    nothing is known. One that will never be ready again is paused for good.
+    """
+
+    delivery: str
+    account: str
+    state: Literal["paused", "ready"]
+    author: str
+    detail: str
+    at: datetime
+
+    @property
+    def key(self) -> str:
+        """Say what it belongs to, among the observations of issues: those of one agent are in order."""
+        return f"agent:{self.account}"
+
+
 Observation: TypeAlias = (
-    CommentSeen | ReviewDecided | PlanEdited | FieldChanged | IssueOpened | IssueDeleted | RunSeen
+    CommentSeen | ReviewDecided | PlanEdited | FieldChanged | IssueOpened | IssueDeleted | RunSeen | AgentSeen
 )
 
 
@@ -346,7 +369,8 @@ class Capabilities:
     writes it bears; None where it has no such limit. plan_edits: people can edit the plan that a review shows.
     nudges: it tells that its feed has news, as `Nudging` says. documents: texts beside an issue, as `Documenting` says;
     a review shows its own there, under its subject's name, so that no note repeats it. status: an issue has a place for
-    the status note, which is changed with the issue's fields instead of being a note.
+    the status note, which is changed with the issue's fields instead of being a note. agents: it tells which agents are
+    paused.
     """
 
     reviews: bool
@@ -358,6 +382,7 @@ class Capabilities:
     nudges: bool = False
     documents: bool = False
     status: bool = False
+    agents: bool = False
 
 
 class ControlPlane(Protocol):

@@ -464,6 +464,15 @@ class FenceOff:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TakeBack:
+    """Take an attempt back that its executor did not acknowledge and will not be woken for; it is no failure."""
+
+    attempt: int
+    executor: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FireDeadline:
     """A deadline of this task has come. Firing one that no longer stands does nothing. ruling: on attempt.ended."""
 
@@ -599,7 +608,7 @@ SteeringCommand: TypeAlias = (
 IssueCommand: TypeAlias = SeeDrift | AdoptField | ResumeRepairs
 """What is seen of the task's issue."""
 
-NoticedCommand: TypeAlias = FreezeTask | ThawTask | TripBreaker | ExtendLease | SeeRun
+NoticedCommand: TypeAlias = FreezeTask | ThawTask | TripBreaker | ExtendLease | SeeRun | TakeBack
 """What the system notices by itself."""
 
 Command: TypeAlias = (

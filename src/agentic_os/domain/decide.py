@@ -75,6 +75,7 @@ def _decide(command: c.Command, task: Task | None) -> list[Event]:
             | c.TripBreaker()
             | c.ExtendLease()
             | c.SeeRun()
+            | c.TakeBack()
             | c.SeeDrift()
             | c.AdoptField()
             | c.ResumeRepairs()
@@ -223,6 +224,8 @@ def _notice(command: c.FireDeadline | c.NoticedCommand | c.IssueCommand, task: T
             return leases.extend(command, task)
         case c.SeeRun():
             return leases.see_run(command, task)
+        case c.TakeBack():
+            return intake.take_back(command, task)
         case _:
             return _on_issue(command, task)
 

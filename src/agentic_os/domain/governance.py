@@ -73,6 +73,35 @@ class BundleApplied:
     type: Literal["bundle.applied"] = "bundle.applied"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutorPaused:
+    """An executor was found paused on a tracker: nobody wakes it there, so it gets no work.
+
+    author: the account of whoever did it, "" where the tracker does not say. detail: why, in the tracker's word.
+    paused_at: when, as the tracker says.
+    """
+
+    executor: str
+    control_plane: str
+    account: str
+    author: str
+    detail: str
+    paused_at: datetime
+    type: Literal["executor.paused"] = "executor.paused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutorResumed:
+    """An executor that was paused on a tracker is woken there again."""
+
+    executor: str
+    control_plane: str
+    account: str
+    author: str
+    resumed_at: datetime
+    type: Literal["executor.resumed"] = "executor.resumed"
+
+
 RateName: TypeAlias = Literal["adoption", "task_request", "routine"]
 
 
@@ -100,4 +129,6 @@ RegistryEvent: TypeAlias = (
     | PrincipalRevoked
     | BundleApplied
     | BreakerTripped
+    | ExecutorPaused
+    | ExecutorResumed
 )

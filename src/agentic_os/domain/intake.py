@@ -141,6 +141,19 @@ def fence_off(command: c.FenceOff, task: Task) -> list[e.Event]:
     return [*superseded, e.RetryReleased(reason=command.reason, fresh=False)]
 
 
+def take_back(command: c.TakeBack, task: Task) -> list[e.Event]:
+    """Take an attempt back that was offered and not acknowledged; the task waits on, and no retry is counted."""
+    attempt = task.attempt
+    if attempt is None or (attempt.number, attempt.executor) != (command.attempt, command.executor):
+        return []
+    if attempt.state != "offered":
+        return []  # it was acknowledged, or is over: that is no longer the one to take back
+    superseded = supersede(task, command.reason)
+    if attempt.step == "review":
+        return superseded
+    return [*superseded, e.RetryReleased(reason=command.reason, fresh=False)]
+
+
 def hold(command: c.PutOnHold, task: Task) -> list[e.Event]:
     """Let no further attempt be opened; one that is under way is told at its next callback."""
     refuse_ended(task)

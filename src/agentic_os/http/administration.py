@@ -13,6 +13,7 @@ from agentic_os.application.credentials import PREFIX
 from agentic_os.application.ports import NameTaken, Principal
 from agentic_os.clock import now
 from agentic_os.control_plane import Denied, Invalid
+from agentic_os.domain.executor_pauses import ExecutorPause
 from agentic_os.domain.skill_lock import SkillLock
 from agentic_os.domain.workspaces import standing
 from agentic_os.http.authentication import Caller, require
@@ -51,7 +52,7 @@ async def add_executor(request: Request, caller: Admin) -> Response:
 
 @router.get("/api/executors", summary="List executors")
 async def list_executors(request: Request, caller: Viewer) -> Response:
-    """List the executors that may work, and how much each holds."""
+    """List the executors that may work, how much each holds, and who paused it on the tracker, and why."""
     backend: Backend = request.app.state.backend
     items = [
         {
@@ -65,10 +66,23 @@ async def list_executors(request: Request, caller: Viewer) -> Response:
             "capabilities": list(e.capabilities),
             "tier": e.tier,
             "workspace": _workspace(e, backend.skills()),
+            "paused": _pause(e.pause),
         }
         for e in await backend.registry.executors()
     ]
     return answer({"items": items, "next": None})
+
+
+def _pause(pause: ExecutorPause | None) -> dict[str, Any] | None:
+    if pause is None:
+        return None
+    return {
+        "control_plane": pause.control_plane,
+        "by": pause.author,
+        "detail": pause.detail,
+        "since": pause.at,
+        "says": str(pause),
+    }
 
 
 def _workspace(executor: Principal, lock: SkillLock) -> dict[str, Any] | None:
@@ -124,6 +138,7 @@ async def link(request: Request, caller: Admin, name: str) -> Response:
     await backend.registry.link(
         wanted.control_plane, wanted.account, principal.id, actor=caller.principal.name
     )
+    backend.signals.marked()
     return answer(
         {"principal": principal.name, "control_plane": wanted.control_plane, "account": wanted.account}
     )

@@ -121,7 +121,7 @@ class PostgresIssueBook:
                         comment and comment["comment_id"],
                         comment and _digest(comment),
                         Jsonb({"kind": type(seen).__name__, "seen": seen_as_json}),
-                        seen_as_json["key"],
+                        _storable(seen.key),
                         seen_as_json.get("field"),
                         seen.at,
                         cursor is not None,

@@ -20,11 +20,13 @@ from agentic_os.application.ports import (
 )
 from agentic_os.clock import now
 from agentic_os.domain.documents import JsonObject, Participant
+from agentic_os.domain.executor_pauses import ExecutorPause, waits_for
 from agentic_os.domain.governance import (
     AccountLinked,
     BreakerTripped,
     BundleApplied,
     CredentialRotated,
+    ExecutorPaused,
     PrincipalRegistered,
     RegistryEvent,
 )
@@ -38,6 +40,16 @@ from agentic_os.postgres.pool import Connection, Pool
 BUNDLE_STREAM: Final = "governance:policy"
 _PRINCIPAL: Final = (
     "p.id, p.name, p.kind, p.roles, p.owner, p.skills, p.capacity, p.revoked_at is not null, p.workspace"
+)
+PAUSED: Final = (
+    "left join es.paused_agent g on g.control_plane = %(plane)s::text and g.account = ("
+    "select a.account from es.external_account a where a.principal = p.id and a.control_plane = %(plane)s::text "
+    "order by a.account limit 1)"
+)
+"""Joins to a principal `p` how the account stands that is assigned where the principal is: see `pause_of`."""
+PAUSE: Final = (
+    "g.control_plane, g.detail, g.at, g.author, (select q.principal from es.external_account q "
+    "where q.control_plane = g.control_plane and q.account = g.author)"
 )
 _REPORT: Final = "w.path, w.project, w.digest, w.state, w.problem, w.lacking, w.at"
 # The same lock as es.append takes, and earlier: what is read under it still holds when it is appended to.
@@ -54,11 +66,18 @@ class PostgresRegistry:
     """The registry; every change of it is also an event in the principal's own stream.
 
     organisation: what is in force says of principals, which is joined with what they were registered with.
+    control_plane: the tracker that is connected, None for none; what is paused on another keeps nobody from work.
     """
 
-    def __init__(self, pool: Pool, organisation: Callable[[], Organisation] = Organisation) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        organisation: Callable[[], Organisation] = Organisation,
+        control_plane: str | None = None,
+    ) -> None:
         self._pool = pool
         self._organisation = organisation
+        self._control_plane = control_plane
 
     async def credential(self, digest: bytes) -> Credential | None:
         """Find a credential by its hash."""
@@ -129,9 +148,10 @@ class PostgresRegistry:
         """List the executors that may work, with how much each holds."""
         async with self._pool.connection() as connection:
             cursor = await connection.execute(
-                f"select {_PRINCIPAL}, (select count(*) from es.task t where t.executor = p.name), {_REPORT} "  # noqa: S608 - constants
-                "from es.principal p left join es.workspace w on w.path = p.workspace "
-                "where p.kind = 'executor' and p.revoked_at is null order by p.name"
+                f"select {_PRINCIPAL}, (select count(*) from es.task t where t.executor = p.name), {_REPORT}, {PAUSE} "  # noqa: S608 - constants
+                f"from es.principal p left join es.workspace w on w.path = p.workspace {PAUSED} "
+                "where p.kind = 'executor' and p.revoked_at is null order by p.name",
+                {"plane": self._control_plane},
             )
             found = [_principal(row) for row in await cursor.fetchall()]
         return [self._organised(e) for e in found]
@@ -249,9 +269,14 @@ class PostgresRegistry:
                 raise LookupError(principal_id)
             if row[1] == principal_id:
                 return
-            event = AccountLinked(principal=principal_id, control_plane=control_plane, account=account)
-            change = RegistryChange(stream=stream, expected=row[0], events=[event])
-            batch = Batch(envelope=Envelope(actor=actor, at=now()), registry=[change])
+            linked = AccountLinked(principal=principal_id, control_plane=control_plane, account=account)
+            paused = await _paused(connection, principal_id, control_plane, account)
+            change = RegistryChange(stream=stream, expected=row[0], events=[linked, *paused])
+            batch = Batch(
+                envelope=Envelope(actor=actor, at=now()),
+                registry=[change],
+                stale=[t for name in (principal_id, row[1]) if name for t in await touched(connection, name)],
+            )
             outcome = await append_together(connection, parts_of(batch)[2])
             if outcome.name != "appended":
                 raise VersionConflict
@@ -405,6 +430,49 @@ async def record(connection: Connection, name: str, version: int, event: Registr
         raise VersionConflict
 
 
+async def touched(connection: Connection, executor: str) -> list[str]:
+    """List the tasks that it concerns whether an executor is paused: those that it holds, or that wait for it."""
+    cursor = await connection.execute(
+        "select t.task_id from es.task t where t.executor = %(name)s union select w.task_id from es.waiting w "
+        "where w.what = 'capacity:' || %(name)s or starts_with(w.what, %(paused)s)",
+        {"name": executor, "paused": waits_for(executor)},
+    )
+    return [row[0] for row in await cursor.fetchall()]
+
+
+async def _paused(
+    connection: Connection, principal: str, control_plane: str, account: str
+) -> list[RegistryEvent]:
+    """Say of an executor that it is paused, where that was known of the account before it was the executor's."""
+    cursor = await connection.execute(
+        "select g.author, g.detail, g.at from es.paused_agent g, es.principal p where p.id = %s "
+        "and p.kind = 'executor' and g.control_plane = %s and g.account = %s",
+        (principal, control_plane, account),
+    )
+    return [
+        ExecutorPaused(
+            executor=principal,
+            control_plane=control_plane,
+            account=account,
+            author=author,
+            detail=detail,
+            paused_at=at,
+        )
+        for author, detail, at in await cursor.fetchall()
+    ]
+
+
+def pause_from(executor: str, row: Sequence[Any]) -> ExecutorPause | None:
+    """Read what PAUSE selects, of one executor."""
+    control_plane, detail, at, account, author = row
+    if control_plane is None:
+        return None
+    unknown = f"{control_plane}:{account}" if account else ""
+    return ExecutorPause(
+        executor=executor, control_plane=control_plane, author=author or unknown, detail=detail, at=at
+    )
+
+
 async def _insert(connection: Connection, principal: Principal) -> None:
     await connection.execute(
         "insert into es.principal (id, name, kind, roles, owner, skills, capacity, workspace) "
@@ -468,7 +536,8 @@ def _principal(row: Sequence[Any]) -> Principal:
         revoked=row[7],
         workspace=row[8],
         load=row[9] if len(row) > 9 else 0,  # noqa: PLR2004 - only the list of executors counts
-        hydrated=_report(row[10:]) if len(row) > 10 and row[10] is not None else None,  # noqa: PLR2004 - as above
+        hydrated=_report(row[10:17]) if len(row) > 10 and row[10] is not None else None,  # noqa: PLR2004 - as above
+        pause=pause_from(row[1], row[17:]) if len(row) > 17 else None,  # noqa: PLR2004 - as above
     )
 
 

@@ -64,7 +64,7 @@ select s.task_id, s.since, s.failures, s.problem, case when s.not_before > now()
 from es.stale s where %(task)s::text is null or s.task_id = %(task)s
 order by s.poisoned_at is null, s.since, s.task_id limit %(limit)s
 """
-_MARK: Final = """
+MARK: Final = """
 insert into es.stale as s (task_id) select distinct t from unnest(%s::text[]) t order by t
 on conflict (task_id) do update set generation = s.generation + 1, not_before = null
 """
@@ -232,7 +232,7 @@ class PostgresWorkQueue:
     async def mark(self, task_ids: Sequence[str]) -> None:
         """Mark tasks stale."""
         async with self._pool.connection() as connection:
-            await connection.execute(_MARK, (list(task_ids),))
+            await connection.execute(MARK, (list(task_ids),))
 
     async def mark_waiting(self, kind: str) -> None:
         """Mark the tasks stale that wait for anything of this kind."""

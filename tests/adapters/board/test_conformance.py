@@ -192,6 +192,14 @@ class BoardHarness:
         assert (key, assignment.attempt) == (str(run["issue"]), run["attempt"])
         assert state == "alive" or run["ended_at"]
 
+    async def pause(self, account: str, author: str) -> None:
+        async with await self._board.acting(self._names[author]) as person:
+            answer = await person.delete(f"/api/agents/{self._names[account]}")
+            assert answer.status_code == HTTPStatus.NO_CONTENT
+
+    async def resume(self, account: str, author: str) -> None:  # noqa: ARG002 - the harness's
+        pytest.skip("an agent of the board is deactivated for good")
+
     async def issues(self) -> Sequence[str]:
         keys: list[str] = []
         async with self._board.backend() as backend:

@@ -16,7 +16,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from agentic_os.control_plane import RunSeen
+from agentic_os.control_plane import AgentSeen, RunSeen
+from agentic_os.control_plane.conformance.harness import read_feed
 from agentic_os_board.client import BoardClient
 from agentic_os_board.testing import BACKEND_TOKEN, WEBHOOK_SECRET, BoardProcess
 
@@ -261,6 +262,11 @@ async def test_a_deactivated_agent_is_woken_no_more(board: BoardProcess, tmp_pat
         document = {"account": agent, "task_id": "leaving-2", "attempt": 1}
         refused = await backend.put(f"/api/issues/{key}/assignment", json=document)
     assert (422, True) == (refused.status_code, "deactivated" in refused.text)
+    plane = BoardClient(board.url, BACKEND_TOKEN, [WEBHOOK_SECRET])
+    found, _ = await read_feed(plane)
+    await plane.aclose()
+    told = [seen for seen in found if isinstance(seen, AgentSeen) and seen.account == agent]
+    assert [("paused", "deactivated")] == [(seen.state, seen.detail) for seen in told]
 
 
 async def test_a_run_is_reported_alive_until_it_ends(

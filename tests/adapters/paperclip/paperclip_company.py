@@ -283,6 +283,13 @@ class Company:
     async def report_run(self, *_: object) -> None:
         pytest.skip("a hook's run ends before its agent's work: see test_drift.py")
 
+    async def pause(self, account: str, author: str) -> None:
+        self._let_pause(author)
+        self._as(author).ask("POST", f"/agents/{account}/pause", {})
+
+    async def resume(self, account: str, author: str) -> None:
+        self._as(author).ask("POST", f"/agents/{account}/resume", {})
+
     async def issues(self) -> Sequence[str]:
         found = self.admin.ask("GET", self._of("/issues?limit=500"))
         return [issue["id"] for issue in found if issue["id"] not in self._scratch]
@@ -382,6 +389,13 @@ class Company:
     def _note_document(self, key: str, marker: str) -> dict[str, Any] | None:
         found = self.admin.ask("GET", f"/issues/{key}/documents")
         return next((each for each in found if each["key"] == note_key(marker)), None)
+
+    def _let_pause(self, author: str) -> None:
+        """Give a person the right that Paperclip asks for whoever pauses agents."""
+        members = self.admin.ask("GET", self._of("/members"))["members"]
+        member = next(each for each in members if each["principalId"] == author)
+        grants = {"grants": [{"permissionKey": "agents:create"}]}
+        self.admin.ask("PATCH", self._of(f"/members/{member['id']}/permissions"), grants)
 
     def _enter(self, name: str) -> None:
         if name not in self._in:

@@ -10,6 +10,7 @@ import pytest
 import respx
 
 from agentic_os.control_plane import (
+    AgentSeen,
     Assignment,
     Busy,
     CommentSeen,
@@ -49,6 +50,9 @@ def server() -> Any:
         server.get(f"/issues/{ISSUE}/runs").respond(json=[])
         server.get(f"/issues/{ISSUE}/diagnostics/wakes").respond(json={"events": [wake("finished")]})
         server.patch(f"/issues/{ISSUE}").respond(json={"id": ISSUE, "updatedAt": "2026-11-20T10:00:00.000Z"})
+        agents(server, agent())
+        company(server)
+        budgets(server)
         yield server
 
 
@@ -77,6 +81,27 @@ def row(action: str, details: dict[str, Any], **more: Any) -> dict[str, Any]:
 def audit(server: Any, *rows: dict[str, Any]) -> None:
     page = {"items": list(rows), "nextCursor": None, "accessTier": "full"}
     server.get(f"/companies/{COMPANY}/audit/agent-actions").respond(json=page)
+
+
+def agent(name: str = AGENT, **more: Any) -> dict[str, Any]:
+    """Write an agent of the company's list as one was recorded, with other values."""
+    recorded: dict[str, Any] = deepcopy(RECORDED["agents"]["body"][0])
+    return recorded | {"id": name, "status": "idle", "pauseReason": None, "pausedAt": None} | more
+
+
+def agents(server: Any, *found: dict[str, Any]) -> Any:
+    return server.get(f"/companies/{COMPANY}/agents").respond(json=list(found))
+
+
+def company(server: Any, **more: Any) -> None:
+    server.get(f"/companies/{COMPANY}").respond(json=RECORDED["company"]["body"] | more)
+
+
+def budgets(server: Any, **more: Any) -> None:
+    """Give the agent a budget as one was recorded, with other values."""
+    overview = deepcopy(RECORDED["budgets"]["body"])
+    overview["policies"][0] |= {"scopeId": AGENT} | more
+    server.get(f"/companies/{COMPANY}/budgets/overview").respond(json=overview)
 
 
 def written(server: Any) -> list[dict[str, Any]]:
@@ -224,10 +249,231 @@ async def test_a_row_that_is_committed_late_is_seen_once(server: Any, plane: Pap
     assert "2026-11-20T10:59:59Z" == asked["from"]
 
 
-def test_a_cursor_comes_back_as_it_was_written() -> None:
-    """What was remembered between two runs must be where the feed goes on."""
-    position = Cursor().after({"id": "a", "createdAt": "2026-11-20T11:00:00.123Z"})
-    assert position == cursor_from(str(position))
+@pytest.mark.parametrize("paused", [{}, {AGENT: "budget", "other": ""}])
+def test_a_cursor_comes_back_as_it_was_written(paused: dict[str, str]) -> None:
+    """What was remembered between two runs must be where the feed goes on, also before the first row."""
+    empty = Cursor(paused=paused)
+    position = empty.after({"id": "a", "createdAt": "2026-11-20T11:00:00.123Z"})
+    assert (empty, position) == (cursor_from(str(empty)), cursor_from(str(position)))
+
+
+def test_a_cursor_of_an_earlier_release_is_read() -> None:
+    """One that knows of no agents must be where the feed goes on, with everybody told of who is paused."""
+    found = cursor_from('{"at": "2026-11-20T11:00:00Z", "seen": {"a": "2026-11-20T11:00:00Z"}}')
+    assert (["a"], {}) == (list(found.seen), found.paused)
+    for forged in ('{"paused": {"a": ""}}', '{"seen": {"a": "2026-11-20T11:00:00Z"}}'):
+        with pytest.raises(Invalid):
+            cursor_from(forged)
+
+
+PAUSED = {"status": "paused", "pauseReason": "manual", "pausedAt": "2026-11-20T11:00:00.100Z"}
+STOPPED = PAUSED | {"pauseReason": "budget"}
+
+
+def of_agent(action: str, **more: Any) -> dict[str, Any]:
+    """Write a row about the agent, by ada and just after it was paused."""
+    about = {"entityType": "agent", "entityId": AGENT, "actorType": "user", "actorId": "ada"}
+    return row(action, {}, id=action, createdAt="2026-11-20T11:00:00.200Z", **about) | more
+
+
+def of_budget(action: str, **more: Any) -> dict[str, Any]:
+    """Write a row of the agent's budget."""
+    scope = {"scopeType": "agent", "scopeId": AGENT}
+    return of_agent(action, entityType="budget_policy", entityId="b", details=scope) | more
+
+
+async def told(plane: PaperclipClient, cursor: str = "") -> tuple[list[tuple[str, str, str]], str]:
+    """Read what is told of agents: how they stand, by whom, why."""
+    seen, cursor = await plane.observations(cursor)
+    assert all(isinstance(each, AgentSeen) and each.account == AGENT for each in seen)
+    return [(each.state, each.author, each.detail) for each in seen if isinstance(each, AgentSeen)], cursor
+
+
+async def test_who_paused_and_resumed_an_agent_is_told(server: Any, plane: PaperclipClient) -> None:
+    """Both must be told once, by whom the rows say."""
+    agents(server, agent(**PAUSED))
+    audit(server, of_agent("agent.paused"))
+    found, cursor = await told(plane)
+    assert [("paused", "ada", "")] == found
+    assert [] == (await told(plane, cursor))[0]
+    agents(server, agent())
+    audit(server, of_agent("agent.paused"), of_agent("agent.resumed", actorId="bob"))
+    found, cursor = await told(plane, cursor)
+    assert [("ready", "bob", "")] == found
+    assert [] == (await told(plane, cursor))[0]
+
+
+async def test_a_row_that_says_what_is_not_so_is_not_believed(server: Any, plane: PaperclipClient) -> None:
+    """Whoever may write rows must not be able to keep work from an agent, or to give it some."""
+    audit(server, of_agent("agent.paused"), of_agent("agent.terminated"))
+    assert [] == (await told(plane))[0]
+    agents(server, agent(**PAUSED))
+    audit(server, of_agent("agent.resumed"))
+    assert [("paused", "", "")] == (await told(plane))[0]
+
+
+async def test_an_agent_that_was_paused_before_is_told_of(server: Any, plane: PaperclipClient) -> None:
+    """Neither rows nor a cursor need say it: the first look does, and the next process looks again."""
+    agents(server, agent(**PAUSED))
+    audit(server)
+    found, cursor = await told(plane)
+    assert [("paused", "", "")] == found
+    anew = PaperclipClient(Transport(URL, "key", COMPANY))
+    assert [] == (await told(anew, cursor))[0]
+    agents(server, agent())
+    found, cursor = await told(PaperclipClient(Transport(URL, "key", COMPANY)), cursor)
+    assert [("ready", "", "")] == found
+
+
+@pytest.mark.parametrize(
+    ("rows", "author"),
+    [
+        ([of_budget("budget.hard_threshold_crossed", actorType="system", actorId="budget_service")], ""),
+        ([of_budget("budget.policy_upserted")], "ada"),
+        ([of_budget("budget.policy_upserted", createdAt="2026-11-20T11:00:00.000Z")], ""),
+        ([of_budget("budget.policy_upserted", details={"scopeType": "agent", "scopeId": "other"})], ""),
+        ([of_agent("agent.paused")], ""),
+        ([of_agent("cost.reported", entityType="cost_event", entityId="c")], ""),
+        ([of_agent("environment.lease_released", entityType="environment_lease", entityId="l")], ""),
+    ],
+)
+async def test_a_budget_s_stop_is_heard_whatever_tells_of_it(
+    server: Any, plane: PaperclipClient, rows: list[dict[str, Any]], author: str
+) -> None:
+    """A stop needs no row of its own, and is in nobody's name but of who lowered the budget below what was spent."""
+    audit(server)
+    server.get("/heartbeat-runs/run").respond(404, json={"error": "no run"})
+    assert [] == (await told(plane))[0]
+    agents(server, agent(**STOPPED))
+    audit(server, *rows)
+    assert [("paused", author, "budget")] == (await told(plane))[0]
+
+
+async def test_who_paused_is_told_later_where_the_row_comes_later(
+    server: Any, plane: PaperclipClient
+) -> None:
+    """Runs that a pause ends are told of before the pause: the agent is paused at once, and its author follows."""
+    agents(server, agent(**PAUSED))
+    audit(server, of_agent("agent.updated", id="first"))
+    found, cursor = await told(plane)
+    assert [("paused", "", "")] == found
+    audit(server, of_agent("agent.updated", id="first"), of_agent("agent.paused"))
+    found, cursor = await told(plane, cursor)
+    assert [("paused", "ada", "")] == found
+    assert [] == (await told(plane, cursor))[0]
+
+
+@pytest.mark.parametrize(
+    ("standing", "why"),
+    [
+        ({"status": "error"}, None),
+        ({"status": "running"}, None),
+        ({"status": "pending_approval"}, "not approved yet"),
+        ({"orgChainHealth": {"status": "invalid_org_chain"}}, "its reporting chain is broken"),
+        (STOPPED, "budget"),
+    ],
+)
+async def test_only_what_keeps_paperclip_from_waking_is_a_pause(
+    server: Any, plane: PaperclipClient, standing: dict[str, Any], why: str | None
+) -> None:
+    """An agent in error is woken for the next assignment, one that waits for its approval is not."""
+    agents(server, agent(**standing))
+    audit(server)
+    assert ([] if why is None else [("paused", "", why)]) == (await told(plane))[0]
+
+
+async def test_a_company_that_is_paused_pauses_everybody(server: Any, plane: PaperclipClient) -> None:
+    """A company's own budget must be told of as what keeps each of its agents from work."""
+    company(server, status="paused")
+    audit(server)
+    assert [("paused", "", "the company is paused")] == (await told(plane))[0]
+
+
+async def test_an_agent_that_was_resumed_on_a_used_up_budget_stays_paused(
+    server: Any, plane: PaperclipClient
+) -> None:
+    """Paperclip refuses its wakes though it says idle, until the budget is raised or its next month begins."""
+    agents(server, agent(**STOPPED))
+    budgets(server, status="hard_stop", windowEnd="2099-01-01T00:00:00.000Z")
+    audit(server)
+    found, cursor = await told(plane)
+    assert [("paused", "", "budget")] == found
+    agents(server, agent())
+    audit(server, of_agent("agent.resumed"))
+    assert [] == (await told(plane, cursor))[0]
+    budgets(server)
+    audit(server, of_agent("agent.resumed"), of_budget("budget.policy_upserted"))
+    assert [("ready", "ada", "")] == (await told(plane, cursor))[0]
+
+
+async def test_who_set_a_budget_is_not_who_used_it_up(server: Any, plane: PaperclipClient) -> None:
+    """Between the spending and the stop an agent says idle: its budget's author did not pause it."""
+    budgets(server, status="hard_stop", windowEnd="2099-01-01T00:00:00.000Z")
+    audit(server, of_budget("budget.policy_upserted"), of_budget("budget.soft_threshold_crossed"))
+    assert [("paused", "", "budget")] == (await told(plane))[0]
+
+
+async def test_a_budget_that_begins_anew_is_noticed(server: Any, plane: PaperclipClient) -> None:
+    """No row says that a month is over: agents are looked at again when it is."""
+    budgets(server, status="hard_stop", windowEnd="2026-01-01T00:00:00.000Z")
+    audit(server)
+    found, cursor = await told(plane)
+    assert [("paused", "", "budget")] == found
+    budgets(server)
+    assert [("ready", "", "")] == (await told(plane, cursor))[0]
+
+
+@pytest.mark.parametrize(
+    ("policy", "why"),
+    [
+        ({"status": "hard_stop", "scopeType": "company", "scopeId": COMPANY}, "the company's budget"),
+        ({"status": "hard_stop", "scopeId": "other"}, None),
+        ({"status": "hard_stop", "hardStopEnabled": False}, None),
+        ({"status": "hard_stop", "isActive": False}, None),
+        ({"status": "warning"}, None),
+    ],
+)
+async def test_only_a_hard_stop_of_its_own_pauses_an_agent(
+    server: Any, plane: PaperclipClient, policy: dict[str, Any], why: str | None
+) -> None:
+    """A warning, a budget that stops nobody and another agent's must keep no work from this one."""
+    budgets(server, windowEnd="2099-01-01T00:00:00.000Z", **policy)
+    audit(server)
+    assert ([] if why is None else [("paused", "", why)]) == (await told(plane))[0]
+
+
+@pytest.mark.parametrize("action", ["agent.terminated", "agent.deleted"])
+async def test_an_agent_that_is_gone_is_paused_for_good(
+    server: Any, plane: PaperclipClient, action: str
+) -> None:
+    """The list has it no more, so the row says that it is gone, once, and it stays so."""
+    agents(server)
+    audit(server, of_agent(action))
+    found, cursor = await told(plane)
+    assert [("paused", "ada", "terminated")] == found
+    audit(server, of_agent("agent.updated", entityId="other"))
+    assert [] == (await told(plane, cursor))[0]
+
+
+async def test_agents_are_not_looked_at_without_cause(server: Any, plane: PaperclipClient) -> None:
+    """An idle feed must cost its one request, also where the same rows are read again and again."""
+    listed = agents(server, agent())
+    audit(server, of_agent("agent.updated"))
+    for _ in range(3):
+        assert ([], 1) == ((await told(plane))[0], listed.call_count)
+    audit(server, of_agent("agent.updated"), of_agent("agent.paused"))
+    assert ([], 2) == ((await told(plane))[0], listed.call_count)
+
+
+@pytest.mark.parametrize("answer", [{}, [{"id": AGENT}], [None]])
+async def test_agents_that_cannot_be_read_are_unavailable(
+    server: Any, plane: PaperclipClient, answer: Any
+) -> None:
+    """An answer in another shape must never be read as "everybody is ready"."""
+    server.get(f"/companies/{COMPANY}/agents").respond(json=answer)
+    audit(server)
+    with pytest.raises(Unavailable):
+        await plane.observations("")
 
 
 async def test_a_feed_without_the_permission_is_denied(server: Any, plane: PaperclipClient) -> None:

@@ -10,11 +10,12 @@ import pytest
 pytest.register_assert_rewrite(
     *(
         f"{__name__}.{module}"
-        for module in ("harness", "issues", "notes", "beside", "assignment", "feed", "failures")
+        for module in ("harness", "issues", "notes", "beside", "assignment", "agents", "feed", "failures")
     )
 )
 
-from agentic_os.control_plane.conformance.assignment import Assigning  # noqa: E402 - see above
+from agentic_os.control_plane.conformance.agents import Agents  # noqa: E402 - see above
+from agentic_os.control_plane.conformance.assignment import Assigning  # noqa: E402
 from agentic_os.control_plane.conformance.beside import Documents, StatusNote  # noqa: E402
 from agentic_os.control_plane.conformance.failures import Failures, Identities, Restarts  # noqa: E402
 from agentic_os.control_plane.conformance.feed import Feed, Webhooks  # noqa: E402
@@ -40,6 +41,7 @@ class ControlPlaneConformance(
     Documents,
     StatusNote,
     Assigning,
+    Agents,
     Feed,
     Webhooks,
     Failures,

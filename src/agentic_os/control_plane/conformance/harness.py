@@ -124,6 +124,14 @@ class TrackerHarness(Protocol):
         """Let a run of the assigned agent be alive, or end. Called only where the capability `runs` is given."""
         ...
 
+    async def pause(self, account: str, author: str) -> None:
+        """Pause an agent by hand. Called, as `resume` is, only where the capability `agents` is given."""
+        ...
+
+    async def resume(self, account: str, author: str) -> None:
+        """Let a paused agent work again, by hand."""
+        ...
+
     async def issues(self) -> Sequence[str]:
         """List the keys of all issues, as a person would who looks at the tracker."""
         ...

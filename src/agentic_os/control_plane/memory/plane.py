@@ -71,6 +71,7 @@ class MemoryControlPlane:
             plan_edits=True,
             documents=self._beside,
             status=self._beside,
+            agents=True,
         )
 
     async def ensure_issue(self, draft: IssueDraft) -> str:

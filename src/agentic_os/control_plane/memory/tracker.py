@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 
 from agentic_os import clock
 from agentic_os.control_plane import (
+    AgentSeen,
     Assignment,
     CommentSeen,
     Denied,
@@ -132,6 +133,7 @@ class MemoryTracker:
         self.stranded: set[str] = set()
         self.webhook_secret = secrets.token_hex(32)
         self._keys: dict[str, str] = {}
+        self.paused: set[str] = set()
         self._woken: set[tuple[str, int]] = set()
         self._numbers = 0
         self._fault: Unavailable | RateLimited | None = None
@@ -321,6 +323,16 @@ class MemoryTracker:
         )
         self._log(seen, assignment.account)
 
+    def pause(self, account: str, author: str = "", detail: str = "") -> None:
+        """Pause an agent: an assignment wakes it no more. author: "" for the tracker itself."""
+        self.paused.add(account)
+        self._log_agent(account, author, detail, "paused")
+
+    def resume(self, account: str, author: str = "") -> None:
+        """Let an agent be woken again; what it was assigned meanwhile wakes it no more."""
+        self.paused.discard(account)
+        self._log_agent(account, author, "", "ready")
+
     # Faults, and what a test needs to play the network.
 
     def fail_next(self, *, before: bool) -> None:
@@ -389,8 +401,9 @@ class MemoryTracker:
         wake = (assignment.task_id, assignment.attempt)
         if wake not in self._woken:
             self._woken.add(wake)
-            self.wakes.append(assignment)
-            self.woken.put_nowait(assignment)
+            if assignment.account not in self.paused:
+                self.wakes.append(assignment)
+                self.woken.put_nowait(assignment)
 
     def _log_comment(
         self, key: str, comment: MemoryComment, author: str, action: Literal["created", "edited", "deleted"]
@@ -409,6 +422,17 @@ class MemoryTracker:
     def _log_field(self, key: str, author: str, name: str, value: str) -> None:
         seen = FieldChanged(
             delivery=self._next("delivery"), key=key, field=name, author=author, value=value, at=self.now()
+        )
+        self._log(seen, author)
+
+    def _log_agent(self, account: str, author: str, detail: str, state: Literal["paused", "ready"]) -> None:
+        seen = AgentSeen(
+            delivery=self._next("delivery"),
+            account=account,
+            state=state,
+            author=author,
+            detail=detail,
+            at=self.now(),
         )
         self._log(seen, author)
 
