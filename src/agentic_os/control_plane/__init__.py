@@ -20,6 +20,8 @@ __all__ = [
     "Conflict",
     "ControlPlane",
     "ControlPlaneError",
+    "Cost",
+    "Costing",
     "Denied",
     "FieldChanged",
     "Invalid",
@@ -185,6 +187,26 @@ class IssueChanges:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What an account spent on an issue since it was last reported; (account, at) is its key.
+
+    cost_microusd: millionths of a dollar, 0 where no price is known. model: the one last named, "" for none. before:
+    what was reported of this account until then, on all issues together, in millionths of a dollar. A tracker that
+    counts whole cents puts those on record that lie between `before` and `before + cost_microusd`: nothing is rounded
+    up, and no rest is lost. at: when it was reported, in whole milliseconds.
+    """
+
+    account: str
+    task_id: str
+    model: str
+    cost_microusd: int
+    input_tokens: int
+    output_tokens: int
+    before: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CommentSeen:
     """A comment that is not ours was created, edited or deleted.
 
@@ -304,7 +326,7 @@ class Capabilities:
     reviews: a widget of its own for gates. reactions: marks on somebody's comment. runs: agents' runs are
     observed. webhooks: it sends signed notifications, which `receive` understands. writes_per_minute: how many
     writes it bears; None where it has no such limit. plan_edits: people can edit the plan that a review shows.
-    nudges: it tells that its feed has news, as `Nudging` says.
+    nudges: it tells that its feed has news, as `Nudging` says. costs: it keeps what was spent, as `Costing` says.
     """
 
     reviews: bool
@@ -314,6 +336,7 @@ class Capabilities:
     writes_per_minute: int | None = None
     plan_edits: bool = False
     nudges: bool = False
+    costs: bool = False
 
 
 class ControlPlane(Protocol):
@@ -406,6 +429,18 @@ class Nudging(Protocol):
 
     async def nudged(self) -> None:
         """Wait until the feed may have news. One that is lost or too many is harmless; it raises nothing."""
+        ...
+
+
+@runtime_checkable
+class Costing(Protocol):
+    """A tracker that keeps what its agents spend, and may act on it: what its capability `costs` means."""
+
+    async def report_cost(self, key: str, cost: Cost) -> None:
+        """Put a cost on record; the same one twice counts once. Raises NotFound for a deleted issue.
+
+        A tracker that measures this account by itself does nothing.
+        """
         ...
 
 

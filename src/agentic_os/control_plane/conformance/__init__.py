@@ -8,13 +8,17 @@ import pytest
 
 # Before the modules are imported, so that a failed assertion shows both sides in a third party's run, too.
 pytest.register_assert_rewrite(
-    *(f"{__name__}.{module}" for module in ("harness", "issues", "notes", "assignment", "feed", "failures"))
+    *(
+        f"{__name__}.{module}"
+        for module in ("harness", "issues", "notes", "assignment", "costs", "feed", "failures")
+    )
 )
 
 from agentic_os.control_plane.conformance.assignment import Assigning  # noqa: E402 - see above
+from agentic_os.control_plane.conformance.costs import Costs  # noqa: E402
 from agentic_os.control_plane.conformance.failures import Failures, Identities, Restarts  # noqa: E402
 from agentic_os.control_plane.conformance.feed import Feed, Webhooks  # noqa: E402
-from agentic_os.control_plane.conformance.harness import PostedComment, TrackerHarness  # noqa: E402
+from agentic_os.control_plane.conformance.harness import PostedComment, SpentOnIssue, TrackerHarness  # noqa: E402
 from agentic_os.control_plane.conformance.issues import (  # noqa: E402
     ChangingIssues,
     CreatingIssues,
@@ -22,7 +26,7 @@ from agentic_os.control_plane.conformance.issues import (  # noqa: E402
 )
 from agentic_os.control_plane.conformance.notes import Gates, Notes, Reactions  # noqa: E402
 
-__all__ = ["ControlPlaneConformance", "PostedComment", "TrackerHarness"]
+__all__ = ["ControlPlaneConformance", "PostedComment", "SpentOnIssue", "TrackerHarness"]
 
 
 @pytest.mark.asyncio
@@ -34,6 +38,7 @@ class ControlPlaneConformance(
     Reactions,
     Gates,
     Assigning,
+    Costs,
     Feed,
     Webhooks,
     Failures,

@@ -11,6 +11,7 @@ __all__ = [
     "ROBOT",
     "TEXT",
     "PostedComment",
+    "SpentOnIssue",
     "TrackerHarness",
     "new_draft",
     "new_task",
@@ -45,6 +46,15 @@ class PostedComment:
     id: str
     author: str
     body: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpentOnIssue:
+    """What the tracker itself says was spent on an issue: whole cents, the rest of one left out, and tokens."""
+
+    cents: int
+    input_tokens: int
+    output_tokens: int
 
 
 class TrackerHarness(Protocol):
@@ -121,6 +131,10 @@ class TrackerHarness(Protocol):
 
     async def report_run(self, key: str, assignment: Assignment, state: Literal["alive", "ended"]) -> None:
         """Let a run of the assigned agent be alive, or end. Called only where the capability `runs` is given."""
+        ...
+
+    async def spent(self, key: str) -> SpentOnIssue:
+        """Read what was spent on an issue, its children left out. Called only where the capability `costs` is given."""
         ...
 
     async def issues(self) -> Sequence[str]:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from agentic_os.control_plane import (
     Assignment,
     Capabilities,
+    Cost,
     Denied,
     Invalid,
     Issue,
@@ -59,7 +60,9 @@ class MemoryControlPlane:
     @property
     def capabilities(self) -> Capabilities:
         """Say that everything can be shown."""
-        return Capabilities(reviews=True, reactions=True, runs=True, webhooks=True, plan_edits=True)
+        return Capabilities(
+            reviews=True, reactions=True, runs=True, webhooks=True, plan_edits=True, costs=True
+        )
 
     async def ensure_issue(self, draft: IssueDraft) -> str:
         """Return the key of the task's issue, creating it when it does not exist."""
@@ -126,6 +129,11 @@ class MemoryControlPlane:
         """Assign the issue, waking the account once per (task, attempt)."""
         async with self._request(write=True):
             self.tracker.assign(key, self.account, assignment)
+
+    async def report_cost(self, key: str, cost: Cost) -> None:
+        """Put a cost on record; the same one twice counts once."""
+        async with self._request(write=True):
+            self.tracker.report_cost(key, cost)
 
     async def react(self, key: str, comment_id: str, reaction: Reaction) -> None:
         """Show on somebody's comment what became of it; a deleted comment is not an error."""
