@@ -15,6 +15,7 @@ from agentic_os.application.attestations import Attestations
 from agentic_os.application.backend import AuditOutcome, Backend
 from agentic_os.application.breakers import RateBreakers
 from agentic_os.application.callbacks import Callbacks
+from agentic_os.application.costs import Costs, spending_heard
 from agentic_os.application.credentials import Credentials, SourceSecrets
 from agentic_os.application.directives import Directives
 from agentic_os.application.dispatch import Dispatcher, Terms
@@ -50,6 +51,7 @@ from agentic_os.hydration import (
     read_definition,
 )
 from agentic_os.postgres.audit import verify
+from agentic_os.postgres.cost_book import PostgresCostBook
 from agentic_os.postgres.credentials import PostgresCredentials
 from agentic_os.postgres.decisions import PostgresDecisions
 from agentic_os.postgres.event_log import PostgresEventLog
@@ -133,6 +135,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
     registry = PostgresRegistry(pool, organisation)
     work = PostgresWorkQueue(pool)
     issues = PostgresIssueBook(pool)
+    costs = PostgresCostBook(pool)
     artifacts = ArtifactDirectory(parts.artifacts)
     tokens = AttemptTokens(parts.server_key)
     plane = PacedControlPlane(parts.control_plane) if parts.control_plane is not None else None
@@ -192,6 +195,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
             committed=signals.committed,
             policy=policy,
             organisation=organisation,
+            spent=spending_heard(work, signals, plane),
         ),
         attestations=Attestations(
             log=event_log,
@@ -217,6 +221,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
             registry=registry,
             work=work,
             issues=issues,
+            costs=Costs(registry=registry, book=costs, control_plane=plane),
             dispatcher=dispatcher,
             control_plane=plane,
             artifacts=artifacts,
@@ -228,6 +233,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
             registry=registry,
             work=work,
             issues=issues,
+            costs=costs,
             control_plane=plane,
             skills=skills,
             organisation=organisation,

@@ -112,7 +112,9 @@ def test_nobody_is_charged_for_the_attempt_of_another():
 def test_what_is_spent_is_known_by_executor():
     """Whatever an executor spends is its own, late or refused, over all of its attempts, with the model named last."""
     usage = Usage(input_tokens=1, cost_microusd=10)
-    begun = given(*DIRECT, offer(), ack(usage=usage, model="small"), fail(usage=usage), fire("retry", "1", 99))
+    begun = given(
+        *DIRECT, offer(), ack(usage=usage, model="small"), fail(usage=usage), fire("retry", "1", 99)
+    )
     second = begun.and_then(offer(2, "bob"), ack(attempt=2, executor="bob"), charge(1, input_tokens=5))
     third = second.and_then(
         heartbeat(attempt=2, executor="bob", usage=usage, model="large"),

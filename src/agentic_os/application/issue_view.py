@@ -19,7 +19,7 @@ from agentic_os.domain.escalations import answer_line
 from agentic_os.domain.evidence import effective
 from agentic_os.domain.policy import SUPERIOR, Reviewers
 from agentic_os.domain.reviews import approval_line, hexadecimal, review_lines, stage_of
-from agentic_os.domain.task import ENDS, Pause, Question, Submission, Task
+from agentic_os.domain.task import ENDS, Pause, Question, Spender, Submission, Task
 from agentic_os.domain.workspaces import SkillGap, gaps_in
 
 STATUS_MARKER: Final = "status"
@@ -33,7 +33,7 @@ class IssueView:
 
     section: the brief section of the body, None while there is no brief. assignee, attempt: who should be woken,
     for which attempt. notes: marker -> text, in the order in which they must exist; the status note is edited in
-    place, the others are written once.
+    place, the others are written once. spending: what each executor spent.
     """
 
     state: str
@@ -44,6 +44,7 @@ class IssueView:
     review: Review | None
     status: str
     notes: tuple[tuple[str, str], ...]
+    spending: Mapping[str, Spender]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +78,7 @@ def issue_view(task: Task, documents: Documents, public_url: str) -> IssueView:
         review=review,
         status=_status(task, documents),
         notes=_notes(task, documents, review, public_url),
+        spending=task.spenders,
     )
 
 

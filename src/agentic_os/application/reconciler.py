@@ -8,6 +8,7 @@ from typing import Any, Final
 import structlog
 
 from agentic_os.application import brief
+from agentic_os.application.costs import Costs
 from agentic_os.application.dispatch import Dispatcher, resting, yields
 from agentic_os.application.handle import handle
 from agentic_os.application.inline_artifacts import inline_texts
@@ -70,6 +71,7 @@ class Reconciler:
         registry: Registry,
         work: WorkQueue,
         issues: IssueBook,
+        costs: Costs,
         dispatcher: Dispatcher,
         control_plane: PacedControlPlane | None,
         artifacts: ArtifactStore,
@@ -80,6 +82,7 @@ class Reconciler:
         self._registry = registry
         self._work = work
         self._issues = issues
+        self._costs = costs
         self._dispatcher = dispatcher
         self._plane = control_plane
         self._artifacts = artifacts
@@ -145,12 +148,16 @@ class Reconciler:
         # The assignment goes first: it is what wakes somebody, and trackers react to an agent's end of run at once.
         await self._change(task, link.key, issue, view, plane)
         await self._review(task, link.key, issue, view, plane)
+        # Before anybody is woken: the tracker may have a budget that this uses up.
+        untold = await self._costs.tell(task.id, link.key, view.spending)
         busy = None
         try:
             await self._assign(task, link.key, issue, view, plane)
         except Busy as problem:
             busy = problem.retry_at
         await self._note(task, link.key, issue, view, plane)
+        if untold is not None:
+            raise untold
         return busy
 
     async def _issue(

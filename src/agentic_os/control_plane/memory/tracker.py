@@ -257,7 +257,9 @@ class MemoryTracker:
             self._wake(assignment)
 
     def report_cost(self, key: str, cost: Cost) -> None:
-        """Keep what an account spent on an issue, each report once. Raises NotFound."""
+        """Keep what an account spent on an issue, each report once. Raises NotFound, and Invalid for no account."""
+        if cost.account not in self.accounts.values():
+            raise Invalid(f"there is no account {cost.account!r}")
         self.costs.setdefault((cost.account, cost.at), (self.issue(key).key, cost))
 
     def decide_review(
