@@ -10,6 +10,7 @@ from agentic_os.control_plane import (
     Busy,
     Capabilities,
     Conflict,
+    Cost,
     Denied,
     Invalid,
     Issue,
@@ -25,6 +26,7 @@ from agentic_os.control_plane import (
 
 from .accounts import Accounts
 from .clock import elapsed, now
+from .costs import Costs
 from .feed import Feed
 from .labels import Labels
 from .mapping import (
@@ -70,7 +72,9 @@ class PaperclipClient:
     """A company on a Paperclip server, as the port to trackers sees it."""
 
     name = "paperclip"
-    capabilities = Capabilities(reviews=True, reactions=False, runs=True, webhooks=False, nudges=True)
+    capabilities = Capabilities(
+        reviews=True, reactions=False, runs=True, webhooks=False, nudges=True, costs=True
+    )
 
     def __init__(
         self,
@@ -87,6 +91,7 @@ class PaperclipClient:
         self._feed = Feed(transport, self._labels, self._accounts, page=feed_page)
         self._nudge = nudge or Nudge(transport)
         self._sights = Sights(transport, comments_page=comments_page)
+        self._costs = Costs(transport, self._sights, self._accounts)
         self._lingering: dict[str, float] = {}
 
     async def ensure_issue(self, draft: IssueDraft) -> str:
@@ -219,6 +224,10 @@ class PaperclipClient:
             await self._sights.change(key, unassign_to(issue))
         await self._sights.change(key, assign_to(issue, assignment, now()))
         await self._make_sure_it_wakes(key, assignment, record)
+
+    async def report_cost(self, key: str, cost: Cost) -> None:
+        """Write what an agent spent into Paperclip's ledger, once; Paperclip's own reports are left to it."""
+        await self._costs.report(key, cost)
 
     async def react(self, key: str, comment_id: str, reaction: Reaction) -> None:
         """Do nothing: Paperclip has no reactions, and the receipt is in the status note."""

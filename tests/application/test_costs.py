@@ -12,7 +12,7 @@ from tests.tracked_desk import CountingTracker, RememberingPlane, TrackedDesk
 
 from agentic_os.application.costs import SOON
 from agentic_os.clock import now
-from agentic_os.control_plane import Capabilities, Cost
+from agentic_os.control_plane import Capabilities, Cost, Unavailable
 
 CENT = 10_000
 
@@ -86,11 +86,12 @@ async def test_what_a_refused_callback_spent_is_told_soon(desk: TrackedDesk) -> 
     task_id = await desk.task()
     attempt = await desk.ack(task_id)
     await spend(desk, task_id, attempt, 3, cents=1)
+    await desk.pass_over(task_id)
     answer = await desk.send(callback("heartbeat", task_id, 1, 2, usage=usage(3)), attempt)
     assert 409 == answer.status_code, answer.text
     await desk.hasten()
     await desk.work()
-    assert [(4, 0, 2, "")] == told(desk)
+    assert [(1, 0, 1, ""), (3, 0, 1, "")] == told(desk)
 
 
 async def test_each_pays_for_itself(desk: TrackedDesk) -> None:
@@ -188,6 +189,31 @@ async def test_a_refused_cost_keeps_nothing_else_from_being_shown(desk: TrackedD
     assert [(1, 0, 1, "m")] == told(desk)
     (check,) = [c for c in (await desk.show("/api/doctor"))["checks"] if c["name"] == "costs"]
     assert "ok" == check["status"]
+
+
+async def test_what_could_not_be_told_is_tried_again_after_the_rest_was_shown(desk: TrackedDesk) -> None:
+    """A tracker that fails at costs alone shows the end of the task all the same, and is told later."""
+    await desk.executor()
+    task_id = await desk.task()
+    attempt = await desk.ack(task_id)
+    report = desk.tracker.report_cost
+
+    def away(*_: object) -> None:
+        raise Unavailable("the books are closed")
+
+    desk.tracker.report_cost = away  # type: ignore[method-assign]
+    answer = await desk.send(callback("result", task_id, 1, 2, usage=usage(1)), attempt)
+    assert 202 == answer.status_code, answer.text
+    await desk.work()
+    assert "completed" == (await desk.issue(task_id)).closed
+    assert "end:completed" in await desk.notes(task_id)
+    failures, _, problem = await desk.stale(task_id)
+    assert (1, "Unavailable: the books are closed") == (failures, problem)
+    desk.tracker.report_cost = report  # type: ignore[method-assign]
+    await desk.hasten()
+    await desk.work()
+    assert [(1, 0, 1, "")] == told(desk)
+    assert [] == await desk.rows("select 1 from es.stale")
 
 
 async def test_one_without_an_account_is_told_of_once_it_has_one(desk: TrackedDesk) -> None:
