@@ -13,8 +13,10 @@ from .transport import Transport
 _BILLER: Final = "agentic-os"
 _CENT: Final = 10_000
 """Millionths of a dollar."""
-_MOST: Final = 2**31 - 1
+_MOST_TOKENS: Final = 2**31 - 1
 """What a column of the ledger holds; Paperclip answers a larger number with a fault, again and again."""
+_MOST_CENTS: Final = 100_000_000
+"""A million dollars: more is no cost but a mistake, and Paperclip's budgets no longer act once its sums overflow."""
 
 
 class Costs:
@@ -59,9 +61,9 @@ def event_to(cost: Cost, issue: Json) -> dict[str, Any]:
         "biller": _BILLER,
         "costStatus": "reported" if cost.cost_microusd else "unpriced",
         "model": model or "unknown",
-        "inputTokens": min(cost.input_tokens, _MOST),
-        "outputTokens": min(cost.output_tokens, _MOST),
-        "costCents": min(cents, _MOST),
+        "inputTokens": min(cost.input_tokens, _MOST_TOKENS),
+        "outputTokens": min(cost.output_tokens, _MOST_TOKENS),
+        "costCents": min(cents, _MOST_CENTS),
         "occurredAt": _instant(cost.at),
     }
 
