@@ -281,8 +281,8 @@ class Stage:
 class HookAgent:
     """An agent behind a hook: it answers at once, and works on after Paperclip's run has ended.
 
-    spends: what it says that it spent, with the callback of each kind ("plan", "result"), and with a sign of life
-    ("heartbeat"), after which it waits until it may `go_on`.
+    spends: what it says that it spent, with the callback of each kind ("plan", "result"). One that spends something
+    with a "heartbeat" shows life once it may `go_on`, and hands in nothing.
     """
 
     def __init__(
@@ -335,16 +335,14 @@ class HookAgent:
                 "runtime": {"name": "test"},
             }
             given = self._send(callback("ack", heading[1], attempt, 1, ack), self._credential)
-            kind, seq = "plan" if step == "plan" else "result", 2
             if "heartbeat" in self.spends:
-                life = callback("heartbeat", heading[1], attempt, seq, usage=self.spends["heartbeat"])
-                self._send(life, given["attempt_token"])
                 assert self.go_on.wait(PATIENCE)
-                seq += 1
+                life = callback("heartbeat", heading[1], attempt, 2, usage=self.spends["heartbeat"])
+                self._send(life, given["attempt_token"])
+                return
+            kind = "plan" if step == "plan" else "result"
             spent = {"usage": self.spends[kind]} if kind in self.spends else {}
-            self._send(
-                callback(kind, heading[1], attempt, seq, _BODIES[kind], **spent), given["attempt_token"]
-            )
+            self._send(callback(kind, heading[1], attempt, 2, _BODIES[kind], **spent), given["attempt_token"])
             self.submitted[heading[1], int(heading[2])] = time.monotonic()
         except Exception as problem:  # noqa: BLE001 - told at the end, by whoever made the agent
             self.problems.append(repr(problem))
