@@ -1,5 +1,6 @@
 """What is spent is told to a tracker that keeps costs: once, on the account of whoever spent it."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -78,6 +79,21 @@ async def test_what_is_spent_in_the_middle_of_an_attempt_is_told_soon(desk: Trac
     await desk.work()
     assert (1, [(2, 0, 2, "")]) == (generation, told(desk))
     assert [] == await desk.rows("select 1 from es.stale")
+
+
+async def test_the_worker_is_woken_for_it(desk: TrackedDesk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has to look around for what was spent: the worker of this process is woken in time."""
+    await desk.executor()
+    task_id = await desk.task()
+    attempt = await desk.ack(task_id)
+    await desk.work()
+    monkeypatch.setattr("agentic_os.application.costs.SOON", timedelta(milliseconds=1))
+    woken = desk.backend.signals.work
+    woken.clear()
+    await spend(desk, task_id, attempt, 2, cents=1)
+    await asyncio.wait_for(woken.wait(), 30)
+    await desk.work()
+    assert [(1, 0, 1, "")] == told(desk)
 
 
 async def test_what_a_refused_callback_spent_is_told_soon(desk: TrackedDesk) -> None:
