@@ -10,6 +10,7 @@ from agentic_os.control_plane import (
     Busy,
     Capabilities,
     Conflict,
+    Cost,
     Document,
     Invalid,
     Issue,
@@ -26,6 +27,7 @@ from agentic_os.control_plane import (
 
 from .accounts import Accounts
 from .clock import elapsed, now
+from .costs import Costs
 from .feed import Feed
 from .labels import Labels
 from .mapping import (
@@ -88,6 +90,7 @@ class PaperclipClient:
         documents=True,
         status=True,
         agents=True,
+        costs=True,
     )
 
     def __init__(
@@ -105,6 +108,7 @@ class PaperclipClient:
         self._feed = Feed(transport, self._labels, self._accounts, page=feed_page)
         self._nudge = nudge or Nudge(transport)
         self._sights = Sights(transport, comments_page=comments_page)
+        self._costs = Costs(transport, self._sights, self._accounts)
         self._lingering: dict[str, float] = {}
 
     async def ensure_issue(self, draft: IssueDraft) -> str:
@@ -242,6 +246,10 @@ class PaperclipClient:
     async def write(self, key: str, document: Document) -> None:
         """Write a document of ours, as a revision; the same again writes nothing."""
         await self._written(key, document, await self._sights.documents(key))
+
+    async def report_cost(self, key: str, cost: Cost) -> None:
+        """Write what an agent spent into Paperclip's ledger, once; Paperclip's own reports are left to it."""
+        await self._costs.report(key, cost)
 
     async def react(self, key: str, comment_id: str, reaction: Reaction) -> None:
         """Do nothing: Paperclip has no reactions, and the receipt is in the status note."""

@@ -15,6 +15,7 @@ from agentic_os.application.attestations import Attestations
 from agentic_os.application.backend import AuditOutcome, Backend
 from agentic_os.application.breakers import RateBreakers
 from agentic_os.application.callbacks import Callbacks
+from agentic_os.application.costs import Costs, spending_heard
 from agentic_os.application.credentials import Credentials, SourceSecrets
 from agentic_os.application.directives import Directives
 from agentic_os.application.dispatch import Dispatcher, Terms
@@ -51,6 +52,7 @@ from agentic_os.hydration import (
 )
 from agentic_os.postgres.agent_book import PostgresAgentBook
 from agentic_os.postgres.audit import verify
+from agentic_os.postgres.cost_book import PostgresCostBook
 from agentic_os.postgres.credentials import PostgresCredentials
 from agentic_os.postgres.decisions import PostgresDecisions
 from agentic_os.postgres.event_log import PostgresEventLog
@@ -136,6 +138,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
     agents = PostgresAgentBook(pool, tracker)
     work = PostgresWorkQueue(pool)
     issues = PostgresIssueBook(pool)
+    costs = PostgresCostBook(pool)
     artifacts = ArtifactDirectory(parts.artifacts)
     tokens = AttemptTokens(parts.server_key)
     plane = PacedControlPlane(parts.control_plane) if parts.control_plane is not None else None
@@ -196,6 +199,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
             committed=signals.committed,
             policy=policy,
             organisation=organisation,
+            spent=spending_heard(work, signals, plane),
         ),
         attestations=Attestations(
             log=event_log,
@@ -221,6 +225,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
             registry=registry,
             work=work,
             issues=issues,
+            costs=Costs(registry=registry, book=costs, control_plane=plane),
             dispatcher=dispatcher,
             control_plane=plane,
             artifacts=artifacts,
@@ -232,6 +237,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
             registry=registry,
             work=work,
             issues=issues,
+            costs=costs,
             control_plane=plane,
             skills=skills,
             organisation=organisation,

@@ -16,6 +16,7 @@ from agentic_os.control_plane import (
     Conflict,
     ControlPlane,
     ControlPlaneError,
+    Cost,
     Denied,
     Document,
     Invalid,
@@ -29,7 +30,7 @@ from agentic_os.control_plane import (
     ReviewOutcome,
     Unavailable,
 )
-from agentic_os.control_plane.conformance import ControlPlaneConformance, PostedComment
+from agentic_os.control_plane.conformance import ControlPlaneConformance, PostedComment, SpentOnIssue
 from agentic_os.control_plane.conformance.harness import TEXT
 from agentic_os.control_plane.memory import Delivery, MemoryControlPlane, MemoryIssue, MemoryTracker
 
@@ -88,6 +89,14 @@ class MemoryHarness:
 
     async def resume(self, account: str, author: str) -> None:
         self._far.resume(account, author)
+
+    async def spent(self, key: str) -> SpentOnIssue:
+        costs = [cost for issue, cost in self._far.costs.values() if issue == key]
+        return SpentOnIssue(
+            cents=sum((c.before + c.cost_microusd) // 10_000 - c.before // 10_000 for c in costs),
+            input_tokens=sum(c.input_tokens for c in costs),
+            output_tokens=sum(c.output_tokens for c in costs),
+        )
 
     async def issues(self) -> Sequence[str]:
         return list(self._far.issues)
@@ -272,6 +281,34 @@ class WakesWhoeverIsNew(MemoryTracker):
         pass
 
 
+class CountsEachReport(MemoryTracker):
+    def report_cost(self, key: str, cost: Cost) -> None:
+        super().report_cost(key, dataclasses.replace(cost, at=cost.at + timedelta(seconds=len(self.costs))))
+
+
+class RoundsUp(MemoryTracker):
+    def report_cost(self, key: str, cost: Cost) -> None:
+        cents = -(-cost.cost_microusd // 10_000)
+        super().report_cost(key, dataclasses.replace(cost, before=0, cost_microusd=cents * 10_000))
+
+
+class KeepsWhatHasAPrice(MemoryTracker):
+    def report_cost(self, key: str, cost: Cost) -> None:
+        if cost.cost_microusd:
+            super().report_cost(key, cost)
+
+
+class TellsOfCosts(MemoryTracker):
+    def report_cost(self, key: str, cost: Cost) -> None:
+        super().report_cost(key, cost)
+        self.comment(key, self.account("bookkeeper"), f"{cost.account} spent {cost.cost_microusd}")
+
+
+class KeepsCostsOfNoIssue(MemoryTracker):
+    def report_cost(self, key: str, cost: Cost) -> None:
+        self.costs.setdefault((cost.account, cost.at), (key, cost))
+
+
 class ObservesItself(MemoryControlPlane):
     async def observations(self, cursor: str) -> tuple[Sequence[Observation], str]:
         start = self._position(cursor)
@@ -396,6 +433,12 @@ FAULTS: list[tuple[type[MemoryTracker] | type[MemoryControlPlane], str]] = [
     (WakesWhoeverIsNew, "test_taking_the_assignee_away_wakes_nobody"),
     (PausesInSilence, "test_a_paused_agent_is_observed"),
     (PausesInSilence, "test_a_pause_is_told_of_again_from_the_beginning"),
+    (CountsEachReport, "test_a_cost_is_on_the_issue_once"),
+    (CountsEachReport, "test_a_cost_whose_answer_was_lost_counts_once"),
+    (RoundsUp, "test_parts_of_a_cent_add_up"),
+    (KeepsWhatHasAPrice, "test_tokens_without_a_price_are_on_record"),
+    (TellsOfCosts, "test_a_cost_is_nobody_s_doing"),
+    (KeepsCostsOfNoIssue, "test_a_cost_on_an_unknown_issue_is_not_found"),
     (ObservesItself, "test_our_own_writes_are_never_observed"),
     (EndsAtAPageOfItsOwn, "test_a_comment_behind_a_page_of_our_notes_is_observed"),
     (ReadsTextsLate, "test_an_edit_before_the_first_look_commands_nothing"),

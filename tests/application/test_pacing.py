@@ -6,7 +6,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from agentic_os.application.pacing import PacedControlPlane, WriteBudget
-from agentic_os.control_plane import Capabilities, Denied, IssueDraft, NotFound, RateLimited, Unavailable
+from agentic_os.control_plane import (
+    Capabilities,
+    Cost,
+    Denied,
+    IssueDraft,
+    NotFound,
+    RateLimited,
+    Unavailable,
+)
 from agentic_os.control_plane.memory import MemoryControlPlane, MemoryTracker
 
 DRAFT = IssueDraft(task_id="t", title="T", body="", project="default", state="ready")
@@ -40,6 +48,15 @@ class LimitedPlane(MemoryControlPlane):
         return replace(super().capabilities, writes_per_minute=60)
 
 
+class KeepsNoCosts(MemoryControlPlane):
+    """A tracker without costs."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Say so."""
+        return replace(super().capabilities, costs=False)
+
+
 @pytest.fixture
 def time() -> Time:
     """Start a clock."""
@@ -71,6 +88,30 @@ def test_no_limit_is_no_wait(time: Time) -> None:
     """Where a tracker names no limit, writes never wait."""
     budget = WriteBudget(None, time.elapsed)
     assert {timedelta(0)} == {budget.take() for _ in range(10_000)}
+
+
+async def test_costs_are_writes(tracker: MemoryTracker, time: Time) -> None:
+    """A cost falls under the budget of writes, and a tracker that keeps none is not asked."""
+    plane = LimitedPlane(tracker)
+    key = await paced(plane, time).ensure_issue(DRAFT)
+    cost = Cost(
+        account=plane.account,
+        task_id="t",
+        model="",
+        cost_microusd=1,
+        input_tokens=0,
+        output_tokens=0,
+        before=0,
+        at=time.now(),
+    )
+    limited = paced(plane, time)
+    limited._writes._left = -5.0
+    with pytest.raises(RateLimited):
+        await limited.report_cost(key, cost)
+    await paced(KeepsNoCosts(tracker), time).report_cost(key, cost)
+    assert {} == tracker.costs
+    await paced(plane, time).report_cost(key, cost)
+    assert [(key, cost)] == list(tracker.costs.values())
 
 
 async def test_beyond_the_budget_is_refused_with_its_time(tracker: MemoryTracker, time: Time) -> None:

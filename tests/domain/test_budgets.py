@@ -24,7 +24,7 @@ from agentic_os.domain.attempts import over_budget
 from agentic_os.domain.budgets import Amounts, Budgets, Ceiling, renewal, scope_of
 from agentic_os.domain.documents import Budget, Reservation, Usage
 from agentic_os.domain.spending import remaining
-from agentic_os.domain.task import REMEMBERED_REFUSALS
+from agentic_os.domain.task import REMEMBERED_REFUSALS, Spender
 from agentic_os.domain.waiting import deadlines
 
 COST = Ceiling(account="cost:project:p", limit=100)
@@ -107,6 +107,24 @@ def test_nobody_is_charged_for_the_attempt_of_another():
     assert 1 == begun.and_then(charge(1, tool_calls=1)).task.spent.tool_calls
     for number in (2, 3):
         begun.when(charge(number, tool_calls=1)).nothing()
+
+
+def test_what_is_spent_is_known_by_executor():
+    """Whatever an executor spends is its own, late or refused, over all of its attempts, with the model named last."""
+    usage = Usage(input_tokens=1, cost_microusd=10)
+    begun = given(
+        *DIRECT, offer(), ack(usage=usage, model="small"), fail(usage=usage), fire("retry", "1", 99)
+    )
+    second = begun.and_then(offer(2, "bob"), ack(attempt=2, executor="bob"), charge(1, input_tokens=5))
+    third = second.and_then(
+        heartbeat(attempt=2, executor="bob", usage=usage, model="large"),
+        heartbeat(attempt=2, executor="bob", usage=usage, seq=3),
+    ).task
+    assert {
+        "ada": Spender(usage=Usage(input_tokens=7, cost_microusd=20), model="small"),
+        "bob": Spender(usage=Usage(input_tokens=2, cost_microusd=20), model="large"),
+    } == third.spenders
+    assert third.spent == third.spenders["ada"].usage.plus(third.spenders["bob"].usage)
 
 
 def test_each_wait_is_noted_once_and_ends_with_the_day_or_an_offer():

@@ -120,6 +120,25 @@ async def test_a_mark_is_put_off(work: PostgresWorkQueue, owner: psycopg.Connect
     assert (1000, "w") == (len(problem[0]), problem[1])
 
 
+async def test_a_mark_for_later_waits_and_hastens_nothing(work: PostgresWorkQueue, owner: psycopg.Connection):
+    """It comes in its time, at once where there is news, and after the pass that goes on; one put off stays so."""
+    later = now() + timedelta(minutes=1)
+    await work.mark_by("t", later)
+    await work.mark_by("t", later - timedelta(minutes=2))
+    assert [] == await work.claim("w", 5, LEASE)
+    await work.mark(["t"])
+    (mark,) = await work.claim("w", 5, LEASE)
+    await work.mark_by("t", later)
+    await work.settle(mark)
+    (mark,) = await work.claim("w", 5, LEASE)
+    await work.postpone(mark, later, "no")
+    await work.mark_by("t", now())
+    assert [] == await work.claim("w", 5, LEASE)
+    owner.execute("update es.stale set not_before = now()")
+    (mark,) = await work.claim("w", 5, LEASE)
+    assert 1 == mark.failures
+
+
 async def test_news_overtake_a_delay(work: PostgresWorkQueue):
     """A mark that was renewed meanwhile is not put off, and news end a delay that was given before."""
     await work.mark(["t"])

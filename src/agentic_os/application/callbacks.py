@@ -2,7 +2,7 @@
 
 import hashlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -46,7 +46,7 @@ from agentic_os.contracts.strict_json import parse_canonical, parse_json
 from agentic_os.contracts.violation import ContractViolation
 from agentic_os.domain import commands as c
 from agentic_os.domain.documents import JsonObject
-from agentic_os.domain.events import QUIET
+from agentic_os.domain.events import QUIET, UsageBooked
 from agentic_os.domain.organisation import Organisation
 from agentic_os.domain.policy import DecisionPoint
 from agentic_os.domain.rejection import Rejected
@@ -93,6 +93,7 @@ class Callbacks:
         committed: Committed,
         policy: Callable[[], DecisionPoint],
         organisation: Callable[[], Organisation] = Organisation,
+        spent: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
         self._log = log
         self._registry = registry
@@ -105,6 +106,7 @@ class Callbacks:
         self._committed = committed
         self._policy = policy
         self._organisation = organisation
+        self._spent = spent
 
     async def accept(self, raw: bytes, bearer: str, idempotency_key: str | None = None) -> Answer:
         """Take in one callback.
@@ -311,6 +313,9 @@ class Callbacks:
             if refs := _requests(callback):
                 await self._breakers.give_back("task_request", refs, executor=executor)
             raise
+        kinds = set(map(type, handled.events))
+        if self._spent is not None and UsageBooked in kinds and kinds <= QUIET:
+            await self._spent(callback.task_id)
         return self._accepted(handled, callback)
 
     async def _count_tasks(self, callback: Callback, executor: str, policy: DecisionPoint) -> None:
@@ -383,9 +388,11 @@ class Callbacks:
 
         envelope = Envelope(actor=executor, at=now(), cause=callback.callback_id, meta=meta)
         try:
-            await handle(self._log, callback.task_id, command_for, envelope, lookup=receipt)
+            handled = await handle(self._log, callback.task_id, command_for, envelope, lookup=receipt)
         except _AcceptedMeanwhile as accepted:
             return self._replay(accepted.found, receipt, callback)
+        if self._spent is not None and handled.events:
+            await self._spent(callback.task_id)
         return None
 
     async def _keep_aside(

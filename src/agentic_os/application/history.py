@@ -24,6 +24,7 @@ _TOLD_OTHERWISE: Final = frozenset(
         "past",
         "waits",
         "spent",
+        "spenders",
         "ruling",
         "items",
         "charged",

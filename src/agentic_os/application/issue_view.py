@@ -21,7 +21,7 @@ from agentic_os.domain.evidence import effective
 from agentic_os.domain.executor_pauses import pauses_in
 from agentic_os.domain.policy import SUPERIOR, Reviewers
 from agentic_os.domain.reviews import approval_line, hexadecimal, review_lines, stage_of
-from agentic_os.domain.task import ENDS, Pause, Question, Submission, Task
+from agentic_os.domain.task import ENDS, Pause, Question, Spender, Submission, Task
 from agentic_os.domain.workspaces import SkillGap, gaps_in
 
 STATUS_MARKER: Final = "status"
@@ -35,7 +35,8 @@ class IssueView:
 
     section: the brief section of the body, None while there is no brief. assignee, attempt: who should be woken,
     for which attempt. notes: marker -> text, in the order in which they must exist; the status note is edited in
-    place, the others are written once. documents: what stands beside the issue, where its tracker keeps that.
+    place, the others are written once. spending: what each executor spent. documents: what stands beside the issue,
+    where its tracker keeps that.
     """
 
     state: str
@@ -46,6 +47,7 @@ class IssueView:
     review: Review | None
     status: str
     notes: tuple[tuple[str, str], ...]
+    spending: Mapping[str, Spender]
     documents: tuple[Document, ...] = ()
 
 
@@ -81,6 +83,7 @@ def issue_view(task: Task, documents: Documents, public_url: str, *, documented:
         status=_status(task, documents),
         notes=_notes(task, documents, review, public_url, documented=documented),
         documents=_beside(task, documents, review, public_url) if documented else (),
+        spending=task.spenders,
     )
 
 

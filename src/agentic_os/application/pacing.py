@@ -13,6 +13,8 @@ from agentic_os.control_plane import (
     Capabilities,
     ControlPlane,
     ControlPlaneError,
+    Cost,
+    Costing,
     Denied,
     Document,
     Documenting,
@@ -148,6 +150,12 @@ class PacedControlPlane:
         """Assign the issue, or take the assignee away."""
         async with self._turn(write=True):
             await self._plane.assign(key, assignment)
+
+    async def report_cost(self, key: str, cost: Cost) -> None:
+        """Put a cost on record, where the tracker keeps any."""
+        if isinstance(self._plane, Costing) and self._plane.capabilities.costs:
+            async with self._turn(write=True):
+                await self._plane.report_cost(key, cost)
 
     async def react(self, key: str, comment_id: str, reaction: Reaction) -> None:
         """Show on somebody's comment what became of it."""

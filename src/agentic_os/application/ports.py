@@ -1,18 +1,18 @@
 """What the application needs of storage: values to write in one transaction, and the protocols to do it."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol, TypeAlias
 
-from agentic_os.control_plane import AgentSeen
-from agentic_os.domain.documents import JsonObject, Participant
+from agentic_os.control_plane import AgentSeen, Cost
+from agentic_os.domain.documents import JsonObject, Participant, Usage
 from agentic_os.domain.events import Event
 from agentic_os.domain.executor_pauses import ExecutorPause
 from agentic_os.domain.governance import BreakerTripped, RegistryEvent
 from agentic_os.domain.policy import Breaker, RateBreaker
 from agentic_os.domain.skill_lock import SkillLock
-from agentic_os.domain.task import Task
+from agentic_os.domain.task import Spender, Task
 from agentic_os.domain.waiting import Deadline
 from agentic_os.domain.workspaces import WorkspaceReport
 
@@ -489,6 +489,10 @@ class WorkQueue(Protocol):
         """Mark tasks stale."""
         ...
 
+    async def mark_by(self, task_id: str, at: datetime) -> None:
+        """Mark a task stale from then on, if it is not anyway."""
+        ...
+
     async def mark_waiting(self, kind: str) -> None:
         """Mark the tasks stale that wait for anything of this kind ("budget:")."""
         ...
@@ -704,6 +708,44 @@ class IssueBook(Protocol):
 
     async def receipts(self, task_id: str, limit: int) -> Sequence[DirectiveReceipt]:
         """List the latest receipts of a task, the newest first."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedCost:
+    """What a tracker would not take of what an executor spent on a task, and why."""
+
+    task_id: str
+    executor: str
+    problem: str
+
+
+class CostBook(Protocol):
+    """What trackers were told of spending. It belongs to the task, whichever issue shows it."""
+
+    async def told(self, control_plane: str, task_id: str) -> Mapping[str, Usage]:
+        """Say what a tracker is known to have been told of a task, by executor; none of whom that is not known."""
+        ...
+
+    async def report(
+        self, control_plane: str, task_id: str, executor: str, spender: Spender, account: str
+    ) -> Cost | None:
+        """Say what to tell next, None for nothing; it is on its way from then on.
+
+        That is what was on its way before, as it was, and after that what was spent since. account: whose it is to be.
+        """
+        ...
+
+    async def came(self, control_plane: str, task_id: str, executor: str) -> None:
+        """Note that the tracker has what was on its way."""
+        ...
+
+    async def refused(self, control_plane: str, task_id: str, executor: str, problem: str) -> None:
+        """Note that the tracker did certainly not take what was on its way; it may be another account's next time."""
+        ...
+
+    async def refusals(self, control_plane: str, since: datetime, limit: int) -> Sequence[RefusedCost]:
+        """List what was refused since then and did not come later, the newest first."""
         ...
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 import structlog
 
 from agentic_os.application import brief
+from agentic_os.application.costs import Costs
 from agentic_os.application.dispatch import Dispatcher, resting, yields
 from agentic_os.application.handle import handle
 from agentic_os.application.inline_artifacts import inline_texts
@@ -71,6 +72,7 @@ class Reconciler:
         registry: Registry,
         work: WorkQueue,
         issues: IssueBook,
+        costs: Costs,
         dispatcher: Dispatcher,
         control_plane: PacedControlPlane | None,
         artifacts: ArtifactStore,
@@ -81,6 +83,7 @@ class Reconciler:
         self._registry = registry
         self._work = work
         self._issues = issues
+        self._costs = costs
         self._dispatcher = dispatcher
         self._plane = control_plane
         self._artifacts = artifacts
@@ -147,6 +150,8 @@ class Reconciler:
         await self._change(task, link.key, issue, view, plane)
         await self._review(task, link.key, issue, view, plane)
         await self._write(task, link.key, issue, view, plane)
+        # Before anybody is woken: the tracker may have a budget that this uses up.
+        untold = await self._costs.tell(task.id, link.key, view.spending)
         busy = None
         try:
             await self._assign(task, link.key, issue, view, plane)
@@ -155,6 +160,8 @@ class Reconciler:
         except Stranded as problem:
             return await self._replace(task, link, view, plane, problem)
         await self._note(task, link.key, issue, view, plane)
+        if untold is not None:
+            raise untold
         return busy
 
     async def _issue(

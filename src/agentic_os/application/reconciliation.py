@@ -9,6 +9,7 @@ from agentic_os.application.handle import handle
 from agentic_os.application.pacing import PacedControlPlane
 from agentic_os.application.ports import (
     BacklogItem,
+    CostBook,
     Envelope,
     EventLog,
     IssueBook,
@@ -29,6 +30,7 @@ _SILENT: Final = timedelta(minutes=3)
 _TOLD: Final = 5
 """How many of a kind a check names."""
 _BEHIND: Final = timedelta(minutes=5)
+_LATELY: Final = timedelta(days=1)
 _ON_ITS_WAY: Final = timedelta(minutes=1)
 """How much later than what it tells of a webhook may come."""
 
@@ -53,6 +55,7 @@ class Reconciliation:
         registry: Registry,
         work: WorkQueue,
         issues: IssueBook,
+        costs: CostBook,
         control_plane: PacedControlPlane | None,
         skills: SkillsInForce,
         organisation: Callable[[], Organisation],
@@ -61,6 +64,7 @@ class Reconciliation:
         self._registry = registry
         self._work = work
         self._issues = issues
+        self._costs = costs
         self._plane = control_plane
         self._skills = skills
         self._organisation = organisation
@@ -102,6 +106,8 @@ class Reconciliation:
         checks = [Check(name="database", status="ok", detail="it answers"), _worker(report)]
         if report["tracker"] is not None:
             checks += [_reachable(report), _feed(report), _webhooks(report)]
+        if self._plane is not None and self._plane.capabilities.costs:
+            checks.append(await self._costs_told(self._plane))
         checks += [_poisoned(report), _lag(report), await self._repairs(), *await self._executors()]
         return [*checks, self._required_skills(), await self._workspaces(), await self._kept_away()]
 
@@ -136,6 +142,19 @@ class Reconciliation:
             status="warning",
             detail=f"something on the issues of {', '.join(paused)} is not put back: others change it again and again",
             next="Find who changes it (agentic-os task log TASK), then agentic-os reconcile redrive TASK.",
+        )
+
+    async def _costs_told(self, plane: PacedControlPlane) -> Check:
+        refused = await self._costs.refusals(plane.name, now() - _LATELY, _TOLD + 1)
+        if not refused:
+            return Check(name="costs", status="ok", detail=f"{plane.name} takes what it is told of spending")
+        more = "; and more" if len(refused) > _TOLD else ""
+        named = "; ".join(f"{r.executor} on {r.task_id}: {r.problem}" for r in refused[:_TOLD])
+        return Check(
+            name="costs",
+            status="warning",
+            detail=f"{plane.name} does not count what was spent ({named}{more})",
+            next="agentic-os account link NAME PLANE ACCOUNT with one that it has; agentic-os reconcile now TASK.",
         )
 
     async def _executors(self) -> Sequence[Check]:

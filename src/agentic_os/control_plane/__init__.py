@@ -21,6 +21,8 @@ __all__ = [
     "Conflict",
     "ControlPlane",
     "ControlPlaneError",
+    "Cost",
+    "Costing",
     "Denied",
     "Document",
     "Documenting",
@@ -225,6 +227,26 @@ class IssueChanges:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What an account spent on an issue since it was last reported; (account, at) is its key.
+
+    cost_microusd: millionths of a dollar, 0 where no price is known. model: the one last named, "" for none. before:
+    what was reported of this account until then, on all issues together, in millionths of a dollar. A tracker that
+    counts whole cents puts those on record that lie between `before` and `before + cost_microusd`: nothing is rounded
+    up, and no rest is lost. at: when it was reported, in whole milliseconds.
+    """
+
+    account: str
+    task_id: str
+    model: str
+    cost_microusd: int
+    input_tokens: int
+    output_tokens: int
+    before: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CommentSeen:
     """A comment that is not ours was created, edited or deleted.
 
@@ -370,7 +392,7 @@ class Capabilities:
     nudges: it tells that its feed has news, as `Nudging` says. documents: texts beside an issue, as `Documenting` says;
     a review shows its own there, under its subject's name, so that no note repeats it. status: an issue has a place for
     the status note, which is changed with the issue's fields instead of being a note. agents: it tells which agents are
-    paused.
+    paused. costs: it keeps what was spent, as `Costing` says.
     """
 
     reviews: bool
@@ -383,6 +405,7 @@ class Capabilities:
     documents: bool = False
     status: bool = False
     agents: bool = False
+    costs: bool = False
 
 
 class ControlPlane(Protocol):
@@ -484,6 +507,18 @@ class Documenting(Protocol):
 
     async def write(self, key: str, document: Document) -> None:
         """Write a document of ours, in place of what has its name; the same again writes nothing."""
+        ...
+
+
+@runtime_checkable
+class Costing(Protocol):
+    """A tracker that keeps what its agents spend, and may act on it: what its capability `costs` means."""
+
+    async def report_cost(self, key: str, cost: Cost) -> None:
+        """Put a cost on record; the same one twice counts once. Raises NotFound for a deleted issue.
+
+        A tracker that measures this account by itself does nothing.
+        """
         ...
 
 

@@ -50,7 +50,7 @@ OPEN: Final[frozenset[AttemptState]] = frozenset({"offered", "acked", "running"}
 REVIEW_TRIES: Final = 2
 """How often one executor's review of one submission may come to nothing before it is not asked again."""
 
-FOLD_VERSION: Final = 8
+FOLD_VERSION: Final = 9
 """Raised whenever the shape or the meaning of the folded state changes, so that stored rows are folded again."""
 
 REMEMBERED_DRIFTS: Final = 8
@@ -128,6 +128,14 @@ class ClosedAttempt:
     state: AttemptState
     accounts: tuple[str, ...] = ()
     offered_in: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spender:
+    """What an executor has spent on a task, in all of its attempts, and the model that it named last."""
+
+    usage: Usage
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -330,7 +338,8 @@ class Task:
     the approved plan are neither created nor refused yet. least_tier: what the next executor must at least be of,
     since one below failed; None for any.
     drifts: what others changed on the issue within the last hour, at most some for each field. pauses: the fields of
-    the issue that are not put back for a while. editors: the people who edited one of its plans.
+    the issue that are not put back for a while. editors: the people who edited one of its plans. spenders: who spent
+    `spent`, by executor.
     """
 
     id: str
@@ -371,6 +380,7 @@ class Task:
     replans: int = 0
     retry_at: datetime | None = None
     spent: Usage = field(default_factory=Usage)
+    spenders: Mapping[str, Spender] = field(default_factory=dict)
     waits: str = ""
     quarantined: tuple[Quarantined, ...] = ()
     questions: tuple[Question, ...] = ()

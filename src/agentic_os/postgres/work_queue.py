@@ -68,6 +68,11 @@ MARK: Final = """
 insert into es.stale as s (task_id) select distinct t from unnest(%s::text[]) t order by t
 on conflict (task_id) do update set generation = s.generation + 1, not_before = null
 """
+# A pass that goes on may have read the task already; one that is put off comes all the same.
+_MARK_BY: Final = """
+insert into es.stale as s (task_id, not_before) values (%s, %s)
+on conflict (task_id) do update set generation = s.generation + 1 where s.claimed_until > now()
+"""
 _MARK_WAITING: Final = """
 insert into es.stale as s (task_id) select distinct w.task_id from es.waiting w where starts_with(w.what, %s) order by 1
 on conflict (task_id) do update set generation = s.generation + 1, not_before = null
@@ -233,6 +238,11 @@ class PostgresWorkQueue:
         """Mark tasks stale."""
         async with self._pool.connection() as connection:
             await connection.execute(MARK, (list(task_ids),))
+
+    async def mark_by(self, task_id: str, at: datetime) -> None:
+        """Mark a task stale from then on, if it is not anyway."""
+        async with self._pool.connection() as connection:
+            await connection.execute(_MARK_BY, (task_id, at))
 
     async def mark_waiting(self, kind: str) -> None:
         """Mark the tasks stale that wait for anything of this kind."""

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from agentic_os.control_plane import Assignment, ControlPlane
-from agentic_os.control_plane.conformance import PostedComment
+from agentic_os.control_plane.conformance import PostedComment, SpentOnIssue
 from agentic_os_paperclip.board import Board
 from agentic_os_paperclip.client import PaperclipClient
 from agentic_os_paperclip.mapping import cards_of, note_key, notes_of, record_of
@@ -289,6 +289,14 @@ class Company:
 
     async def resume(self, account: str, author: str) -> None:
         self._as(author).ask("POST", f"/agents/{account}/resume", {})
+
+    async def spent(self, key: str) -> SpentOnIssue:
+        whole = self.admin.ask("GET", f"/issues/{key}/cost-summary")
+        below = self.admin.ask("GET", f"/issues/{key}/cost-summary?excludeRoot=true")
+        cents, given, taken = (
+            whole[name] - below[name] for name in ("costCents", "inputTokens", "outputTokens")
+        )
+        return SpentOnIssue(cents=cents, input_tokens=given, output_tokens=taken)
 
     async def issues(self) -> Sequence[str]:
         found = self.admin.ask("GET", self._of("/issues?limit=500"))

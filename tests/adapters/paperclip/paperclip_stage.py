@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -283,9 +284,17 @@ class Stage:
 
 
 class HookAgent:
-    """An agent behind a hook: it answers at once, and works on after Paperclip's run has ended."""
+    """An agent behind a hook: it answers at once, and works on after Paperclip's run has ended.
 
-    def __init__(self, stage: Stage, name: str) -> None:
+    spends: what it says that it spent, with the callback of each kind ("plan", "result"). One that spends something
+    with a "heartbeat" shows life once it may `go_on`, and hands in nothing.
+    """
+
+    def __init__(
+        self, stage: Stage, name: str, *, spends: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
+        self.spends = dict(spends or {})
+        self.go_on = threading.Event()
         self.woken: list[tuple[str, int, float]] = []
         self.submitted: dict[tuple[str, int], float] = {}
         self.problems: list[str] = []
@@ -331,8 +340,14 @@ class HookAgent:
                 "runtime": {"name": "test"},
             }
             given = self._send(callback("ack", heading[1], attempt, 1, ack), self._credential)
+            if "heartbeat" in self.spends:
+                assert self.go_on.wait(PATIENCE)
+                life = callback("heartbeat", heading[1], attempt, 2, usage=self.spends["heartbeat"])
+                self._send(life, given["attempt_token"])
+                return
             kind = "plan" if step == "plan" else "result"
-            self._send(callback(kind, heading[1], attempt, 2, _BODIES[kind]), given["attempt_token"])
+            spent = {"usage": self.spends[kind]} if kind in self.spends else {}
+            self._send(callback(kind, heading[1], attempt, 2, _BODIES[kind], **spent), given["attempt_token"])
             self.submitted[heading[1], int(heading[2])] = time.monotonic()
         except Exception as problem:  # noqa: BLE001 - told at the end, by whoever made the agent
             self.problems.append(repr(problem))

@@ -10,16 +10,27 @@ import pytest
 pytest.register_assert_rewrite(
     *(
         f"{__name__}.{module}"
-        for module in ("harness", "issues", "notes", "beside", "assignment", "agents", "feed", "failures")
+        for module in (
+            "harness",
+            "issues",
+            "notes",
+            "beside",
+            "assignment",
+            "agents",
+            "costs",
+            "feed",
+            "failures",
+        )
     )
 )
 
 from agentic_os.control_plane.conformance.agents import Agents  # noqa: E402 - see above
 from agentic_os.control_plane.conformance.assignment import Assigning  # noqa: E402
 from agentic_os.control_plane.conformance.beside import Documents, StatusNote  # noqa: E402
+from agentic_os.control_plane.conformance.costs import Costs  # noqa: E402
 from agentic_os.control_plane.conformance.failures import Failures, Identities, Restarts  # noqa: E402
 from agentic_os.control_plane.conformance.feed import Feed, Webhooks  # noqa: E402
-from agentic_os.control_plane.conformance.harness import PostedComment, TrackerHarness  # noqa: E402
+from agentic_os.control_plane.conformance.harness import PostedComment, SpentOnIssue, TrackerHarness  # noqa: E402
 from agentic_os.control_plane.conformance.issues import (  # noqa: E402
     ChangingIssues,
     CreatingIssues,
@@ -27,7 +38,7 @@ from agentic_os.control_plane.conformance.issues import (  # noqa: E402
 )
 from agentic_os.control_plane.conformance.notes import Gates, Notes, Reactions  # noqa: E402
 
-__all__ = ["ControlPlaneConformance", "PostedComment", "TrackerHarness"]
+__all__ = ["ControlPlaneConformance", "PostedComment", "SpentOnIssue", "TrackerHarness"]
 
 
 @pytest.mark.asyncio
@@ -42,6 +53,7 @@ class ControlPlaneConformance(
     StatusNote,
     Assigning,
     Agents,
+    Costs,
     Feed,
     Webhooks,
     Failures,

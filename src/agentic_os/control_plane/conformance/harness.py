@@ -11,6 +11,7 @@ __all__ = [
     "ROBOT",
     "TEXT",
     "PostedComment",
+    "SpentOnIssue",
     "TrackerHarness",
     "new_draft",
     "new_task",
@@ -46,6 +47,15 @@ class PostedComment:
     id: str
     author: str
     body: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpentOnIssue:
+    """What the tracker itself says was spent on an issue: whole cents, the rest of one left out, and tokens."""
+
+    cents: int
+    input_tokens: int
+    output_tokens: int
 
 
 class TrackerHarness(Protocol):
@@ -130,6 +140,10 @@ class TrackerHarness(Protocol):
 
     async def resume(self, account: str, author: str) -> None:
         """Let a paused agent work again, by hand."""
+        ...
+
+    async def spent(self, key: str) -> SpentOnIssue:
+        """Read what was spent on an issue, its children left out. Called only where the capability `costs` is given."""
         ...
 
     async def issues(self) -> Sequence[str]:

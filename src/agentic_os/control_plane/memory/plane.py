@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from agentic_os.control_plane import (
     Assignment,
     Capabilities,
+    Cost,
     Denied,
     Document,
     Invalid,
@@ -72,6 +73,7 @@ class MemoryControlPlane:
             documents=self._beside,
             status=self._beside,
             agents=True,
+            costs=True,
         )
 
     async def ensure_issue(self, draft: IssueDraft) -> str:
@@ -150,6 +152,11 @@ class MemoryControlPlane:
         """Assign the issue, waking the account once per (task, attempt)."""
         async with self._request(write=True):
             self.tracker.assign(key, self.account, assignment)
+
+    async def report_cost(self, key: str, cost: Cost) -> None:
+        """Put a cost on record; the same one twice counts once."""
+        async with self._request(write=True):
+            self.tracker.report_cost(key, cost)
 
     async def react(self, key: str, comment_id: str, reaction: Reaction) -> None:
         """Show on somebody's comment what became of it; a deleted comment is not an error."""

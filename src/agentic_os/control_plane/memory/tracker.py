@@ -18,6 +18,7 @@ from agentic_os.control_plane import (
     AgentSeen,
     Assignment,
     CommentSeen,
+    Cost,
     Denied,
     Document,
     FieldChanged,
@@ -109,7 +110,8 @@ class MemoryTracker:
     """An issue tracker in dictionaries: accounts, issues, a feed, signed webhooks, wakes and planted faults.
 
     now: the tracker's clock. latency: seconds that each request takes. page: entries on one page of the feed.
-    longest: the most characters of a body. `stranded`: the issues on which nobody can be woken any more.
+    longest: the most characters of a body. costs: what was spent, by account and instant, with its issue. stranded:
+    the issues on which nobody can be woken any more.
     """
 
     def __init__(
@@ -127,6 +129,7 @@ class MemoryTracker:
         self.accounts: dict[str, str] = {}
         self.issues: dict[str, MemoryIssue] = {}
         self.feed: list[Entry] = []
+        self.costs: dict[tuple[str, datetime], tuple[str, Cost]] = {}
         self.wakes: list[Assignment] = []
         self.woken: asyncio.Queue[Assignment] = asyncio.Queue()
         self.deliveries: list[Delivery] = []
@@ -268,6 +271,12 @@ class MemoryTracker:
             self._log_field(key, author, "assignee", account)
         if assignment is not None and assignment.attempt:
             self._wake(assignment)
+
+    def report_cost(self, key: str, cost: Cost) -> None:
+        """Keep what an account spent on an issue, each report once. Raises NotFound, and Invalid for no account."""
+        if cost.account not in self.accounts.values():
+            raise Invalid(f"there is no account {cost.account!r}")
+        self.costs.setdefault((cost.account, cost.at), (self.issue(key).key, cost))
 
     def decide_review(
         self,

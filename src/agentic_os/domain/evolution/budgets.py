@@ -1,13 +1,24 @@
 """What spending changes."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 from agentic_os.domain import events as e
 from agentic_os.domain.budgets import counted
 from agentic_os.domain.documents import Usage
 from agentic_os.domain.evolution.attempts import closed
 from agentic_os.domain.evolution.copying import changed
-from agentic_os.domain.task import REMEMBERED_REFUSALS, BudgetWait, ChargedRefusal, Exceeded, Held, Task
+from agentic_os.domain.task import (
+    REMEMBERED_REFUSALS,
+    BudgetWait,
+    ChargedRefusal,
+    Exceeded,
+    Held,
+    Spender,
+    Task,
+)
+
+_NOTHING: Final = Spender(usage=Usage())
 
 
 def budgeted(
@@ -23,10 +34,10 @@ def budgeted(
 ) -> Task:
     """Apply what is reserved, spent or waited for."""
     match event:
-        case e.UsageBooked(attempt=number, usage=usage):
-            return _spent(task, number, usage)
+        case e.UsageBooked():
+            return _spent(task, event)
         case e.RefusalCharged():
-            return _charged(_spent(task, event.attempt, event.usage), event)
+            return _charged(_spent(task, event), event)
         case e.BudgetReserved():
             return _reserved(task, event)
         case e.BudgetAwaited(scope=scope, until=until):
@@ -49,9 +60,10 @@ def _reserved(task: Task, event: e.BudgetReserved) -> Task:
     return changed(task, attempt=attempt, charged=charged)
 
 
-def _spent(task: Task, number: int, usage: Usage) -> Task:
-    """Add up what an attempt spent, open or not, on the accounts that it falls under."""
-    found: dict[str, Any] = {"spent": task.spent.plus(usage)}
+def _spent(task: Task, event: e.UsageBooked | e.RefusalCharged) -> Task:
+    """Add up what an attempt spent, open or not, by its executor and on the accounts that it falls under."""
+    number, usage = event.attempt, event.usage
+    found: dict[str, Any] = {"spent": task.spent.plus(usage), "spenders": _spenders(task, event)}
     attempt = task.attempt
     if not task.charged:
         return changed(task, **found)
@@ -66,6 +78,17 @@ def _spent(task: Task, number: int, usage: Usage) -> Task:
         accounts = next((a.accounts for a in task.past if a.number == number), ())
     charged = {account: task.charged[account] + counted(account, usage) for account in accounts}
     return changed(task, **found, charged={**task.charged, **charged})
+
+
+def _spenders(task: Task, event: e.UsageBooked | e.RefusalCharged) -> Mapping[str, Spender]:
+    attempt = task.attempt
+    if attempt is not None and attempt.number == event.attempt:
+        executor = attempt.executor
+    else:
+        executor = next((a.executor for a in task.past if a.number == event.attempt), "")
+    before = task.spenders.get(executor, _NOTHING)
+    spender = Spender(usage=before.usage.plus(event.usage), model=event.model or before.model)
+    return {**task.spenders, executor: spender}
 
 
 def _charged(task: Task, event: e.RefusalCharged) -> Task:
