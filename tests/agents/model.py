@@ -33,6 +33,13 @@ class Write:
 
 
 @dataclass(frozen=True)
+class Use:
+    """Load a skill, with a client that has a tool for that."""
+
+    skill: str
+
+
+@dataclass(frozen=True)
 class Say:
     """End the turn with words."""
 
@@ -52,7 +59,7 @@ class Turn:
         return self.results[-1] if self.results else ""
 
 
-Act = Shell | Write | Say
+Act = Shell | Write | Use | Say
 Script = Callable[[Turn], Act]
 Document = dict[str, Any]
 
@@ -347,6 +354,8 @@ class Model:
         act = self.script(request.turn)
         if isinstance(act, Say):
             return act
+        if isinstance(act, Use):
+            return {"name": "Skill", "arguments": {"skill": act.skill}}
         if isinstance(act, Write):
             for name in request.tools:
                 if name in _EDITORS:
