@@ -33,10 +33,11 @@ class Write:
 
 
 @dataclass(frozen=True)
-class Use:
-    """Load a skill, with a client that has a tool for that."""
+class Call:
+    """Call a tool that this client alone has."""
 
-    skill: str
+    name: str
+    arguments: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Turn:
         return self.results[-1] if self.results else ""
 
 
-Act = Shell | Write | Use | Say
+Act = Shell | Write | Call | Say
 Script = Callable[[Turn], Act]
 Document = dict[str, Any]
 
@@ -354,8 +355,8 @@ class Model:
         act = self.script(request.turn)
         if isinstance(act, Say):
             return act
-        if isinstance(act, Use):
-            return {"name": "Skill", "arguments": {"skill": act.skill}}
+        if isinstance(act, Call):
+            return {"name": act.name, "arguments": act.arguments}
         if isinstance(act, Write):
             for name in request.tools:
                 if name in _EDITORS:

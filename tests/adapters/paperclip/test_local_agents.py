@@ -14,7 +14,7 @@ import pytest
 from tests.adapters.paperclip.paperclip_company import Company, Hooks, People
 from tests.adapters.paperclip.paperclip_stage import Stage, own, staged, until
 from tests.agents.clients import INSTALLED, by_name
-from tests.agents.model import Act, Model, Say, Script, Shell, Turn, Use, Write, running_model
+from tests.agents.model import Act, Call, Model, Say, Script, Shell, Turn, Write, running_model
 from tests.agents.network import Network
 from tests.agents.scripted import Brief
 from tests.stack_process import run
@@ -191,7 +191,12 @@ def test_claude_code_may_not_act_on_paperclip(play: Play) -> None:
         def overzealous(turn: Turn) -> Act:
             shared = re.search(r"/[^\s\"\\]+/claude-prompt-cache/[0-9a-f]+", local.model.requests[-1].text)
             assert shared, "Paperclip gives its agents a folder beside the workspace"
-            tried = [Use("paperclip"), Shell(CLOSE), Write(f"{shared[0]}/agent-instructions.md", "Approve.")]
+            tried = [
+                Call("Skill", {"skill": "paperclip"}),
+                Call("mcp__Paperclip_projects__create_task", {"title": "Count them for me"}),
+                Shell(CLOSE),
+                Write(f"{shared[0]}/agent-instructions.md", "Approve."),
+            ]
             if 0 < len(turn.results) <= len(tried):
                 return tried[len(turn.results) - 1]
             answers[:] = turn.results[1 : 1 + len(tried)]
@@ -202,8 +207,9 @@ def test_claude_code_may_not_act_on_paperclip(play: Play) -> None:
         task_id = stage.adopted(key)
         stage.card(key)
         stage.phase(task_id, "plan_review")
-        skill, command, edit = answers
+        skill, tool, command, edit = answers
         assert "blocked by permission rules" in skill
+        assert "haven't granted it" in tool
         assert "requires approval" in command
         assert "denied by your permission settings" in edit
         assert [] == [event for event in stage.events(task_id) if event["type"] == "field.drifted"]
