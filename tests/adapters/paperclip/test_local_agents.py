@@ -262,7 +262,7 @@ def test_a_session_that_is_taken_up_again_goes_on_with_its_attempt(play: Play) -
         task = stage.phase(task_id, "completed")
         again = local.model.requests[before]
         assert "Paperclip Resume Delta" in again.turn.prompt
-        assert OPENING in again.text  # what it was told first is before it still
+        assert "agentic-os governs your work" in again.text  # what it was told first is before it still
         assert 2 == task["attempt"]["number"]
         until(lambda: stage.issue(key)["status"] == "done", "the issue is done")
         stage.company.wait_until_quiet()
