@@ -21,7 +21,7 @@ from tests.stack_process import run
 
 from agentic_os_paperclip.server import PaperclipServer
 
-pytestmark = [pytest.mark.paperclip, pytest.mark.agents, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.paperclip, pytest.mark.timeout(400)]
 README = Path(__file__).parents[3] / "adapters" / "agentic_os_paperclip" / "README.md"
 CLIENTS = {"claude_local": ("claude-code", "claude"), "codex_local": ("codex", "codex")}
 SKILLS = ".agents/skills"
