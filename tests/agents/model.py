@@ -33,6 +33,14 @@ class Write:
 
 
 @dataclass(frozen=True)
+class Call:
+    """Call a tool that this client alone has."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Say:
     """End the turn with words."""
 
@@ -52,7 +60,7 @@ class Turn:
         return self.results[-1] if self.results else ""
 
 
-Act = Shell | Write | Say
+Act = Shell | Write | Call | Say
 Script = Callable[[Turn], Act]
 Document = dict[str, Any]
 
@@ -347,6 +355,8 @@ class Model:
         act = self.script(request.turn)
         if isinstance(act, Say):
             return act
+        if isinstance(act, Call):
+            return {"name": act.name, "arguments": act.arguments}
         if isinstance(act, Write):
             for name in request.tools:
                 if name in _EDITORS:

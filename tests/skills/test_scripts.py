@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import stat
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -184,12 +185,15 @@ def test_the_token_is_kept_where_only_its_owner_reads(start: Run, workspace: Pat
 
 
 def test_the_state_is_kept_out_of_git(start: Run, workspace: Path):
-    """In a repository the folder is excluded once, however often work is started."""
-    (workspace / ".git" / "info").mkdir(parents=True)
-    (workspace / ".git/info/exclude").write_text("mine")
+    """Git's status shows nothing of the folder, and nothing is written into .git, which a sandbox may forbid."""
+    git = ["git", "-C", str(workspace)]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    before = {path: path.stat().st_mtime_ns for path in (workspace / ".git").rglob("*")}
     start()
-    start()
-    assert (workspace / ".git/info/exclude").read_text() == "mine\n/.agentic-os/\n"
+    assert before == {path: path.stat().st_mtime_ns for path in (workspace / ".git").rglob("*")}
+    status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)
+    assert (workspace / ".agentic-os/attempt.json").exists()
+    assert ".agentic-os" not in status.stdout
 
 
 def test_a_linked_state_folder_is_refused(start: Run, workspace: Path, tmp_path: Path, backend: Any):

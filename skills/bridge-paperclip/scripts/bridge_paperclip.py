@@ -47,16 +47,16 @@ def main() -> int:
         raise Stop(BRIEF, f"Several issues of this run hold a brief ({names}): name one with --issue.")
     issue, name, text = briefs[0]
     code = begin(args, name, text)
-    if code == 0 and not args.only_save:
-        say_started(tracker, issue)
+    if code == 0:
+        say_seen(tracker, issue)
     return code
 
 
-def say_started(tracker: Tracker, issue: str) -> None:
+def say_seen(tracker: Tracker, issue: str) -> None:
     """Leave a comment of this run on its issue: Paperclip wakes an agent again whose run left none."""
     run = environment("PAPERCLIP_RUN_ID")
     if run:
-        document = {"body": "Started. agentic-os shows plan and result here."}
+        document = {"body": "Seen. agentic-os shows here what comes of it."}
         tracker.tell(f"/api/issues/{quote(issue, safe='')}/comments", document, {"X-Paperclip-Run-Id": run})
 
 

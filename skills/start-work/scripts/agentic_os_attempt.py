@@ -298,7 +298,8 @@ def write_private(workspace: Path, name: str, text: str) -> Path:
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         file.write(text)
     os.replace(new, folder / name)  # noqa: PTH105 - the atomic one, by its known name
-    _exclude_from_git(workspace)
+    # Within our folder, as a client's sandbox may keep the repository's own from being written.
+    (folder / ".gitignore").write_text("*\n", encoding="utf-8")
     return folder / name
 
 
@@ -429,18 +430,3 @@ def _parse(content: bytes) -> dict[str, Any]:
 
 def _seconds(retry_after: str | None) -> float:
     return float(retry_after) if retry_after and retry_after.isdigit() else 0.0
-
-
-def _exclude_from_git(workspace: Path) -> None:
-    git = workspace / ".git"
-    if not git.is_dir():
-        # A worktree, or a folder of a larger repository, if of any.
-        (workspace / _STATE).with_name(".gitignore").write_text("*\n", encoding="utf-8")
-        return
-    exclude = git / "info" / "exclude"
-    line = "/.agentic-os/"
-    before = exclude.read_text(encoding="utf-8", errors="surrogateescape") if exclude.exists() else ""
-    if line not in before.splitlines():
-        exclude.parent.mkdir(exist_ok=True)
-        with exclude.open("a", encoding="utf-8") as file:
-            file.write(("" if not before or before.endswith("\n") else "\n") + line + "\n")

@@ -116,17 +116,16 @@ def holds_brief(text: Any) -> bool:
 
 def begin(args: argparse.Namespace, issue: str, text: str) -> int:
     """Save the text of an issue where only its owner can read it, and start work on its brief."""
-    brief, digest = read_brief(text)
     file = write_private(find_workspace(args.workspace), "brief.md", text)
     if not args.only_save:
-        return start(args, brief, digest)
+        return start(args, *read_brief(text))
     script = Path(sys.argv[0]).absolute().parents[2] / "start-work" / "scripts" / "start_work.py"
     options = ["--runtime", args.runtime]
     for name in ("runtime_version", "session", "credential_file", "url", "workspace"):
         if getattr(args, name):
             options += ["--" + name.replace("_", "-"), str(getattr(args, name))]
     command = ["python3", str(script), "--brief", str(file), *options]
-    print(f"The brief of {printable(issue)} is saved: task {printable(brief['task_id'])}, not yet started.")
+    print(f"The brief of {printable(issue)} is saved, and work is not yet started.")
     print(f"What to do next: {printable(' '.join(map(shlex.quote, command)))}")
     return 0
 

@@ -84,6 +84,7 @@ class Stage:
         self.home = folder / "home"
         self.keys = folder / "keys"
         self.workspace = folder / "workspace"
+        self.credential = folder / "coder.credential"
         self.stack: StackProcess | None = None
         self.agent = ""
 
@@ -126,8 +127,8 @@ class Stage:
             options=json.loads(given["AGENTIC_OS_CONTROL_PLANE_OPTIONS"]),
         )
 
-    def prepare(self) -> None:
-        """Make the agent's workspace, and the agent."""
+    def prepare(self, agent: Callable[["Stage"], Mapping[str, Any]]) -> None:
+        """Make the agent's workspace, and the agent, which is made as a document of Paperclip's says."""
         governance = self.folder / "governance"
         governance.mkdir()
         (governance / "policy.yaml").write_text(POLICY)
@@ -140,15 +141,9 @@ class Stage:
             *("--workspace", self.workspace, "--mode", "copy"),
         )
         assert hydrated.returncode == 0, hydrated.stderr
-        (self.workspace / "agent.py").write_text(AGENT)
-        credential = self.folder / "coder.credential"
-        configuration = {
-            "command": "/usr/bin/env",
-            "args": ["python3", "agent.py"],
-            "cwd": str(self.workspace),
-            "env": {"AGENTIC_OS_CREDENTIAL_FILE": str(credential)},
-        }
-        self.agent = self.company.admin.agent(self.company.id, "coder", "process", configuration)
+        document = dict(agent(self))
+        kind, configuration = document.pop("adapterType"), document.pop("adapterConfig")
+        self.agent = self.company.admin.agent(self.company.id, "coder", kind, configuration, **document)
 
     @contextmanager
     def running(self) -> Iterator[StackProcess]:
@@ -165,7 +160,7 @@ class Stage:
         assert self.stack is not None
         token = self.home / "admin.token"
         self.connect("--backend", self.stack.endpoint.url, "--backend-token-file", token)
-        lend(self.keys / "coder.credential", self.folder / "coder.credential")
+        lend(self.keys / "coder.credential", self.credential)
         for name, role in (("ada", "operator"), ("bob", "reviewer")):
             board = self.company.board(name)
             assert board is not None
@@ -384,14 +379,26 @@ def own(path: Path) -> None:
         os.chown(path, account.pw_uid, account.pw_gid)
 
 
+def process_agent(stage: Stage) -> Mapping[str, Any]:
+    """Write a process that runs the skills as a script says, without a model."""
+    (stage.workspace / "agent.py").write_text(AGENT)
+    configuration = {
+        "command": "/usr/bin/env",
+        "args": ["python3", "agent.py"],
+        "cwd": str(stage.workspace),
+        "env": {"AGENTIC_OS_CREDENTIAL_FILE": str(stage.credential)},
+    }
+    return {"adapterType": "process", "adapterConfig": configuration}
+
+
 @contextmanager
-def staged(company: Company) -> Iterator[Stage]:
+def staged(company: Company, agent: Callable[[Stage], Mapping[str, Any]] = process_agent) -> Iterator[Stage]:
     """Set up a company's agent and backend, which runs until the end of the context."""
     folder = Path(tempfile.mkdtemp(prefix="aos-stage-"))
     folder.chmod(0o755)
     stage = Stage(company, folder)
     try:
-        stage.prepare()
+        stage.prepare(agent)
         for path in (stage.workspace, *stage.workspace.rglob("*")):
             own(path)
         stage.connect("--project", "Beans", "--adopt-project", ROUTINES)

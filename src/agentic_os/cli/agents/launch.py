@@ -5,6 +5,7 @@ What is imported at the top is imported before every client starts; the rest wai
 
 import argparse
 import json
+import re
 import stat
 import subprocess
 import sys
@@ -28,10 +29,11 @@ from agentic_os.connection.record import (
 from agentic_os.connection.repository import Repository, WorkspaceUnfit, identity, look_at, tracked
 from agentic_os.connection.workspace import STATE, Unmergeable, prepare_attempt, scripts_of
 from agentic_os.home import Home
-from agentic_os.hydration import DefinitionError, WorkspaceError, load_definition, resolve
+from agentic_os.hydration import DefinitionError, WorkspaceError, load_definition, packaged_skills, resolve
 
 REPORTED, UNREPORTED, REFUSED, NO_SERVER = 0, 1, 3, 4
 _ATTEMPT: Final = ("AGENTIC_OS_TASK", "AGENTIC_OS_ATTEMPT", "AGENTIC_OS_BRIEF")
+_HEADING: Final = re.compile(r"<!-- agentic-os:brief v1 task=(?P<task>\S+) attempt=(?P<attempt>\d+) ")
 _TOLD_BYTES: Final = 2500
 
 
@@ -102,7 +104,7 @@ def _wake(args: argparse.Namespace) -> Wake:
     given = launching.present()
     home = Home(args.home or Path(given.get("AGENTIC_OS_HOME") or "~/.agentic-os"))
     connection = _connection(args.connection, home, given)
-    task, attempt, text = _woken_for(given)
+    task, attempt, text = woken_for(given, Path.cwd())
     endpoint = home.endpoint()
     url = endpoint.url if endpoint else given.get("AGENTIC_OS_URL")
     if not url:
@@ -122,24 +124,30 @@ def _wake(args: argparse.Namespace) -> Wake:
     )
 
 
-def _woken_for(given: Mapping[str, str]) -> tuple[str, str, str]:
-    """Find task, attempt and brief: as the board gives them, else as Paperclip does."""
+def woken_for(given: Mapping[str, str], folder: Path) -> tuple[str, str, str]:
+    """Find task, attempt and brief: as the board gives them, else as Paperclip does. Raises NotLaunched."""
     missing = [name for name in _ATTEMPT if not given.get(name)]
     if not missing:
         task, attempt, brief = (given[name] for name in _ATTEMPT)
-        try:
-            return task, attempt, Path(brief).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as problem:
-            raise NotLaunched(f"the brief {brief} cannot be read: {problem}") from problem
-    if given.get("PAPERCLIP_RUN_ID"):
-        from agentic_os.cli.agents.paperclip_wake import NoBrief, find_brief, woken_by_paperclip  # noqa: PLC0415
+        return task, attempt, _brief(Path(brief))
+    if not given.get("PAPERCLIP_RUN_ID"):
+        raise NotLaunched(f"{' and '.join(missing)} not set: a control plane runs this, for one attempt")
+    bridge = packaged_skills() / "bridge-paperclip" / "scripts" / "bridge_paperclip.py"
+    command = [sys.executable, str(bridge), "--only-save", "--workspace", str(folder)]
+    done = subprocess.run(command, env=dict(given), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise NotLaunched(f"what Paperclip woke us for is not known: {done.stderr.strip()}")
+    print(done.stderr, end="", flush=True)
+    text = _brief(folder / STATE / "brief.md")
+    found = list(_HEADING.finditer(text))[-1]  # the last one counts, as for start-work
+    return found["task"], found["attempt"], text
 
-        if woken_by_paperclip(given):
-            try:
-                return find_brief(given)
-            except NoBrief as problem:
-                raise NotLaunched(str(problem)) from problem
-    raise NotLaunched(f"{' and '.join(missing)} not set: a control plane runs this, for one attempt")
+
+def _brief(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise NotLaunched(f"the brief {file} cannot be read: {problem}") from problem
 
 
 def _connection(name: str, home: Home, given: Mapping[str, str]) -> Connection:
