@@ -9,7 +9,6 @@ import shlex
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -18,17 +17,13 @@ import httpx
 
 from agentic_os.control_plane import ControlPlaneError
 
-from .accounts import Accounts
-from .board import AUDIT, LISTENER, Board
-from .feed import Feed
-from .labels import Labels
-from .nudge import Nudge
+from .board import LISTENER, Board
+from .doctor import diagnose
 from .server import PaperclipServer, ServerFailed, install
-from .transport import SWITCH, Transport
+from .transport import SWITCH
 
 _BACKEND: Final = "agentic-os"
 _LABEL: Final = {"name": "agentic-os", "color": "#0f766e"}
-_STREAM_SECONDS: Final = 5.0
 _TIMEOUT_SECONDS: Final = 15.0
 _COMPANY: Final = "Agents"
 
@@ -249,16 +244,6 @@ def _tell(folder: Path, agents: Sequence[Mapping[str, Any]], *, linked: bool) ->
         print("  agentic-os account link YOU paperclip YOUR-USER-ID")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One thing that was looked at. next: what to do about it, "" where nothing is to be done."""
-
-    name: str
-    ok: bool
-    detail: str
-    next: str = ""
-
-
 def _doctor(options: argparse.Namespace) -> int:
     settings = _read_settings(options.into)
     chosen = json.loads(settings["AGENTIC_OS_CONTROL_PLANE_OPTIONS"])
@@ -292,70 +277,6 @@ def _read_settings(folder: Path) -> Mapping[str, str]:
 
 def _secret(file: str) -> str:
     return Path(file).read_text(encoding="ascii").strip()
-
-
-async def diagnose(url: str, token: str, company: str, stream_key: str) -> Sequence[Check]:
-    """Look, as the backend would, at the server, our account, the feed, the stream and the agents."""
-    transport = Transport(url, token, company)
-    try:
-        again = "agentic-os-paperclip connect, with the same --into"
-        try:
-            user = (await transport.backend()).user
-        except ControlPlaneError as problem:
-            return [Check(name="server", ok=False, detail=str(problem), next=again)]
-        checks = [Check(name="server", ok=True, detail=f"it runs authenticated, and knows us as {user}")]
-        try:
-            await Feed(transport, Labels(transport), Accounts(transport), page=1).probe()
-            checks.append(Check(name="feed", ok=True, detail="it says who did what"))
-        except ControlPlaneError as problem:
-            checks.append(Check(name="feed", ok=False, detail=str(problem), next=f"grant {AUDIT}: {again}"))
-        checks.append(await _stream(transport, stream_key))
-        checks += _agents(await transport.of_company("GET", "/agents"))
-        return checks
-    finally:
-        await transport.aclose()
-
-
-async def _stream(transport: Transport, key: str) -> Check:
-    if not key:
-        return Check(name="stream", ok=True, detail="no key: the feed is read every ten seconds")
-    nudge = Nudge(transport, key)
-    try:
-        problem = await asyncio.wait_for(nudge.connect(), _STREAM_SECONDS)
-    except TimeoutError:
-        problem = "it does not answer"
-    finally:
-        await nudge.aclose()
-    if problem:
-        lag = "Decisions are heard up to ten seconds late. Remove listener.key, then connect again."
-        return Check(name="stream", ok=False, detail=f"events cannot be heard: {problem}", next=lag)
-    return Check(name="stream", ok=True, detail="events are heard at once")
-
-
-def _agents(agents: Sequence[Mapping[str, Any]]) -> list[Check]:
-    """Find the agents that an assignment would not wake, or that a clock wakes behind our back."""
-    checks = []
-    for agent in agents:
-        if agent["name"] == LISTENER or agent["status"] == "terminated":
-            continue
-        heartbeat = (agent["runtimeConfig"] or {}).get("heartbeat") or {}
-        problem = ""
-        if heartbeat.get("enabled"):
-            problem = "a timer wakes it, without an assignment"
-        elif heartbeat.get("wakeOnDemand") is False:
-            problem = "an assignment does not wake it"
-        elif agent["status"] in {"paused", "pending_approval", "error"}:
-            problem = f"it is {agent['status']} ({agent['pauseReason'] or agent['errorReason'] or 'no reason given'})"
-        mend = "resume it on Paperclip" if agent["status"] == "paused" else "agentic-os-paperclip connect"
-        checks.append(
-            Check(
-                name=f"agent {agent['name']}",
-                ok=not problem,
-                detail=problem or "an assignment wakes it",
-                next=mend if problem else "",
-            )
-        )
-    return checks
 
 
 def _install(options: argparse.Namespace) -> int:
