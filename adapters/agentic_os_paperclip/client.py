@@ -28,28 +28,30 @@ from agentic_os.control_plane import (
 from .accounts import Accounts
 from .clock import elapsed, now
 from .costs import Costs
-from .feed import Feed
-from .labels import Labels
-from .mapping import (
-    STATE_LABEL,
+from .documents import (
     Json,
-    Record,
-    assign_to,
-    assignee_of,
     card_to,
     cards_of,
-    changes_to,
     comment_of,
     document_from,
     document_to,
-    draft_to,
-    is_replaced,
-    issue_from,
-    labels_of,
     marked,
     note_key,
     note_to,
     notes_of,
+)
+from .feed import Feed
+from .labels import Labels
+from .mapping import (
+    STATE_LABEL,
+    Record,
+    assign_to,
+    assignee_of,
+    changes_to,
+    draft_to,
+    is_replaced,
+    issue_from,
+    labels_of,
     reconciled,
     record_of,
     replaced_to,

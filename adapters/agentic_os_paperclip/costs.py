@@ -6,7 +6,7 @@ from typing import Any, Final
 from agentic_os.control_plane import Cost, Unavailable
 
 from .accounts import Accounts
-from .mapping import Json
+from .documents import Json
 from .sights import Sights, items
 from .transport import Transport
 

@@ -23,21 +23,9 @@ from agentic_os.control_plane import (
 )
 
 from .accounts import Accounts
+from .documents import PLAN, Json, cards_of, edited_version, is_ours
 from .labels import Labels
-from .mapping import (
-    PLAN,
-    STATE_LABEL,
-    Json,
-    Record,
-    body_of,
-    cards_of,
-    closed_of,
-    edited_version,
-    is_ours,
-    labels_of,
-    record_of,
-    status_of,
-)
+from .mapping import STATE_LABEL, Record, body_of, closed_of, labels_of, record_of, status_of
 from .pauses import Pauses
 from .text import told
 from .transport import Transport

@@ -9,7 +9,7 @@ from typing import Any, Final
 from agentic_os.control_plane import AgentSeen, Unavailable
 
 from .clock import now
-from .mapping import Json
+from .documents import Json
 from .sights import items
 from .transport import Transport
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from agentic_os.control_plane import NotFound, Unavailable
 
 from .clock import elapsed
-from .mapping import Json
+from .documents import Json
 from .transport import Transport
 
 _FRESH_SECONDS: Final = 2.0

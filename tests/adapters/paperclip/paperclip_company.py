@@ -16,7 +16,8 @@ from agentic_os.control_plane import Assignment, ControlPlane
 from agentic_os.control_plane.conformance import PostedComment, SpentOnIssue
 from agentic_os_paperclip.board import Board
 from agentic_os_paperclip.client import PaperclipClient
-from agentic_os_paperclip.mapping import cards_of, note_key, notes_of, record_of
+from agentic_os_paperclip.documents import cards_of, note_key, notes_of
+from agentic_os_paperclip.mapping import record_of
 from agentic_os_paperclip.server import PaperclipServer
 from agentic_os_paperclip.text import kept
 from agentic_os_paperclip.transport import Transport

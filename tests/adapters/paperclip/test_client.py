@@ -27,8 +27,9 @@ from agentic_os.control_plane import (
 )
 from agentic_os_paperclip import PLUGIN
 from agentic_os_paperclip.client import PaperclipClient
+from agentic_os_paperclip.documents import note_key
 from agentic_os_paperclip.feed import Cursor, cursor_from
-from agentic_os_paperclip.mapping import note_key, record_of, state_of
+from agentic_os_paperclip.mapping import record_of, state_of
 from agentic_os_paperclip.transport import Transport
 
 RECORDED = json.loads((Path(__file__).parent / "recorded.json").read_text(encoding="utf-8"))
