@@ -2,6 +2,7 @@
 
 import json
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,17 @@ from agentic_os.control_plane import (
     Conflict,
     ControlPlaneError,
     Denied,
+    FieldChanged,
     Invalid,
     IssueChanges,
+    IssueDraft,
+    IssueOpened,
     NotFound,
+    PlanEdited,
     RateLimited,
     ReviewDecided,
     Settings,
+    Stranded,
     Unavailable,
 )
 from agentic_os_paperclip import PLUGIN
@@ -535,6 +541,100 @@ async def test_a_failed_run_is_explained_before_the_next_attempt(server: Any, pl
     assert ("a", "r") == (document["actionId"], document["executionReconciliation"]["runId"])
     assert {f"agentic-os:task:2:{AGENT}"} == {change["billingCode"] for change in written(server)}
     assert {AGENT} == {change["assigneeAgentId"] for change in written(server)}
+
+
+@pytest.mark.parametrize(
+    ("told", "lost", "meaning"),
+    [
+        ("The previous execution environment has not finished releasing its authority.", 300.0, Stranded),
+        ("The previous provider is still running. Stop it before continuing.", 300.0, Busy),
+        ("The previous provider is still running. Stop it before continuing.", 0.0, Stranded),
+    ],
+)
+async def test_a_run_that_is_never_let_go_of_strands_its_issue(
+    server: Any,
+    plane: PaperclipClient,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    told: str,
+    lost: float,
+    meaning: type[ControlPlaneError],
+) -> None:
+    """What a killed server left behind strands its issue at once; what may still end, after some minutes."""
+    monkeypatch.setattr("agentic_os_paperclip.client._LOST_SECONDS", lost)
+    blocker = {"recoveryActionId": "a", "runId": "r", "agentId": AGENT}
+    held = issue(billingCode="agentic-os:task:1:", status="blocked", executionBlocker=blocker)
+    server.get(f"/issues/{ISSUE}").respond(json=held)
+    server.post(f"/issues/{ISSUE}/recovery-actions/resolve").respond(409, json={"error": told})
+    with pytest.raises(meaning):
+        await plane.assign(ISSUE, Assignment(account=AGENT, task_id="task", attempt=2))
+    assert "agentic-os:task:1:" == written(server)[-1]["billingCode"]
+
+
+async def test_a_stranded_issue_s_place_is_taken_once(server: Any, plane: PaperclipClient) -> None:
+    """Another issue must be made though the first answers the repeat, and the old one say where the work goes on."""
+    other = "11111111-1111-4111-8111-111111111111"
+    server.get(f"/companies/{COMPANY}/labels").respond(json=[{"name": "aos:ready", "id": "l1"}])
+    keys = {"agentic-os:task:0": ISSUE, "agentic-os:task:1": other}
+    server.post(f"/companies/{COMPANY}/issues").mock(
+        side_effect=lambda request: httpx.Response(
+            201, json={"id": keys[json.loads(request.content)["idempotencyKey"]]}
+        )
+    )
+    server.get(f"/issues/{ISSUE}").respond(json=issue(billingCode="agentic-os:task:1:"))
+    server.get(f"/issues/{other}").respond(json=issue(id=other, identifier="LAB-99"))
+    draft = IssueDraft(task_id="task", title="T", body="B", project="", state="ready", replaces=ISSUE)
+    assert other == await plane.ensure_issue(draft)
+    (closing,) = written(server)
+    assert ("agentic-os-replaced:task", "cancelled", None) == tuple(
+        closing[name] for name in ("billingCode", "status", "assigneeAgentId")
+    )
+    assert "LAB-99" in closing["comment"]
+    server.get(f"/issues/{ISSUE}").respond(json=issue(billingCode="agentic-os-replaced:task"))
+    assert other == await plane.ensure_issue(replace(draft, replaces=""))
+    assert 1 == len(written(server))
+
+
+async def test_a_routine_s_issue_is_its_author_s(server: Any, plane: PaperclipClient) -> None:
+    """Of an issue that a routine opened the audit tells only that the routine ran; one without an issue opens none."""
+    runs = [{"id": "run", "linkedIssueId": ISSUE}, {"id": "skipped", "linkedIssueId": None}]
+    server.get("/routines/routine/runs").respond(json=runs)
+    server.get("/routines/routine").respond(json={"createdByUserId": "ada", "title": "Each night"})
+    opened = issue(originKind="routine_execution", originId="routine", createdByUserId=None)
+    server.get(f"/issues/{ISSUE}").respond(json=opened)
+    ran = row("routine.run_triggered", {"routineId": "routine"}, entityId="run", actorId="routine-scheduler")
+    audit(server, ran, {**ran, "id": "other", "entityId": "skipped"})
+    found, _ = await plane.observations("")
+    (seen,) = [each for each in found if isinstance(each, IssueOpened)]
+    assert (ISSUE, "ada", "Each night") == (seen.key, seen.author, seen.routine)
+
+
+async def test_an_edited_plan_is_read_from_its_revision(server: Any, plane: PaperclipClient) -> None:
+    """What a person made of the plan must be seen whole, by whoever wrote the revision; other documents are drift."""
+    digest = "sha256:" + "1" * 64
+    revisions = [
+        {
+            "revisionNumber": 1,
+            "createdByUserId": BACKEND,
+            "createdByAgentId": None,
+            "title": f"Plan v1 · {digest}",
+            "body": "1",
+        },
+        {"revisionNumber": 2, "createdByUserId": "ada", "createdByAgentId": None, "title": "", "body": "2"},
+    ]
+    server.get(f"/issues/{ISSUE}/documents/plan/revisions").respond(json=revisions)
+    edited = row("issue.document_updated", {"key": "plan", "revisionNumber": 2}, actorId="somebody")
+    audit(
+        server,
+        edited,
+        {**edited, "id": "b", "details": {"key": "result", "revisionNumber": 5}},
+        {**edited, "id": "c", "details": {"key": "notes-of-a-person", "revisionNumber": 1}},
+    )
+    found, _ = await plane.observations("")
+    plan = next(each for each in found if isinstance(each, PlanEdited))
+    assert (digest, "ada", "2") == (plan.digest, plan.author, plan.text)
+    drifted = [(each.field, each.value) for each in found if isinstance(each, FieldChanged)]
+    assert [("document", "result")] == drifted
 
 
 async def test_a_skipped_wake_is_made_again(server: Any, plane: PaperclipClient) -> None:
