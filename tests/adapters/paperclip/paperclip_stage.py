@@ -26,7 +26,7 @@ from agentic_os.control_plane import Settings
 from agentic_os.home import Home
 from agentic_os.postgres.embedded import discard
 
-PATIENCE = 300.0
+PATIENCE = 200.0
 ROUTINES = "Routines"
 """The project in which each issue becomes a task."""
 POLICY = """rules:

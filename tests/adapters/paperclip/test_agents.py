@@ -33,11 +33,7 @@ def waits(stage: Stage, task_id: str, what: str) -> None:
     """Wait until a task waits for this, and its issue says so."""
     until(lambda: what in (stage.show(task_id)["waiting_for"] or {"what": ""})["what"], f"it waits: {what}")
     key = stage.show(task_id)["issue"]["key"]
-    until(lambda: any(what in note for note in notes(stage, key)), f"the issue says: {what}")
-
-
-def notes(stage: Stage, key: str) -> list[str]:
-    return [each["body"] for each in stage.company.admin.ask("GET", f"/issues/{key}/documents")]
+    until(lambda: what in stage.issue(key)["description"], f"the issue says: {what}")
 
 
 def finish(stage: Stage, key: str, task_id: str) -> None:
