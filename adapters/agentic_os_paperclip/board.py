@@ -93,6 +93,12 @@ class Board:
         token = self.ask("POST", f"/companies/{company}/invites", document)["token"]
         guest.ask("POST", f"/invites/{token}/accept", {"requestType": "human"})
 
+    def people(self, company: str) -> dict[str, str]:
+        """List who works here: the id of each account -> its name and mail address."""
+        members = self.ask("GET", f"/companies/{company}/members")["members"]
+        users = {m["principalId"]: m["user"] for m in members if m["status"] == "active" and m["user"]}
+        return {account: f"{user['name']} <{user['email']}>" for account, user in users.items()}
+
     def grant(self, company: str, account: str) -> None:
         """Let an account assign issues and read who did what: the least that the backend needs."""
         members = self.ask("GET", f"/companies/{company}/members")["members"]

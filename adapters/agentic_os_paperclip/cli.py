@@ -90,6 +90,9 @@ def _add_backend(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend-token-file", type=Path, help="holds an administrator's token of the backend"
     )
+    parser.add_argument(
+        "--me", help="who you are on the backend, such as admin: your account is linked to that principal"
+    )
 
 
 def _connect(options: argparse.Namespace) -> int:
@@ -111,9 +114,12 @@ def _connect(options: argparse.Namespace) -> int:
         settings = _settings(options.url, company, folder, adopted)
         (folder / "paperclip.env").write_text(_as_shell(settings), encoding="utf-8")
         (folder / "organisation.yaml").write_text(organisation_of(agents), encoding="utf-8")
+        people, me = owner.people(company), owner.whoami()
+    if options.backend and options.me:
+        people.pop(me, None)
     if options.backend:
-        _make_executors(options, agents, folder)
-    _tell(folder, agents, linked=bool(options.backend))
+        _make_executors(options, agents, folder, me)
+    _tell(folder, agents, people, options)
     return 0
 
 
@@ -196,7 +202,9 @@ def organisation_of(agents: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _make_executors(options: argparse.Namespace, agents: Sequence[Mapping[str, Any]], folder: Path) -> None:
+def _make_executors(
+    options: argparse.Namespace, agents: Sequence[Mapping[str, Any]], folder: Path, me: str
+) -> None:
     """Register each agent as an executor of the backend, and link its account; whoever is known stays as they are."""
     if not options.backend_token_file:
         raise CommandFailed("--backend needs --backend-token-file, with an administrator's token")
@@ -213,8 +221,14 @@ def _make_executors(options: argparse.Namespace, agents: Sequence[Mapping[str, A
                 repeat = {"idempotency-key": f"paperclip:{agent['id']}"}
                 made = _answer(backend.post("/api/executors", json=document, headers=repeat))
                 _keep(folder / f"{agent['urlKey']}.credential", made["credential"])
-            link = {"control_plane": "paperclip", "account": agent["id"]}
-            _answer(backend.put(f"/api/principals/{name}/accounts", json=link))
+            _link(backend, name, agent["id"])
+        if options.me:
+            _link(backend, options.me, me)
+
+
+def _link(backend: httpx.Client, principal: str, account: str) -> None:
+    link = {"control_plane": "paperclip", "account": account}
+    _answer(backend.put(f"/api/principals/{principal}/accounts", json=link))
 
 
 def _answer(answer: httpx.Response) -> Any:
@@ -229,19 +243,27 @@ def _keep(file: Path, secret: str) -> None:
     file.write_text(secret, encoding="ascii")
 
 
-def _tell(folder: Path, agents: Sequence[Mapping[str, Any]], *, linked: bool) -> None:
-    print(f"Paperclip is ready. Keys and settings are in {folder}.\n\nStart the backend with it:\n")
-    print(f"  . {folder / 'paperclip.env'}\n  agentic-os up --control-plane paperclip\n")
-    if linked:
-        print(
-            f"Executors: {', '.join(sorted(str(agent['name']) for agent in agents)) or 'none, there are no agents'}"
-        )
+def _tell(
+    folder: Path,
+    agents: Sequence[Mapping[str, Any]],
+    people: Mapping[str, str],
+    options: argparse.Namespace,
+) -> None:
+    print(f"Paperclip is ready. Keys and settings are in {folder}.")
+    if options.backend:
+        named = ", ".join(sorted(str(agent["name"]) for agent in agents))
+        print(f"Executors: {named or 'none, there are no agents'}")
     else:
-        print("Say which agent is which executor, and who you are:\n")
-        for agent in agents:
-            print(f"  agentic-os executor add {agent['name']} --role {agent['role']}")
-            print(f"  agentic-os account link {agent['name']} paperclip {agent['id']}")
-        print("  agentic-os account link YOU paperclip YOUR-USER-ID")
+        print("\nStart the backend with it:\n")
+        print(f"  . {folder / 'paperclip.env'}\n  agentic-os up --control-plane paperclip\n")
+        print("Then make its agents executors, and say who you are:\n")
+        print("  agentic-os-paperclip connect, as before, and --backend http://127.0.0.1:8700")
+        print("    --backend-token-file ~/.agentic-os/admin.token --me admin")
+    others = {account: name for account, name in people.items() if not name.startswith(f"{_BACKEND} <")}
+    if others:
+        print("\nWhat other people write counts once you say who they are:\n")
+        for account, name in sorted(others.items(), key=lambda each: each[1]):
+            print(f"  agentic-os account link NAME paperclip {account}  # {name}")
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -127,7 +127,8 @@ def _apply(args: argparse.Namespace) -> int:
         print(described(changes))
     print(f"{'in force' if answer['applied'] else 'in force already'}: {answer['bundle']}")
     if any(change.kind.startswith("skill") for change in changes):
-        print("  next, where agents work: agentic-os skills hydrate --report")
+        definition = (args.folder / SKILLS).absolute()
+        print(f"  next, where agents work: agentic-os skills hydrate --definition {definition} --report")
     return 0
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from tests.adapters.paperclip.paperclip_stage import Stage
 
+from agentic_os_paperclip.board import LISTENER
 from agentic_os_paperclip.cli import organisation_of
 
 pytestmark = [pytest.mark.paperclip, pytest.mark.timeout(400)]
@@ -36,6 +37,16 @@ def test_a_connected_company_is_in_order_until_somebody_changes_it(stage: Stage)
     timer = {"heartbeat": {"enabled": True, "intervalSec": 3600, "wakeOnDemand": True}}
     admin.ask("PATCH", f"/agents/{stage.agent}", {"runtimeConfig": timer})
     assert "a timer wakes it" in diagnose(stage)[1]["agent coder"]["detail"]
+    company = stage.company.id
+    routine = {"title": "Nightly", "assigneeAgentId": stage.agent}
+    made = admin.ask("POST", f"/companies/{company}/routines", routine)["id"]
+    early = diagnose(stage)[1]["routines"]
+    assert "Nightly (coder)" in early["detail"]
+    assert LISTENER in early["next"]
+    listener = next(
+        a["id"] for a in admin.ask("GET", f"/companies/{company}/agents") if a["name"] == LISTENER
+    )
+    admin.ask("PATCH", f"/routines/{made}", {"assigneeAgentId": listener})
     (stage.keys / "listener.key").write_text("pcp_" + "0" * 48)
     assert not diagnose(stage)[1]["stream"]["ok"]
     (stage.keys / "listener.key").unlink()
