@@ -103,4 +103,7 @@ def test_a_pause_in_the_middle_of_a_run_ends_its_attempt(stage: Stage):
     owner.ask("POST", f"/agents/{stage.agent}/resume", {})
     finish(stage, key, task_id)
     assert [1, 2, 3] == attempts(stage, task_id)
-    assert ["issue_assigned"] * 3 == [reason for reason, _ in stage.runs(key)]
+    # Whether the pause left a failed run behind, of which Paperclip must be told first, is up to which ended sooner.
+    first, second, third = [reason for reason, _ in stage.runs(key)]
+    assert second in {"issue_assigned", "issue_recovery_action_restored"}
+    assert {"issue_assigned"} == {first, third}
