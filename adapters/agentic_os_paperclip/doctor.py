@@ -59,7 +59,7 @@ async def diagnose(url: str, token: str, company: str, stream_key: str) -> Seque
 
 async def _stream(transport: Transport, key: str) -> Check:
     if not key:
-        return Check(name="stream", ok=True, detail="no key: the feed is read every ten seconds")
+        return Check(name="stream", ok=True, detail="no key: the feed is read every twelve seconds")
     nudge = Nudge(transport, key)
     try:
         problem = await asyncio.wait_for(nudge.connect(), _STREAM_SECONDS)
@@ -68,7 +68,7 @@ async def _stream(transport: Transport, key: str) -> Check:
     finally:
         await nudge.aclose()
     if problem:
-        lag = "Decisions are heard up to ten seconds late. Remove listener.key, then connect again."
+        lag = "Decisions are heard up to twelve seconds late. Remove listener.key, then connect again."
         return Check(name="stream", ok=False, detail=f"events cannot be heard: {problem}", next=lag)
     return Check(name="stream", ok=True, detail="events are heard at once")
 

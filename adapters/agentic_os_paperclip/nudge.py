@@ -13,8 +13,8 @@ from agentic_os.control_plane import ControlPlaneError
 
 from .transport import Transport
 
-IDLE_SECONDS: Final = 10.0
-"""How often the feed is read where nothing tells of news: at most one request in this time."""
+IDLE_SECONDS: Final = 12.0
+"""How often the feed is read where nothing tells of news: with the look once a minute, six requests in a minute."""
 _NEWS: Final = "activity.logged"
 
 
