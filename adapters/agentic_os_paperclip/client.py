@@ -199,7 +199,7 @@ class PaperclipClient:
         if any(card.pending for card in cards):
             return
         shown = Document(name=review.subject, title=review.title, body=review.text)
-        document = await self._written(key, shown, documents)
+        document = await self._written(key, shown, documents, review.digest)
         card = card_to(review, review.subject, document, len(cards))
         await self._sights.write("POST", key, "/interactions", card)
 
@@ -293,13 +293,13 @@ class PaperclipClient:
         except (KeyError, TypeError, ValueError) as error:
             raise _unreadable("issue", error) from error
 
-    async def _written(self, key: str, document: Document, known: Sequence[Json]) -> Json:
-        """Make sure that a document reads so; return it as Paperclip has it."""
+    async def _written(self, key: str, document: Document, known: Sequence[Json], digest: str = "") -> Json:
+        """Make sure that a document reads so; return it as Paperclip has it. digest: of the version that it shows."""
         found = next((each for each in known if each["key"] == document.name), None)
         if found is not None and document_from(found) == document:
             return found
         base = found["latestRevisionId"] if found is not None else None
-        written = document_to(document.title, document.body, base)
+        written = document_to(document.title, document.body, base, digest)
         return await self._sights.put_document(key, document.name, written)
 
     async def _still_there(self, key: str) -> Json | None:

@@ -19,7 +19,8 @@ _NOTE_KEY: Final = "aos-"
 _NOTE_TITLE: Final = "agentic-os: "
 _LONGEST_KEY: Final = 64
 _OURS: Final = re.compile(rf"(?:{PLAN}|result|evidence|artifact-.*|{_NOTE_KEY}.*)\Z")
-_DIGEST: Final = re.compile(r"· (sha256:[0-9a-f]{64})\Z")
+_VERSION: Final = re.compile(r"agentic-os (sha256:[0-9a-f]{64})\Z")
+"""What a revision that a gate shows has as its summary."""
 _LONGEST_DETAILS: Final = 20_000
 _MARKER: Final = re.compile(r"\n\n<!-- agentic-os ([^\n]*) -->\Z")
 
@@ -38,7 +39,8 @@ def edited_version(revisions: Iterable[Json], number: int, *, user: str) -> tupl
     """Find a revision of the plan that somebody wrote, and the digest of the version of ours that it was made from."""
     digest, found = "", None
     for revision in sorted(revisions, key=lambda each: int(each["revisionNumber"])):
-        ours = _DIGEST.search(revision["title"] or "") if revision["createdByUserId"] == user else None
+        said = revision["changeSummary"] or "" if revision["createdByUserId"] == user else ""
+        ours = _VERSION.match(said)
         if revision["revisionNumber"] == number:
             found = revision
             break
@@ -109,10 +111,11 @@ def cards_of(interactions: Iterable[Json], *, user: str) -> list[Card]:
     return cards
 
 
-def document_to(title: str, body: str, base: str | None) -> dict[str, Any]:
-    """Write a document. base: the revision that it replaces."""
+def document_to(title: str, body: str, base: str | None, digest: str = "") -> dict[str, Any]:
+    """Write a document. base: the revision that it replaces. digest: of the version that a gate is to show."""
     document: dict[str, Any] = {"title": title, "format": "markdown", "body": kept(body)}
-    return document | ({"baseRevisionId": base} if base else {})
+    given = {"baseRevisionId": base, "changeSummary": f"agentic-os {digest}" if digest else None}
+    return document | {name: value for name, value in given.items() if value}
 
 
 def card_to(review: Review, key: str, document: Json, ordinal: int) -> dict[str, Any]:

@@ -140,9 +140,11 @@ class Review:
 
     @property
     def title(self) -> str:
-        """Name exactly this version, with its digest."""
+        """Name this version for people, with the beginning of its digest, as directives do."""
         letter = "v" if self.subject == "plan" else "r"
-        return f"{self.subject.capitalize()} {letter}{self.version} · {self.digest}"
+        return (
+            f"{self.subject.capitalize()} {letter}{self.version} · {self.digest.removeprefix('sha256:')[:8]}"
+        )
 
     @property
     def text(self) -> str:

@@ -617,10 +617,16 @@ async def test_an_edited_plan_is_read_from_its_revision(server: Any, plane: Pape
             "revisionNumber": 1,
             "createdByUserId": BACKEND,
             "createdByAgentId": None,
-            "title": f"Plan v1 · {digest}",
+            "changeSummary": f"agentic-os {digest}",
             "body": "1",
         },
-        {"revisionNumber": 2, "createdByUserId": "ada", "createdByAgentId": None, "title": "", "body": "2"},
+        {
+            "revisionNumber": 2,
+            "createdByUserId": "ada",
+            "createdByAgentId": None,
+            "changeSummary": None,
+            "body": "2",
+        },
     ]
     server.get(f"/issues/{ISSUE}/documents/plan/revisions").respond(json=revisions)
     edited = row("issue.document_updated", {"key": "plan", "revisionNumber": 2}, actorId="somebody")

@@ -70,8 +70,8 @@ def test_a_changed_status_leaves_the_text_alone():
     assert {} == changes_to(IssueChanges(status="old", body="All."), issue, at)
 
 
-def revision(number: int, author: str, title: str = f"Plan v1 · {DIGEST}") -> dict[str, object]:
-    return {"revisionNumber": number, "createdByUserId": author, "title": title, "body": str(number)}
+def revision(number: int, author: str, said: str | None = f"agentic-os {DIGEST}") -> dict[str, object]:
+    return {"revisionNumber": number, "createdByUserId": author, "changeSummary": said, "body": str(number)}
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def revision(number: int, author: str, title: str = f"Plan v1 · {DIGEST}") -> d
         ([revision(2, ADA), revision(1, US)], 2, DIGEST),
         ([revision(1, US), revision(2, ADA), revision(3, ADA)], 3, DIGEST),
         ([revision(1, ADA)], 1, None),
-        ([revision(1, US, "Plan"), revision(2, ADA)], 2, None),
+        ([revision(1, US, None), revision(2, ADA)], 2, None),
         ([revision(1, ADA), revision(2, US)], 1, None),
         ([revision(1, US)], 2, None),
     ],
