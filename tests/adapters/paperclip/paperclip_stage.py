@@ -185,7 +185,11 @@ class Stage:
         return str(board.ask("POST", f"/companies/{company}/issues", document)["id"])
 
     def accept(self, key: str, card: str) -> None:
-        """Let bob, who is not who asked for the work, accept a card."""
+        """Let bob, who is not who asked for the work, accept a card, once whoever submitted it has had its last words.
+
+        Within the same milliseconds Paperclip would queue a wake of whoever is just leaving, and cancel it.
+        """
+        until(lambda: self.issue(key)["assigneeAgentId"] is None, "nobody is assigned while people decide")
         self.company.board("bob").ask("POST", f"/issues/{key}/interactions/{card}/accept", {})
 
     def hold(self) -> None:
