@@ -138,7 +138,9 @@ class PaperclipClient:
 
     async def apply(self, key: str, changes: IssueChanges) -> None:
         """Change the given fields; applying twice changes once."""
-        issue = await self._sights.issue(key)
+        # People's text and our note are written as one, and Paperclip keeps no edit from being overwritten.
+        written_as_one = changes.body is not None or changes.status is not None
+        issue = await self._sights.issue(key, anew=written_as_one)
         try:
             document = changes_to(changes, issue, now())
             labels = labels_of(issue) if changes.labels is None else changes.labels

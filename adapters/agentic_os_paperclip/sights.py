@@ -53,10 +53,15 @@ class Sights:
         self._fresh = {name: known for name, known in self._fresh.items() if _is_fresh(known)} | {key: sight}
         return sight
 
-    async def issue(self, key: str) -> Json:
-        """Say how the issue stands. Raises NotFound."""
+    async def issue(self, key: str, *, anew: bool = False) -> Json:
+        """Say how the issue stands. anew: not as it was a moment ago. Raises NotFound."""
         known = self._known(key)
-        return known.issue if known else await self._read_issue(key)
+        if known is None or anew:
+            issue = await self._read_issue(key)
+            if known is not None:
+                self._fresh[key] = replace(known, issue=issue)
+            return issue
+        return known.issue
 
     async def comments(self, key: str) -> Sequence[Json]:
         """List the comments, the oldest first."""

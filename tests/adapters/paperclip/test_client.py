@@ -643,6 +643,18 @@ async def test_an_edited_plan_is_read_from_its_revision(server: Any, plane: Pape
     assert [("document", "result")] == drifted
 
 
+async def test_a_person_s_edit_of_a_moment_ago_is_kept(server: Any, plane: PaperclipClient) -> None:
+    """What somebody wrote after the issue was observed must stand when our status is written into the same field."""
+    for what in ("comments", "documents", "interactions"):
+        server.get(f"/issues/{ISSUE}/{what}").respond(json=[])
+    server.get(f"/issues/{ISSUE}").respond(json=issue(description="All."))
+    await plane.observe([ISSUE])
+    server.get(f"/issues/{ISSUE}").respond(json=issue(description="All of them."))
+    await plane.apply(ISSUE, IssueChanges(status="**ready**"))
+    (change,) = written(server)
+    assert change["description"].endswith("All of them.")
+
+
 async def test_a_skipped_wake_is_made_again(server: Any, plane: PaperclipClient) -> None:
     """An assignment that woke nobody must be taken back, so that the next pass makes it anew."""
     skipped = {"events": [wake("skipped")]}
