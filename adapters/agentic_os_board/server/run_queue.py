@@ -89,14 +89,14 @@ async def requeue_run(tx: Connection, run: UUID) -> None:
     )
 
 
-async def attach_process(tx: Connection, run: UUID, pid: int, process_start: str) -> bool:
-    """Note the run's process; false when its work has been taken away meanwhile."""
+async def attach_process(tx: Connection, run: UUID, pid: int, process_start: str) -> str | None:
+    """Note the run's process; return why its work has been taken away meanwhile, None where it has not."""
     cursor = await tx.execute(
         "update runs set pid = %s, process_start = %s where id = %s returning stop_reason",
         (pid, process_start, run),
     )
     row = await cursor.fetchone()
-    return row is not None and row["stop_reason"] is None
+    return "it is gone" if row is None else row["stop_reason"]
 
 
 async def runs_to_stop(tx: Connection) -> list[Row]:

@@ -232,10 +232,10 @@ class Runner:
         beat = asyncio.create_task(self._report_alive(run))
         try:
             async with self._database.write() as tx:
-                wanted = await attach_process(tx, run["id"], process.pid, started_at(process.pid))
-            if not wanted:
+                unwanted = await attach_process(tx, run["id"], process.pid, started_at(process.pid))
+            if unwanted is not None:
                 await end_process(process)
-                return _Ending("killed", process.returncode, "its work was taken away before it began")
+                return _Ending("killed", process.returncode, unwanted)
             await open_gate(process)
             return await self._wait(run["id"], wake.time_limit_seconds, process)
         finally:
