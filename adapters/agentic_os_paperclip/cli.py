@@ -102,11 +102,11 @@ def _connect(options: argparse.Namespace) -> int:
         if owner.mode != "authenticated":
             raise CommandFailed(SWITCH)
         company = owner.company(options.company)
-        _make_backend_account(owner, company, options.url, folder)
+        backend = _make_backend_account(owner, company, options.url, folder)
         listener = folder / "listener.key"
         if not listener.exists():
             _keep(listener, owner.listener(company))
-        adopted = options.adopt_project or _adopted(folder)
+        adopted = list(dict.fromkeys([*_adopted(folder), *options.adopt_project]))
         _make_shelves(owner, company, [*options.project, *adopted])
         agents = [a for a in owner.agents(company) if a["name"] != LISTENER]
         for agent in agents:
@@ -115,11 +115,12 @@ def _connect(options: argparse.Namespace) -> int:
         (folder / "paperclip.env").write_text(_as_shell(settings), encoding="utf-8")
         (folder / "organisation.yaml").write_text(organisation_of(agents), encoding="utf-8")
         people, me = owner.people(company), owner.whoami()
-    if options.backend and options.me:
-        people.pop(me, None)
+    linked = {backend}
     if options.backend:
         _make_executors(options, agents, folder, me)
-    _tell(folder, agents, people, options)
+        linked |= {me} if options.me else set()
+    others = {account: name for account, name in people.items() if account not in linked}
+    _tell(folder, agents, others, options)
     return 0
 
 
@@ -137,13 +138,14 @@ def _owner(options: argparse.Namespace) -> Board:
     return owner
 
 
-def _make_backend_account(owner: Board, company: str, url: str, folder: Path) -> None:
-    """Make the account by which the backend acts, so that nothing it writes passes for a person's word."""
+def _make_backend_account(owner: Board, company: str, url: str, folder: Path) -> str:
+    """Make the account by which the backend acts, so that nothing it writes passes for a person's; return its id."""
     token = folder / "backend.key"
     if token.exists():
         with contextlib.closing(Board(url, token.read_text(encoding="ascii").strip())) as backend:
-            owner.grant(company, backend.whoami())
-        return
+            account = backend.whoami()
+            owner.grant(company, account)
+        return account
     login = folder / "backend.login"
     if not login.exists():
         _keep(login, f"agentic-os-{secrets.token_hex(4)}@localhost.localdomain {secrets.token_urlsafe(24)}")
@@ -153,6 +155,7 @@ def _make_backend_account(owner: Board, company: str, url: str, folder: Path) ->
         owner.invite(company, backend)
         owner.grant(company, account)
         _keep(token, backend.key(_BACKEND))
+    return account
 
 
 def _make_shelves(owner: Board, company: str, projects: Sequence[str]) -> None:
@@ -246,7 +249,7 @@ def _keep(file: Path, secret: str) -> None:
 def _tell(
     folder: Path,
     agents: Sequence[Mapping[str, Any]],
-    people: Mapping[str, str],
+    others: Mapping[str, str],
     options: argparse.Namespace,
 ) -> None:
     print(f"Paperclip is ready. Keys and settings are in {folder}.")
@@ -259,7 +262,6 @@ def _tell(
         print("Then make its agents executors, and say who you are:\n")
         print("  agentic-os-paperclip connect, as before, and --backend http://127.0.0.1:8700")
         print("    --backend-token-file ~/.agentic-os/admin.token --me admin")
-    others = {account: name for account, name in people.items() if not name.startswith(f"{_BACKEND} <")}
     if others:
         print("\nWhat other people write counts once you say who they are:\n")
         for account, name in sorted(others.items(), key=lambda each: each[1]):

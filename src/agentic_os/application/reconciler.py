@@ -146,7 +146,7 @@ class Reconciler:
         if found is None:
             return None
         link, issue = found
-        # The assignment goes first: it is what wakes somebody, and trackers react to an agent's end of run at once.
+        # State and gate go first: trackers react to an agent's end of run at once. What is only read comes last.
         await self._change(task, link.key, issue, view, plane)
         await self._review(task, link.key, issue, view, plane)
         await self._write(task, link.key, issue, view, plane)

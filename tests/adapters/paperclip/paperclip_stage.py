@@ -104,13 +104,14 @@ class Stage:
         ]
         return subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, check=False)
 
-    def connect(self, *more: object) -> None:
-        """Make the company ready."""
+    def connect(self, *more: object) -> str:
+        """Make the company ready; return what is told."""
         owner = self.folder / "owner.key"
         owner.write_text(self.company.people.key("founder"))
         where = ("--url", self.company.server.url, "--key-file", owner, "--company", self.company.id)
         done = self.command("connect", *where, "--into", self.keys, *more)
         assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def settings(self) -> Mapping[str, str]:
         lines = (self.keys / "paperclip.env").read_text().splitlines()

@@ -5,7 +5,7 @@ import stat
 from typing import Any
 
 import pytest
-from tests.adapters.paperclip.paperclip_stage import Stage
+from tests.adapters.paperclip.paperclip_stage import ROUTINES, Stage
 
 from agentic_os_paperclip.board import LISTENER
 from agentic_os_paperclip.cli import organisation_of
@@ -59,6 +59,24 @@ def test_a_connected_company_is_in_order_until_somebody_changes_it(stage: Stage)
         if m["user"]["name"] == "agentic-os" and "localdomain" in m["user"]["email"]
     )
     assert {"tasks:assign", "audit:view_agent_actions"} == {grant["permissionKey"] for grant in rights}
+
+
+def test_connecting_again_adds_and_says_who_is_not_known(stage: Stage):
+    """A second project is adopted beside the first; who connects is linked, and the lines of all others are told."""
+    assert stage.stack is not None
+    where = ("--backend", stage.stack.endpoint.url, "--backend-token-file", stage.home / "admin.token")
+    told = stage.connect("--adopt-project", "Nightly", *where, "--me", "admin")
+    assert [ROUTINES, "Nightly"] == json.loads(stage.settings()["AGENTIC_OS_ADOPT_PROJECTS"])
+    ids = stage.company.people.ids
+    assert {ids["ada"], ids["bob"]} < set(told.split())
+    assert "localhost.localdomain" not in told
+    assert ids["founder"] not in told
+    admin, company = stage.company.admin, stage.company.id
+    project = next(
+        p["id"] for p in admin.ask("GET", f"/companies/{company}/projects") if p["name"] == ROUTINES
+    )
+    key = admin.ask("POST", f"/companies/{company}/issues", {"title": "Count", "projectId": project})["id"]
+    assert "admin" == stage.show(stage.adopted(key))["requester"]
 
 
 def test_the_chart_is_taken_over():
