@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -162,16 +163,19 @@ async def test_several_streams_are_all_or_nothing(
     assert stored == contents(*WRITTEN)
 
 
-async def test_crossing_batches_do_not_deadlock(
-    open_pool: Callable[..., Any], owner: psycopg.Connection, batch_of: BatchOf
+@pytest.mark.parametrize(("lock", "rounds"), [("locked", 30), ("unlocked", 10)])
+async def test_crossing_batches(
+    open_pool: Callable[..., Any], owner: psycopg.Connection, batch_of: BatchOf, lock: str, rounds: int
 ):
-    """Batches that name the same streams in opposite orders all go through: locks are taken in one order."""
+    """Batches that name the same streams in opposite orders wait for each other; without the lock, one gives way."""
+    if lock == "unlocked":
+        remove_lock(owner)
     log = PostgresEventLog(await open_pool(8))
     names = ["lab:a", "lab:b", "lab:c"]
 
     async def write(number: int) -> None:
         order = names if number % 2 else names[::-1]
-        for version in range(30):
+        for version in range(rounds):
             try:
                 await log.append(batch_of(*((name, version) for name in order), stale=order))
             except VersionConflict:
@@ -179,7 +183,35 @@ async def test_crossing_batches_do_not_deadlock(
 
     await asyncio.gather(*(write(number) for number in range(8)))
 
-    assert {name: list(range(1, 31)) for name in names} == versions(owner)
+    assert {name: list(range(1, rounds + 1)) for name in names} == versions(owner)
+
+
+async def test_groups_of_single_streams_do_not_deadlock(
+    open_pool: Callable[..., Any], owner: psycopg.Connection, batch_of: BatchOf
+):
+    """Appends that happen to share a transaction go in one order, whoever came first: none waits in a circle."""
+    remove_lock(owner)
+    pools = [await open_pool(), await open_pool()]
+    names = [f"lab:{number:02}" for number in range(20)]
+    orders = names, names[::-1]
+
+    async def write(log: PostgresEventLog, name: str, version: int) -> None:
+        with suppress(VersionConflict):
+            await log.append(batch_of((name, version)))
+
+    logs = [PostgresEventLog(pool) for pool in pools]
+    for version in range(20):
+        await asyncio.gather(
+            *(write(log, name, version) for log, order in zip(logs, orders, strict=True) for name in order)
+        )
+
+    assert {name: list(range(1, 21)) for name in names} == versions(owner)
+    for pool in pools:  # a connection counts what it saw when it ends
+        await pool.close()
+    counted = owner.execute(
+        "select deadlocks from pg_stat_database where datname = current_database()"
+    ).fetchone()
+    assert (0,) == counted
 
 
 async def test_a_repeated_request_gets_the_stored_answer(

@@ -64,7 +64,11 @@ class Appender:
             self._sending = None
 
     def _next_group(self) -> list[_Waiting]:
-        """Take those that wait the longest, one of each stream: two of one stream would be at odds."""
+        """Take those that wait the longest, one of each stream: two of one stream would be at odds.
+
+        They go in the order of their streams, so that two groups wait for each other in one direction only, also
+        where the advisory locks do nothing and the keys are all that guards.
+        """
         group: dict[str, _Waiting] = {}
         later = []
         for waiting in self._waiting:
@@ -73,7 +77,7 @@ class Appender:
             else:
                 later.append(waiting)
         self._waiting = later
-        return list(group.values())
+        return [group[stream] for stream in sorted(group)]
 
     async def _send_group(self, group: Sequence[_Waiting]) -> None:
         try:
@@ -129,7 +133,8 @@ async def _call(connection: Connection, parts: Sequence[Part], *, together: bool
     values = (streams, orjson.dumps(parts).decode(), together)
     try:
         row = await (await connection.execute(_ALL, values, prepare=True)).fetchone()
-    except psycopg.errors.UniqueViolation as problem:
+    except (psycopg.errors.UniqueViolation, psycopg.errors.DeadlockDetected) as problem:
+        # Either way somebody else writes there, and nothing of this was stored: look again, then decide again.
         raise VersionConflict from problem
     assert row is not None
     return [Outcome(name, answer) for name, answer in zip(row[0], row[1], strict=True)]
