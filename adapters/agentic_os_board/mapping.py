@@ -41,6 +41,7 @@ def issue_from(document: Json) -> Issue:
         assignment=Assignment(**given) if given else None,
         notes={note.marker: note for note in notes},
         reviews=tuple(document["reviews"]),
+        project=document["project"],
         priority=document["priority"],
         parent=document["parent"] or "",
     )

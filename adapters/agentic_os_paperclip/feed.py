@@ -25,7 +25,7 @@ from agentic_os.control_plane import (
 from .accounts import Accounts
 from .documents import PLAN, Json, cards_of, edited_version, is_ours
 from .labels import Labels
-from .mapping import STATE_LABEL, Record, body_of, closed_of, labels_of, record_of, status_of
+from .mapping import STATE_LABEL, Record, body_of, closed_of, labels_of, project_of, record_of, status_of
 from .pauses import Pauses
 from .text import told
 from .transport import Transport
@@ -283,13 +283,12 @@ class Feed:
             author, routine = await self._routine(issue["originId"], author)
         if author == user:
             return
-        project = issue["project"]
         yield IssueOpened(
             **_where(row, issue["id"]),
             author=author,
             title=issue["title"],
             body=body_of(issue["description"]),
-            project=project["name"] if project else "",
+            project=project_of(issue),
             labels=labels_of(issue),
             routine=routine,
         )
@@ -316,12 +315,21 @@ class Feed:
         if "labelIds" in changes:
             async for each in self._labelled(row, changes["labelIds"]):
                 yield each
+        if "projectId" in changes:
+            yield _field(row, "project", await self._project(changes["projectId"]["to"]))
         if "status" in changes:
             for each in _status_changed(row, changes["status"]):
                 yield each
         if "assigneeAgentId" in changes or "assigneeUserId" in changes:
             to = [(changes.get(name) or {}).get("to") for name in ("assigneeAgentId", "assigneeUserId")]
             yield _field(row, "assignee", next((account for account in to if account), ""))
+
+    async def _project(self, project: str | None) -> str:
+        """Name a project, "" for none and one that is gone."""
+        try:
+            return (await self._paperclip.ask("GET", f"/projects/{project}"))["name"] if project else ""
+        except NotFound:
+            return ""
 
     async def _labelled(self, row: Json, change: Json) -> AsyncIterator[Observation]:
         before, after = await self._labels.names(change["from"]), await self._labels.names(change["to"])

@@ -125,6 +125,11 @@ def labels_of(issue: Json) -> tuple[str, ...]:
     return tuple(name for name in _label_names(issue) if not name.startswith(STATE_LABEL))
 
 
+def project_of(issue: Json) -> str:
+    """Name the issue's project, "" for none."""
+    return issue["project"]["name"] if issue["project"] else ""
+
+
 def _label_names(issue: Json) -> Sequence[str]:
     return [label["name"] for label in issue["labels"]]
 
@@ -156,6 +161,7 @@ def issue_from(
         assignment=assignment_of(issue),
         notes={note.marker: note for note in notes_of(comments, documents, user=user)},
         reviews=tuple(card.digest for card in cards_of(interactions, user=user) if card.pending),
+        project=project_of(issue),
         priority=issue["priority"],
         parent=issue["parentId"] or "",
         documents={each["key"]: document_from(each) for each in documents},

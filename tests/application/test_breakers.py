@@ -84,6 +84,20 @@ async def test_adoptions_beyond_the_breaker_come_later_by_themselves(desk: Track
     assert 2 == len(await trips(desk, "adoption"))
 
 
+async def test_issues_that_are_labelled_later_are_counted_as_well(desk: TrackedDesk) -> None:
+    """Of four issues that get the label at once two are held back; what loses it again meanwhile becomes no task."""
+    olga = desk.tracker.account("olga")
+    keys = [adopted(desk, labels=()) for _ in range(4)]
+    for key in keys:
+        desk.tracker.change_field(key, olga, "labels", "agentic-os")
+    await desk.listen()
+    assert set(keys[:2]) == await issues_of_tasks(desk)
+    desk.tracker.change_field(keys[2], olga, "labels", "")
+    await hour_passes(desk)
+    await desk.listen()
+    assert {*keys[:2], keys[3]} == await issues_of_tasks(desk)
+
+
 async def test_an_issue_that_is_gone_takes_no_room(desk: TrackedDesk) -> None:
     """What was deleted before it could become a task is not counted, nor does it hold up the others."""
     keys = [adopted(desk) for _ in range(4)]

@@ -244,9 +244,74 @@ async def test_an_issue_is_adopted_with_the_priority_of_its_label(
     assert priority == task["priority"]
 
 
-async def test_an_adoption_survives_a_crash_in_its_middle(desk: TrackedDesk) -> None:
+@pytest.mark.parametrize(("field", "value"), [("labels", "bug, agentic-os"), ("project", "beans")])
+async def test_an_issue_becomes_a_task_when_it_is_marked_later(
+    desk: TrackedDesk, field: str, value: str
+) -> None:
+    """Labelled for us or moved into a project of ours, anybody's issue is a task of the operator who did that."""
+    assert desk.backend.inbox is not None
+    desk.backend.inbox._adoption = Adoption(projects=frozenset({"beans"}))
+    key = adopted(desk, "stranger", labels=())
+    desk.tracker.change_field(key, desk.tracker.account("stranger"), "title", "Fix it well")
+    await desk.listen()
+    assert [] == (await desk.show("/api/tasks"))["items"]
+
+    desk.tracker.change_field(key, desk.tracker.account("olga"), field, value)
+    await bring(desk, desk.tracker)
+    await desk.listen()
+    await desk.listen()
+    (task,) = (await desk.show("/api/tasks"))["items"]
+    assert ("Fix it well", "It is broken.", "olga", key) == (
+        task["title"],
+        task["goal"],
+        task["requester"],
+        task["issue"]["key"],
+    )
+    assert ("beans" if field == "project" else "default") == task["project"]
+    assert [key] == list(desk.tracker.issues)
+
+
+@pytest.mark.parametrize(
+    ("who", "field", "value"),
+    [
+        ("olga", "labels", "bug"),
+        ("olga", "project", "beans"),
+        ("vera", "labels", "agentic-os"),
+        ("stranger", "labels", "agentic-os"),
+        ("coder", "labels", "agentic-os"),
+    ],
+)
+async def test_an_issue_that_others_mark_stays_an_issue(
+    desk: TrackedDesk, who: str, field: str, value: str
+) -> None:
+    """Another label and another project make no task, nor does anybody who may not create one."""
+    await desk.executor()
+    key = adopted(desk, labels=())
+    desk.tracker.change_field(key, desk.tracker.account(who), field, value)
+    await desk.listen()
+    assert [] == (await desk.show("/api/tasks"))["items"]
+    assert {} == desk.tracker.issue(key).comments
+
+
+@pytest.mark.parametrize(("field", "value"), [("labels", ""), ("closed", "not_planned")])
+async def test_an_issue_that_is_no_longer_marked_becomes_no_task(
+    desk: TrackedDesk, field: str, value: str
+) -> None:
+    """What was taken back before the mark was read counts."""
+    key, olga = adopted(desk, labels=()), desk.tracker.account("olga")
+    desk.tracker.change_field(key, olga, "labels", "agentic-os")
+    desk.tracker.change_field(key, olga, field, value)
+    await desk.listen()
+    assert [] == (await desk.show("/api/tasks"))["items"]
+
+
+@pytest.mark.parametrize("later", [False, True])
+async def test_an_adoption_survives_a_crash_in_its_middle(desk: TrackedDesk, later: bool) -> None:  # noqa: FBT001
     """When the process died after the link and before the task, the next try makes the task of that link, and one."""
-    key = adopted(desk)
+    key = adopted(desk, labels=() if later else ("agentic-os",))
+    if later:
+        await desk.listen()
+        desk.tracker.change_field(key, desk.tracker.account("olga"), "labels", "agentic-os")
     await desk.worker.look_around()
     (item,) = await desk.backend.issues.open_items(10)
     inbox = desk.backend.inbox

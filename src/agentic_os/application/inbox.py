@@ -68,6 +68,16 @@ class Adoption:
         """Tell whether an issue is one of those."""
         return self.label in labels or project in self.projects
 
+    def marked_by(self, change: FieldChanged) -> bool:
+        """Tell whether an issue that was none of those is one after this change."""
+        match change.field:
+            case "labels":
+                return self.takes([label.strip() for label in change.value.split(",")], "")
+            case "project":
+                return self.takes([], change.value)
+            case _:
+                return False
+
 
 class _HeldBack(Exception):
     """A breaker lets no further issue become a task before `until`. breaker: of what, in the plural."""
@@ -180,7 +190,7 @@ class Inbox:
             case IssueOpened():
                 return await self._opened(seen, held=held)
             case FieldChanged():
-                return await self._fields.changed(seen)
+                return await self._changed(seen, held=held)
             case IssueDeleted():
                 return await self._fields.deleted(seen)
             case RunSeen():
@@ -291,6 +301,33 @@ class Inbox:
         if principal is None or not may_steer(principal):
             return "refused", "its author may not create tasks"
         return await self._adopt(opened, principal.name, held=held)
+
+    async def _changed(self, seen: FieldChanged, *, held: bool) -> tuple[str, str]:
+        """Take in what changed on an issue of ours; one that shows no task may become ours by the change."""
+        if not self._adoption.marked_by(seen) or await self._shows_a_task(seen.key):
+            return await self._fields.changed(seen)
+        principal = await self._registry.by_account(self._plane.name, seen.author)
+        if principal is None or not may_steer(principal):
+            return "refused", f"who changed its {seen.field} may not create tasks"
+        issue = (await self._plane.observe([seen.key])).get(seen.key)
+        if issue is None or self._withdrawn(issue, issue.project):
+            return "ignored", "the issue is gone" if issue is None else "it was withdrawn meanwhile"
+        opened = IssueOpened(
+            delivery=seen.delivery,
+            key=seen.key,
+            author=seen.author,
+            title=issue.title,
+            body=issue.body,
+            project=issue.project,
+            labels=issue.labels,
+            at=seen.at,
+        )
+        return await self._adopt(opened, principal.name, held=held)
+
+    async def _shows_a_task(self, key: str) -> bool:
+        """Tell whether a task is shown there; a link alone is what a crash in the middle of an adoption left."""
+        task_id = await self._issues.task_of(self._plane.name, key)
+        return task_id is not None and (await self._log.load(task_id)).task is not None
 
     async def _adopt(self, opened: IssueOpened, requester: str, *, held: bool) -> tuple[str, str]:
         # The link goes first: a reconciler that met the task before its link would make a second issue for it.

@@ -194,7 +194,8 @@ class Issue:
     drifted; "" when it has none. closed: None while open. labels: everybody's, without our state label.
     notes: our own notes, by marker, as they read now. reviews: digests of the open reviews. assignment: the
     account that the issue is assigned to, with the attempt it was woken for (0 when a person assigned it by
-    hand). priority, parent: as in a draft; None where the tracker has no such thing, and so is not asked to change it.
+    hand). project: by its name, "" for none. priority, parent: as in a draft; None where the tracker has no such thing,
+    and so is not asked to change it.
     status, documents: as the capabilities say; what others wrote under our names is shown as it is.
     """
 
@@ -208,6 +209,7 @@ class Issue:
     assignment: Assignment | None
     notes: Mapping[str, Note]
     reviews: tuple[str, ...]
+    project: str = ""
     priority: str | None = None
     parent: str | None = None
     status: str = ""
@@ -298,9 +300,10 @@ class PlanEdited:
 class FieldChanged:
     """Somebody else changed a field of the issue.
 
-    field: "title", "body", "state", "labels", "closed", "assignee", "priority" where the tracker has one, or "document"
-    for one of ours but the plan under review (see PlanEdited). value: what it is now, as text: labels joined by commas,
-    an account id for the assignee, "" for none and for an open issue, the name of a document.
+    field: "title", "body", "state", "labels", "closed", "assignee", "priority" where the tracker has one, "project"
+    where an issue can be moved to another, or "document" for one of ours but the plan under review (see PlanEdited).
+    value: what it is now, as text: labels joined by commas, an account id for the assignee, "" for none and for an open
+    issue, the name of a project or a document.
     """
 
     delivery: str

@@ -1,4 +1,4 @@
-"""Routines of a real Paperclip: each issue that one opens becomes a task, once, in the name of the routine's author."""
+"""Issues of a real Paperclip that become tasks another way than by the label that they were opened with."""
 
 from typing import Any
 
@@ -46,3 +46,23 @@ def test_a_routine_s_issue_is_adopted_once(stage: Stage):
         assert [("issue_assigned", "succeeded")] * 2 == stage.runs(key)
     with stage.client as client:
         assert 2 == len(client.get("/api/tasks").raise_for_status().json()["items"])
+
+
+@pytest.mark.parametrize("how", ["labelled", "moved"])
+def test_an_issue_is_adopted_when_it_is_marked_later(stage: Stage, how: str):
+    """An issue that is labelled for us, or moved into an adopted project, is a task of the person who did that."""
+    ada, bob, company = stage.company.board("ada"), stage.company.board("bob"), stage.company.id
+    projects = {p["name"]: p["id"] for p in ada.ask("GET", f"/companies/{company}/projects")}
+    labels = {each["name"]: each["id"] for each in ada.ask("GET", f"/companies/{company}/labels")}
+    opened = {"title": "Count the beans", "description": "All of them."}
+    key = bob.ask("POST", f"/companies/{company}/issues", opened)["id"]
+    marks = {"labelled": {"labelIds": [labels["agentic-os"]]}, "moved": {"projectId": projects[ROUTINES]}}
+    ada.ask("PATCH", f"/issues/{key}", marks[how])
+
+    task = stage.show(stage.adopted(key))
+    assert ("Count the beans", "ada") == (task["title"], task["requester"])
+    assert (ROUTINES if how == "moved" else "default") == task["project"]
+    stage.accept(key, stage.card(key)["id"])
+    stage.phase(task["id"], "completed")
+    stage.company.wait_until_quiet()
+    assert [("issue_assigned", "succeeded")] * 2 == stage.runs(key)

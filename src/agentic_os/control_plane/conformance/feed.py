@@ -146,6 +146,9 @@ class Feed:
         (opened,) = seen
         assert (opened.title, opened.body) == ("Count the peas", "All of them.")
         assert (ada, tracker.project, ("agents",)) == (opened.author, opened.project, opened.labels)
+        shown = (await tracker.plane.observe([key]))[key]
+        assert shown is not None
+        assert (tracker.project, ("agents",)) == (shown.project, shown.labels)
 
     async def test_a_deleted_issue_is_observed(self, tracker: TrackerHarness) -> None:
         """The end of an issue must be seen once."""

@@ -211,6 +211,7 @@ class MemoryControlPlane:
             assignment=issue.assignment,
             notes=self._notes(issue),
             reviews=tuple(issue.reviews),
+            project=issue.project,
             status=issue.status,
             documents=dict(issue.documents),
             priority=issue.priority,

@@ -245,7 +245,7 @@ class MemoryTracker:
                 self.set_field(key, author, name, value or None)
             case "labels":
                 self.set_field(key, author, name, tuple(filter(None, map(str.strip, value.split(",")))))
-            case "title" | "body" | "state" | "priority":
+            case "title" | "body" | "state" | "priority" | "project":
                 self.set_field(key, author, name, value)
             case _:
                 raise Invalid(f"an issue has no field {name!r}")
