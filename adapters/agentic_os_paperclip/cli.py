@@ -18,6 +18,7 @@ import httpx
 from agentic_os.control_plane import ControlPlaneError
 
 from .board import LISTENER, Board
+from .chart import organisation_of
 from .doctor import diagnose
 from .server import PaperclipServer, ServerFailed, install
 from .transport import SWITCH
@@ -69,6 +70,11 @@ def _parser() -> argparse.ArgumentParser:
         "doctor", help="look at all that must be in order between the backend and Paperclip"
     )
     doctor.add_argument("--into", type=Path, required=True, help="the folder that connect wrote")
+    doctor.add_argument(
+        "--governance",
+        type=Path,
+        help="the backend's folder, to hold its organisation against Paperclip's chart",
+    )
     doctor.add_argument("--json", action="store_true")
     doctor.set_defaults(act=_doctor)
     packages = verbs.add_parser("install", help="install Paperclip's packages, for serve and for the tests")
@@ -191,20 +197,6 @@ def _as_shell(settings: Mapping[str, str]) -> str:
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in settings.items())
 
 
-def organisation_of(agents: Sequence[Mapping[str, Any]]) -> str:
-    """Write the members of the organisation as Paperclip's chart has them: who reports to whom."""
-    names = {agent["id"]: agent["name"] for agent in agents}
-    lines = [
-        "# From Paperclip's chart. Take over what you want into governance/organisation.yaml.",
-        "members:" if agents else "members: {}",
-    ]
-    for agent in sorted(agents, key=lambda each: str(each["name"])):
-        lines += [f"  {json.dumps(agent['name'])}:", f"    roles: [{json.dumps(agent['role'])}]"]
-        if agent["reportsTo"] in names:
-            lines.append(f"    reports_to: {json.dumps(names[agent['reportsTo']])}")
-    return "\n".join(lines) + "\n"
-
-
 def _make_executors(
     options: argparse.Namespace, agents: Sequence[Mapping[str, Any]], folder: Path, me: str
 ) -> None:
@@ -272,12 +264,14 @@ def _doctor(options: argparse.Namespace) -> int:
     settings = _read_settings(options.into)
     chosen = json.loads(settings["AGENTIC_OS_CONTROL_PLANE_OPTIONS"])
     heard = chosen.get("nudge_key_file", "")
+    organisation = options.governance / "organisation.yaml" if options.governance else None
     checks = asyncio.run(
         diagnose(
             settings["AGENTIC_OS_CONTROL_PLANE_URL"],
             _secret(settings["AGENTIC_OS_CONTROL_PLANE_TOKEN_FILE"]),
             chosen["company"],
             _secret(heard) if heard else "",
+            organisation.read_text(encoding="utf-8") if organisation else None,
         )
     )
     if options.json:

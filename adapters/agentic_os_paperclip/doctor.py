@@ -9,6 +9,7 @@ from agentic_os.control_plane import ControlPlaneError
 
 from .accounts import Accounts
 from .board import AUDIT, LISTENER
+from .chart import differences
 from .feed import Feed
 from .labels import Labels
 from .nudge import Nudge
@@ -34,8 +35,13 @@ class Check:
     next: str = ""
 
 
-async def diagnose(url: str, token: str, company: str, stream_key: str) -> Sequence[Check]:
-    """Look, as the backend would, at the server, our account, the feed, the stream, the agents and the routines."""
+async def diagnose(
+    url: str, token: str, company: str, stream_key: str, organisation: str | None = None
+) -> Sequence[Check]:
+    """Look, as the backend would, at the server, our account, the feed, the stream, the agents and the routines.
+
+    organisation: the text of the backend's organisation.yaml, where the chart is to be held against it.
+    """
     transport = Transport(url, token, company)
     try:
         try:
@@ -52,6 +58,8 @@ async def diagnose(url: str, token: str, company: str, stream_key: str) -> Seque
         agents = await transport.of_company("GET", "/agents")
         checks += _agents(agents)
         checks += _routines(await transport.of_company("GET", "/routines"), agents)
+        if organisation is not None:
+            checks.append(_chart(agents, organisation))
         return checks
     finally:
         await transport.aclose()
@@ -123,3 +131,18 @@ def _routines(routines: Sequence[Mapping[str, Any]], agents: Sequence[Mapping[st
         return []
     detail = f"Paperclip wakes their agent before the backend decides: {', '.join(sorted(early))}"
     return [Check(name="routines", ok=False, detail=detail, next=f"Let {LISTENER} be their agent.")]
+
+
+def _chart(agents: Sequence[Mapping[str, Any]], organisation: str) -> Check:
+    """Hold the chart against the organisation, which is what policy reads."""
+    hired = [agent for agent in agents if agent["name"] != LISTENER and agent["status"] != "terminated"]
+    try:
+        found = differences(hired, organisation)
+    except ValueError as problem:
+        return Check(
+            name="chart", ok=False, detail=str(problem), next="agentic-os policy lint says what is wrong."
+        )
+    if found:
+        mend = "Policy reads organisation.yaml alone. Change it and apply, or change Paperclip's chart."
+        return Check(name="chart", ok=False, detail="; ".join(found), next=mend)
+    return Check(name="chart", ok=True, detail="who reports to whom is the same in the organisation")

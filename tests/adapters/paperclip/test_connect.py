@@ -8,13 +8,13 @@ import pytest
 from tests.adapters.paperclip.paperclip_stage import ROUTINES, Stage
 
 from agentic_os_paperclip.board import LISTENER
-from agentic_os_paperclip.cli import organisation_of
+from agentic_os_paperclip.chart import differences, organisation_of
 
 pytestmark = [pytest.mark.paperclip, pytest.mark.timeout(400)]
 
 
-def diagnose(stage: Stage) -> tuple[int, dict[str, dict[str, Any]]]:
-    done = stage.command("doctor", "--into", stage.keys, "--json")
+def diagnose(stage: Stage, *more: object) -> tuple[int, dict[str, dict[str, Any]]]:
+    done = stage.command("doctor", "--into", stage.keys, "--json", *more)
     return done.returncode, {check["name"]: check for check in json.loads(done.stdout)}
 
 
@@ -52,6 +52,14 @@ def test_a_connected_company_is_in_order_until_somebody_changes_it(stage: Stage)
     (stage.keys / "listener.key").unlink()
     stage.connect()
     assert 0 == diagnose(stage)[0]
+    governance = stage.keys / "governance"
+    governance.mkdir()
+    (governance / "organisation.yaml").write_text("members: {coder: {reports_to: boss}, boss: {}}")
+    code, checks = diagnose(stage, "--governance", governance)
+    assert 1 == code
+    assert "coder reports to nobody on Paperclip, to boss" in checks["chart"]["detail"]
+    (governance / "organisation.yaml").write_text((stage.keys / "organisation.yaml").read_text())
+    assert 0 == diagnose(stage, "--governance", governance)[0]
     backend = stage.company.admin.ask("GET", f"/companies/{stage.company.id}/members")["members"]
     rights = next(
         m["grants"]
@@ -86,3 +94,35 @@ def test_the_chart_is_taken_over():
     written = organisation_of([coder, boss])
     assert '  "coder":\n    roles: ["engineer"]\n    reports_to: "boss"\n' in written
     assert '  "boss":\n    roles: ["cto"]\n  "coder"' in written
+    assert [] == differences([boss, coder], written)
+
+
+@pytest.mark.parametrize(
+    ("organisation", "told"),
+    [
+        ("members: {boss: {}, coder: {reports_to: boss}, rita: {}}", []),
+        (
+            "members: {boss: {}, coder: {}}",
+            ["coder reports to boss on Paperclip, to nobody in the organisation"],
+        ),
+        (
+            "members: {boss: {reports_to: rita}, coder: {reports_to: boss}, rita: }",
+            ["boss reports to nobody on Paperclip, to rita in the organisation"],
+        ),
+        ("", ["boss is no member of the organisation", "coder is no member of the organisation"]),
+    ],
+)
+def test_where_chart_and_organisation_differ_is_told(organisation: str, told: list[str]):
+    """Each agent that stands elsewhere, or nowhere, must be named with both places; people are not asked about."""
+    boss = {"id": "1", "name": "boss", "role": "cto", "reportsTo": None}
+    coder = {"id": "2", "name": "coder", "role": "engineer", "reportsTo": "1"}
+    assert told == differences([coder, boss], organisation)
+
+
+@pytest.mark.parametrize(
+    "organisation", ["members: [boss]", "members: {boss: [cto]}", "- boss", "a: [", "text"]
+)
+def test_what_is_no_organisation_is_said(organisation: str):
+    """A file that cannot be read must be a fault that is told, not a traceback."""
+    with pytest.raises(ValueError, match="cannot be read"):
+        differences([], organisation)
