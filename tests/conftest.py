@@ -1,6 +1,9 @@
 """What tests of several folders share: a real PostgreSQL for each worker, a fresh database for each test."""
 
 import itertools
+import os
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -26,6 +29,8 @@ from agentic_os.postgres.migrations import migrate
 from agentic_os.postgres.pool import Pool
 
 _numbers = itertools.count(1)
+LEAST_MEMORY = 4 << 30
+"""Bytes that must be free in memory for the databases of a run, several times what they take; containers have less."""
 
 settings.register_profile("gate", deadline=None)  # how long an example takes says more about the machine
 settings.load_profile("gate")
@@ -52,6 +57,7 @@ class Server:
 
     databases: Databases
     superuser: str
+    tablespace: str
 
 
 @pytest.fixture(scope="session")
@@ -66,16 +72,43 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             # Nobody pulls the plug on a test, and hundreds of databases are made; crashes have tests of their own.
             connection.execute("alter system set fsync = off")
             connection.execute("select pg_reload_conf()")
-        yield Server(found, superuser)
+            memory = _tablespace_in_memory(connection)
+        yield Server(found, superuser, "pg_default" if memory is None else memory.name)
     discard(home)
+    if memory is not None:
+        shutil.rmtree(memory)
+
+
+def _tablespace_in_memory(connection: psycopg.Connection) -> Path | None:
+    """Make a place for databases that no disk is asked about: their hundreds of files are most of what one costs."""
+    shared = Path("/dev/shm")
+    if not shared.is_dir() or shutil.disk_usage(shared).free < LEAST_MEMORY:
+        return None
+    place = Path(tempfile.mkdtemp(prefix="agentic_os_tests_", dir=shared))
+    row = connection.execute("show data_directory").fetchone()
+    assert row is not None
+    data = Path(row[0]).stat()
+    os.chown(place, data.st_uid, data.st_gid)
+    made = sql.SQL("create tablespace {} location {}")
+    connection.execute(made.format(sql.Identifier(place.name), sql.Literal(str(place))))
+    connection.execute(sql.SQL("grant create on tablespace {} to public").format(sql.Identifier(place.name)))
+    return place
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_server_stays_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Remove what stacks of tests keep outside of their homes, where root runs them."""
+    yield
+    for pointer in tmp_path_factory.getbasetemp().rglob("postgres.location"):
+        discard(pointer.parent)
 
 
 @pytest.fixture
 def database(server: Server) -> Iterator[Database]:
     """Copy the migrated database for one test."""
     name = f"test_{next(_numbers)}"
-    made = sql.SQL("create database {} template agentic_os owner agentic_os_owner").format(
-        sql.Identifier(name)
+    made = sql.SQL("create database {} template agentic_os owner agentic_os_owner tablespace {}").format(
+        sql.Identifier(name), sql.Identifier(server.tablespace)
     )
     with psycopg.connect(server.superuser, autocommit=True) as connection:
         connection.execute(made)
