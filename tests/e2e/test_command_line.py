@@ -1,12 +1,14 @@
 """The command line without a server: help for everything, and clear words when nobody answers."""
 
 import argparse
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.stack_process import run
+from tests.stack_process import ENVIRONMENT, run
 
 from agentic_os.cli import main
 
@@ -30,7 +32,7 @@ def test_every_command_has_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", keep)
     with pytest.raises(SystemExit):
-        main(["--version"])
+        main(["--help"])
     commands = list(_commands(found[0]))
     assert {("up",), ("demo",), ("task", "new"), ("audit", "verify"), ("db", "status")} <= set(commands)
     for path in commands:
@@ -39,6 +41,29 @@ def test_every_command_has_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
             main([*path, "--help"])
         assert 0 == ended.value.code
         assert " ".join(["usage: agentic-os", *path]) in capsys.readouterr().out
+        if path and path != ("executor", "launch"):  # found by itself, without all the others
+            alone = list(_commands(found[-1]))
+            assert path in alone
+            assert len(alone) < len(commands)
+
+
+def test_a_command_imports_what_it_needs() -> None:
+    """Whoever asks a server for something does not wait for the parts that a server is made of."""
+    code = "import sys; from agentic_os.cli import main; main(sys.argv[1:]);"
+    heavy = {"fastapi", "sqlalchemy", "uvicorn", "psycopg"}
+    for arguments in (
+        ["task", "list", "--home", "/nonexistent"],
+        ["executor", "list", "--home", "/nonexistent"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", f"{code} print(*sys.modules)", *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=ENVIRONMENT,
+        )
+        assert "httpx" in done.stdout.split()
+        assert heavy.isdisjoint(done.stdout.split())
 
 
 def test_the_command_is_installed() -> None:

@@ -33,6 +33,7 @@ from agentic_os.settings import Settings
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 _AS_ORDINARY_USER = """
 import contextlib, io, os, sys
+import agentic_os.stack
 from agentic_os.cli import main
 with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
     main(["up", "--help"])

@@ -3,13 +3,30 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any
 
 from agentic_os import __version__
 
 _LAUNCH = ["executor", "launch"]
-_CONNECTING = ("connect", "connections", "disconnect")
 _Register = Callable[[Any], None]
+_MODULES = {
+    "up": ("up",),
+    "story": ("demo",),
+    "agents.connect": ("connect", "connections", "disconnect"),
+    "tasks": ("task", "approve", "revise", "reject"),
+    "quarantine": ("quarantine",),
+    "reconcile": ("reconcile", "doctor"),
+    "administration": ("executor", "token", "account", "audit", "projections"),
+    "ci": ("ci",),
+    "database": ("db",),
+    "skills": ("skills",),
+    "contract": ("contract",),
+    "governance": ("init", "diff", "apply"),
+    "measure": ("bench",),
+    "policy": ("policy",),
+}
+"""The commands of each module, in the order of the help. Only those that are needed are imported: all take a second."""
 _EXIT_CODES = """\
 exit codes:
   0  done
@@ -28,48 +45,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         from agentic_os.cli.agents.launch import launch_main  # noqa: PLC0415
 
         return launch_main(given[2:])
-    if given[:1] and given[0] in _CONNECTING:
-        from agentic_os.cli.agents import connect  # noqa: PLC0415
-
-        return _run(given, [connect.add_commands])
-    return _run(given, _all_commands())
+    if given[:1] == ["--version"]:
+        return _run(given, [])
+    return _run(given, _registering(given[0] if given else ""))
 
 
-def _all_commands() -> list[_Register]:
-    from agentic_os.cli import (  # noqa: PLC0415
-        administration,
-        ci,
-        contract,
-        database,
-        governance,
-        measure,
-        policy,
-        quarantine,
-        reconcile,
-        skills,
-        story,
-        tasks,
-        up,
-    )
-    from agentic_os.cli.agents import connect  # noqa: PLC0415
-
-    modules = (
-        up,
-        story,
-        connect,
-        tasks,
-        quarantine,
-        reconcile,
-        administration,
-        ci,
-        database,
-        skills,
-        contract,
-        governance,
-        measure,
-        policy,
-    )
-    return [module.add_commands for module in modules]
+def _registering(command: str) -> list[_Register]:
+    """Import the module that has the command, or all of them for the help, and for what no command is."""
+    wanted = [name for name, commands in _MODULES.items() if command in commands] or list(_MODULES)
+    return [import_module(f"agentic_os.cli.{name}").add_commands for name in wanted]
 
 
 def _run(given: Sequence[str], registering: Sequence[_Register]) -> int:

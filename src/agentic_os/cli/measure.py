@@ -4,8 +4,6 @@ import argparse
 import json
 import sys
 
-from agentic_os.bench.rows import machine
-from agentic_os.bench.run import run_bench
 from agentic_os.cli.tables import table
 
 
@@ -20,6 +18,9 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _run(args: argparse.Namespace) -> int:
+    from agentic_os.bench.rows import machine  # noqa: PLC0415 - the help needs no server
+    from agentic_os.bench.run import run_bench  # noqa: PLC0415
+
     rows = list(run_bench(quick=args.quick, say=lambda text: print(text, file=sys.stderr, flush=True)))
     shown = [(r.name, f"{r.value:,.2f}", r.unit, r.ratio, r.target, "ok" if r.ok else "MISSED") for r in rows]
     print(table(("WHAT", "VALUE", "UNIT", "OF THE LIMIT", "TARGET", ""), shown))

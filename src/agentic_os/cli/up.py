@@ -8,7 +8,6 @@ import structlog
 
 from agentic_os.home import Home
 from agentic_os.settings import Settings
-from agentic_os.stack import CannotStart, Choices, serve
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -43,6 +42,8 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _run(args: argparse.Namespace) -> int:
+    from agentic_os.stack import CannotStart, Choices, serve  # noqa: PLC0415 - the help needs no server
+
     settings = Settings()
     choices = Choices(
         home=Home(args.home or settings.home),
