@@ -116,161 +116,232 @@ def settle() -> None:
     gc.set_threshold(*_YOUNG)
 
 
-def _join(parts: Parts, pool: Pool) -> Backend:
-    signals = Signals()
-    event_log = PostgresEventLog(pool)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ground:
+    """What nearly every part stands on: the stores over one pool, what is in force, the tracker, whom to tell."""
+
+    in_force: InForce
+    signals: Signals
+    log: PostgresEventLog
+    registry: PostgresRegistry
+    agents: PostgresAgentBook
+    work: PostgresWorkQueue
+    issues: PostgresIssueBook
+    costs: PostgresCostBook
+    decisions: PostgresDecisions
+    tasks: PostgresTaskList
+    artifacts: ArtifactDirectory
+    plane: PacedControlPlane | None
+    breakers: RateBreakers
+
+    def organisation(self) -> Organisation:
+        """Say which organisation is in force now."""
+        return self.in_force.organisation
+
+    def skills(self) -> SkillLock:
+        """Say which skills are in force now."""
+        return self.in_force.skills
+
+
+def _ground(parts: Parts, pool: Pool) -> _Ground:
     in_force = InForce(
         policy=parts.policy,
         organisation=parts.organisation,
         shadow=parts.shadow,
         skills=lock(parts.skills),
     )
-    policy = in_force.asked
-
-    def organisation() -> Organisation:
-        return in_force.organisation
-
-    def skills() -> SkillLock:
-        return in_force.skills
-
     tracker = parts.control_plane.name if parts.control_plane is not None else None
-    registry = PostgresRegistry(pool, organisation, tracker)
-    agents = PostgresAgentBook(pool, tracker)
+    registry = PostgresRegistry(pool, lambda: in_force.organisation, tracker)
     work = PostgresWorkQueue(pool)
-    issues = PostgresIssueBook(pool)
-    costs = PostgresCostBook(pool)
-    artifacts = ArtifactDirectory(parts.artifacts)
-    tokens = AttemptTokens(parts.server_key)
-    plane = PacedControlPlane(parts.control_plane) if parts.control_plane is not None else None
-    task_list = PostgresTaskList(pool)
-    book, source_secrets = PostgresCredentials(pool), SourceSecrets(parts.server_key)
+    return _Ground(
+        in_force=in_force,
+        signals=Signals(),
+        log=PostgresEventLog(pool),
+        registry=registry,
+        agents=PostgresAgentBook(pool, tracker),
+        work=work,
+        issues=PostgresIssueBook(pool),
+        costs=PostgresCostBook(pool),
+        decisions=PostgresDecisions(pool),
+        tasks=PostgresTaskList(pool),
+        artifacts=ArtifactDirectory(parts.artifacts),
+        plane=PacedControlPlane(parts.control_plane) if parts.control_plane is not None else None,
+        breakers=RateBreakers(registry=registry, work=work, policy=in_force.asked),
+    )
 
-    breakers = RateBreakers(registry=registry, work=work, policy=policy)
-    decisions = PostgresDecisions(pool)
-    governing = _governing(in_force, registry, work, signals)
-    explanations = Explanations(decisions=decisions, log=event_log, governing=governing, read=recorded_policy)
-    directives = Directives(
-        log=event_log,
-        registry=registry,
-        issues=issues,
-        committed=signals.committed,
-        policy=policy,
-        reasons=Reasons(log=event_log, issues=issues, decisions=decisions, explanations=explanations),
+
+def _join(parts: Parts, pool: Pool) -> Backend:
+    ground = _ground(parts, pool)
+    tokens, source_secrets = AttemptTokens(parts.server_key), SourceSecrets(parts.server_key)
+    book = PostgresCredentials(pool)
+    governing = _governing(ground)
+    explanations = Explanations(
+        decisions=ground.decisions, log=ground.log, governing=governing, read=recorded_policy
     )
-    plan_edits = PlanEdits(
-        log=event_log,
-        registry=registry,
-        issues=issues,
-        directives=directives,
-        committed=signals.committed,
-        policy=policy,
-    )
-    dispatcher = Dispatcher(
-        log=event_log,
-        registry=registry,
-        agents=agents,
-        work=work,
-        policy=policy,
-        terms=parts.terms or Terms(callback_url=parts.public_url + CALLBACK_PATH),
-        committed=signals.committed,
-        breakers=breakers,
-        skills=skills,
-        organisation=organisation,
-    )
+    directives = _directives(ground, explanations)
+    plan_edits = _plan_edits(ground, directives)
+    dispatcher = _dispatcher(ground, parts)
     return Backend(
-        log=event_log,
-        registry=registry,
-        work=work,
-        issues=issues,
-        tasks=task_list,
-        artifacts=artifacts,
-        skills=skills,
-        organisation=organisation,
-        policy=policy,
+        log=ground.log,
+        registry=ground.registry,
+        work=ground.work,
+        issues=ground.issues,
+        tasks=ground.tasks,
+        artifacts=ground.artifacts,
+        skills=ground.skills,
+        organisation=ground.organisation,
+        policy=ground.in_force.asked,
         governing=governing,
-        callbacks=Callbacks(
-            log=event_log,
-            registry=registry,
-            tokens=tokens,
-            skills=skills,
-            holdings=Holdings(PostgresUploads(pool), artifacts),
-            rates=parts.rates,
-            breakers=breakers,
-            committed=signals.committed,
-            policy=policy,
-            organisation=organisation,
-            spent=spending_heard(work, signals, plane),
-        ),
+        callbacks=_callbacks(ground, parts, tokens, Holdings(PostgresUploads(pool), ground.artifacts)),
         attestations=Attestations(
-            log=event_log,
+            log=ground.log,
             book=book,
             source_secrets=source_secrets,
             fingerprint=tokens.fingerprint,
-            committed=signals.committed,
+            committed=ground.signals.committed,
         ),
         credentials=Credentials(
-            log=event_log,
-            registry=registry,
-            tasks=task_list,
+            log=ground.log,
+            registry=ground.registry,
+            tasks=ground.tasks,
             book=book,
             source_secrets=source_secrets,
-            committed=signals.committed,
+            committed=ground.signals.committed,
         ),
         rates=parts.rates,
         directives=directives,
         plan_edits=plan_edits,
         dispatcher=dispatcher,
-        reconciler=Reconciler(
-            log=event_log,
-            registry=registry,
-            work=work,
-            issues=issues,
-            costs=Costs(registry=registry, book=costs, control_plane=plane),
-            dispatcher=dispatcher,
-            control_plane=plane,
-            artifacts=artifacts,
-            public_url=parts.public_url,
-            jitter=random.random,
-        ),
-        reconciliation=Reconciliation(
-            log=event_log,
-            registry=registry,
-            work=work,
-            issues=issues,
-            costs=costs,
-            control_plane=plane,
-            skills=skills,
-            organisation=organisation,
-        ),
-        inbox=None
-        if plane is None
-        else Inbox(
-            log=event_log,
-            registry=registry,
-            agents=agents,
-            issues=issues,
-            work=work,
-            directives=directives,
-            plan_edits=plan_edits,
-            control_plane=plane,
-            policy=policy,
-            committed=signals.committed,
-            adoption=parts.adoption,
-            breakers=breakers,
-            public_url=parts.public_url,
-        ),
-        control_plane=plane,
-        signals=signals,
+        reconciler=_reconciler(ground, dispatcher, parts),
+        reconciliation=_reconciliation(ground),
+        inbox=_inbox(ground, ground.plane, directives, plan_edits, parts) if ground.plane else None,
+        control_plane=ground.plane,
+        signals=ground.signals,
         verify=lambda: _verify(pool),
         rebuild=lambda: rebuild(pool, lambda done: log.info("rebuilding", tasks=done)),
         ready=lambda: _ready(pool),
-        extend_lapsed=lambda: extend_lapsed(event_log, work, signals.committed),
+        extend_lapsed=lambda: extend_lapsed(ground.log, ground.work, ground.signals.committed),
         fingerprint=tokens.fingerprint,
         note_refusal=PostgresSecurityLog(pool).note,
-        decisions=decisions,
+        decisions=ground.decisions,
         explanations=explanations,
-        simulations=Simulations(log=decisions, read=_read_policy),
-        shadow=lambda: in_force.shadow,
+        simulations=Simulations(log=ground.decisions, read=_read_policy),
+        shadow=lambda: ground.in_force.shadow,
+    )
+
+
+def _governing(ground: _Ground) -> Governing:
+    return Governing(
+        in_force=ground.in_force,
+        registry=ground.registry,
+        work=ground.work,
+        texts=load_documents,
+        stored=load_stored,
+        skills=_read_skills,
+        wake=ground.signals.governed,
+    )
+
+
+def _directives(ground: _Ground, explanations: Explanations) -> Directives:
+    return Directives(
+        log=ground.log,
+        registry=ground.registry,
+        issues=ground.issues,
+        committed=ground.signals.committed,
+        policy=ground.in_force.asked,
+        reasons=Reasons(
+            log=ground.log, issues=ground.issues, decisions=ground.decisions, explanations=explanations
+        ),
+    )
+
+
+def _plan_edits(ground: _Ground, directives: Directives) -> PlanEdits:
+    return PlanEdits(
+        log=ground.log,
+        registry=ground.registry,
+        issues=ground.issues,
+        directives=directives,
+        committed=ground.signals.committed,
+        policy=ground.in_force.asked,
+    )
+
+
+def _dispatcher(ground: _Ground, parts: Parts) -> Dispatcher:
+    return Dispatcher(
+        log=ground.log,
+        registry=ground.registry,
+        agents=ground.agents,
+        work=ground.work,
+        policy=ground.in_force.asked,
+        terms=parts.terms or Terms(callback_url=parts.public_url + CALLBACK_PATH),
+        committed=ground.signals.committed,
+        breakers=ground.breakers,
+        skills=ground.skills,
+        organisation=ground.organisation,
+    )
+
+
+def _callbacks(ground: _Ground, parts: Parts, tokens: AttemptTokens, holdings: Holdings) -> Callbacks:
+    return Callbacks(
+        log=ground.log,
+        registry=ground.registry,
+        tokens=tokens,
+        skills=ground.skills,
+        holdings=holdings,
+        rates=parts.rates,
+        breakers=ground.breakers,
+        committed=ground.signals.committed,
+        policy=ground.in_force.asked,
+        organisation=ground.organisation,
+        spent=spending_heard(ground.work, ground.signals, ground.plane),
+    )
+
+
+def _reconciler(ground: _Ground, dispatcher: Dispatcher, parts: Parts) -> Reconciler:
+    return Reconciler(
+        log=ground.log,
+        registry=ground.registry,
+        work=ground.work,
+        issues=ground.issues,
+        costs=Costs(registry=ground.registry, book=ground.costs, control_plane=ground.plane),
+        dispatcher=dispatcher,
+        control_plane=ground.plane,
+        artifacts=ground.artifacts,
+        public_url=parts.public_url,
+        jitter=random.random,
+    )
+
+
+def _reconciliation(ground: _Ground) -> Reconciliation:
+    return Reconciliation(
+        log=ground.log,
+        registry=ground.registry,
+        work=ground.work,
+        issues=ground.issues,
+        costs=ground.costs,
+        control_plane=ground.plane,
+        skills=ground.skills,
+        organisation=ground.organisation,
+    )
+
+
+def _inbox(
+    ground: _Ground, plane: PacedControlPlane, directives: Directives, plan_edits: PlanEdits, parts: Parts
+) -> Inbox:
+    return Inbox(
+        log=ground.log,
+        registry=ground.registry,
+        agents=ground.agents,
+        issues=ground.issues,
+        work=ground.work,
+        directives=directives,
+        plan_edits=plan_edits,
+        control_plane=plane,
+        policy=ground.in_force.asked,
+        committed=ground.signals.committed,
+        adoption=parts.adoption,
+        breakers=ground.breakers,
+        public_url=parts.public_url,
     )
 
 
@@ -279,20 +350,6 @@ def _read_policy(policy: Sequence[tuple[str, str]], organisation: tuple[str, str
         return read_policy(policy, organisation)
     except GovernanceInvalid as problem:
         raise PolicyUnreadable(str(problem)) from problem
-
-
-def _governing(
-    in_force: InForce, registry: PostgresRegistry, work: PostgresWorkQueue, signals: Signals
-) -> Governing:
-    return Governing(
-        in_force=in_force,
-        registry=registry,
-        work=work,
-        texts=load_documents,
-        stored=load_stored,
-        skills=_read_skills,
-        wake=signals.governed,
-    )
 
 
 def _read_skills(text: str | None, document: JsonObject | None) -> SkillLock:
