@@ -250,7 +250,11 @@ def _directives(ground: _Ground, explanations: Explanations) -> Directives:
         committed=ground.signals.committed,
         policy=ground.in_force.asked,
         reasons=Reasons(
-            log=ground.log, issues=ground.issues, decisions=ground.decisions, explanations=explanations
+            log=ground.log,
+            work=ground.work,
+            issues=ground.issues,
+            decisions=ground.decisions,
+            explanations=explanations,
         ),
     )
 

@@ -253,6 +253,17 @@ async def test_why_says_who_decided_and_what_would_change_it(desk: TrackedDesk):
     assert [] == parse(told)
 
 
+@pytest.mark.parametrize("asked", ["/status", "/why"])
+async def test_what_a_task_waits_for_is_told_to_whoever_asks(desk: TrackedDesk, asked: str):
+    """A task that nobody can take says so on its issue, and no longer once it is held, which is what counts then."""
+    task_id = await desk.task()
+    await desk.work()
+    told = await desk.direct(task_id, asked, "olga")
+    assert "It waits for an executor that may take it" in told["message"].splitlines()[0]
+    await desk.direct(task_id, "/hold Later.", "olga")
+    assert "It waits for" not in (await desk.direct(task_id, asked, "olga"))["message"]
+
+
 async def test_a_note_is_read_by_whoever_comes_next_and_decides_nothing(desk: TrackedDesk):
     """Remarks are in the next brief with their authors, the latest ten, and go together with a decision."""
     task_id = await desk.planned()

@@ -25,13 +25,13 @@ from agentic_os.application.directives import status_line
 from agentic_os.application.issue_view import (
     Documents,
     IssueView,
-    describe_waits,
     issue_view,
     outcome_of,
 )
 from agentic_os.application.permitted import available
 from agentic_os.application.ports import DirectiveReceipt
 from agentic_os.application.readable import plan_markdown, result_markdown
+from agentic_os.application.waits import describe_waits
 from agentic_os.domain.directive import parse
 from agentic_os.domain.documents import Criterion, Participant
 from agentic_os.domain.family import Parentage

@@ -188,7 +188,7 @@ class Directives:
             return available(task, participant, self._policy())
         if verb == "why":
             return await self._reasons.of(task, status_line(task))
-        return status_line(task)
+        return status_line(task) + await self._reasons.waits(task)
 
     async def _record_denial(
         self, task_id: str, directive: Directive, principal: Principal | None, denial: Verdict

@@ -7,8 +7,10 @@ from typing import Final
 from agentic_os.application.decisions import DecisionLog
 from agentic_os.application.explanation import describe
 from agentic_os.application.governing import BundleInvalid
-from agentic_os.application.ports import EventLog, IssueBook, Recorded
+from agentic_os.application.ports import EventLog, IssueBook, Recorded, WorkQueue
 from agentic_os.application.recorded_verdicts import Explanations
+from agentic_os.application.waits import describe_waits
+from agentic_os.domain.agent_reviews import awaits_attempt
 from agentic_os.domain.reviews import stage_of
 from agentic_os.domain.task import Submission, Task
 
@@ -24,9 +26,16 @@ class Reasons:
     """Says why, from what was recorded."""
 
     def __init__(
-        self, *, log: EventLog, issues: IssueBook, decisions: DecisionLog, explanations: Explanations
+        self,
+        *,
+        log: EventLog,
+        work: WorkQueue,
+        issues: IssueBook,
+        decisions: DecisionLog,
+        explanations: Explanations,
     ) -> None:
         self._log = log
+        self._work = work
         self._issues = issues
         self._decisions = decisions
         self._explanations = explanations
@@ -36,7 +45,7 @@ class Reasons:
         (last,) = await self._log.read_stream(task.id, task.version - 1, 1)
         reason = f": {_one_line(last.reason)}" if last.reason else ""
         lines = [
-            standing,
+            standing + await self.waits(task),
             "",
             f"- It came to this by `{last.type}`, {last.actor}, {_minute(last.at)}{reason}",
         ]
@@ -49,6 +58,13 @@ class Reasons:
             for r in refused
         ]
         return "\n".join([*lines, "", *(await self._policy(task)), "", "`/help` lists what you may do now."])
+
+    async def waits(self, task: Task) -> str:
+        """Say what keeps its next attempt from being opened, as one more sentence, "" where nothing is known to."""
+        if task.kept_back or not awaits_attempt(task):
+            return ""
+        found = await self._work.waits_of(task.id)
+        return f" It waits for {describe_waits(found)}." if found else ""
 
     async def _policy(self, task: Task) -> list[str]:
         """Explain the decision that the task stands under: the denial that stopped it, or else its admission."""

@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from agentic_os.application.acceptance import budget_left
-from agentic_os.application.issue_view import describe_waits
 from agentic_os.application.ports import IssueLink
+from agentic_os.application.waits import describe_waits
 from agentic_os.domain.drift import repaired
 from agentic_os.domain.evidence import effective
 from agentic_os.domain.family import Child
