@@ -57,6 +57,7 @@ from agentic_os.postgres.credentials import PostgresCredentials
 from agentic_os.postgres.decisions import PostgresDecisions
 from agentic_os.postgres.event_log import PostgresEventLog
 from agentic_os.postgres.issue_book import PostgresIssueBook
+from agentic_os.postgres.observations import PostgresObservations
 from agentic_os.postgres.pool import Pool
 from agentic_os.postgres.rebuild import rebuild
 from agentic_os.postgres.registry import PostgresRegistry
@@ -129,6 +130,7 @@ class _Ground:
     issues: PostgresIssueBook
     costs: PostgresCostBook
     decisions: PostgresDecisions
+    observations: PostgresObservations
     tasks: PostgresTaskList
     artifacts: ArtifactDirectory
     plane: PacedControlPlane | None
@@ -163,6 +165,7 @@ def _ground(parts: Parts, pool: Pool) -> _Ground:
         issues=PostgresIssueBook(pool),
         costs=PostgresCostBook(pool),
         decisions=PostgresDecisions(pool),
+        observations=PostgresObservations(pool),
         tasks=PostgresTaskList(pool),
         artifacts=ArtifactDirectory(parts.artifacts),
         plane=PacedControlPlane(parts.control_plane) if parts.control_plane is not None else None,
@@ -224,6 +227,7 @@ def _join(parts: Parts, pool: Pool) -> Backend:
         fingerprint=tokens.fingerprint,
         note_refusal=PostgresSecurityLog(pool).note,
         decisions=ground.decisions,
+        observations=ground.observations,
         explanations=explanations,
         simulations=Simulations(log=ground.decisions, read=_read_policy),
         shadow=lambda: ground.in_force.shadow,
@@ -323,6 +327,7 @@ def _reconciliation(ground: _Ground) -> Reconciliation:
         work=ground.work,
         issues=ground.issues,
         costs=ground.costs,
+        observations=ground.observations,
         control_plane=ground.plane,
         skills=ground.skills,
         organisation=ground.organisation,

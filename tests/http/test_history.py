@@ -1,24 +1,21 @@
 """A task's past through the API and the command line: as it was, what changed, why it stands, who did and judged it."""
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from functools import partial
 
 import pytest
 from tests.desk import Desk, assert_problem
+from tests.http.conftest import Command
 
 from agentic_os.application.ports import Batch, Envelope, TaskChange
-from agentic_os.cli import main
-from agentic_os.cli.client import Client, ServerRefused
 from agentic_os.clock import now
 from agentic_os.domain.documents import Usage
 from agentic_os.domain.events import UsageBooked
 from agentic_os.domain.evolution import fold
 
 NOWHERE = "0199f0aa-3c1e-7b52-9f0e-5d1f6f0a7c11"
-Command = Callable[..., Awaitable[tuple[int, str]]]
 
 
 async def test_each_version_reads_as_the_task_then_stood(desk: Desk) -> None:
@@ -243,28 +240,9 @@ async def test_a_long_history_is_read_in_pages(desk: Desk, monkeypatch: pytest.M
 
 
 @pytest.fixture
-def command(desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run a command against the desk; give its exit code and all that it printed."""
-    monkeypatch.setenv("AGENTIC_OS_URL", "http://desk")
-    monkeypatch.setenv("AGENTIC_OS_TOKEN", "unused")
-    loop = asyncio.get_event_loop()
-
-    def get(self: Client, path: str, **query: Any) -> Any:
-        asked = desk.get(path, params={k: v for k, v in query.items() if v is not None})
-        answer = asyncio.run_coroutine_threadsafe(asked, loop).result()
-        if answer.is_error:
-            raise ServerRefused(answer.json())
-        return answer.json()
-
-    monkeypatch.setattr(Client, "get", get)
-
-    async def run(*arguments: object) -> tuple[int, str]:
-        capsys.readouterr()
-        code = await asyncio.to_thread(main, ["task", *map(str, arguments)])
-        printed = capsys.readouterr()
-        return code, printed.out + printed.err
-
-    return run
+def command(desk: Desk, command_line: Callable[[Desk], Command]) -> Command:
+    """Run `task` with a verb against the desk; give its exit code and all that it printed."""
+    return partial(command_line(desk), "task")
 
 
 async def test_show_at_prints_the_task_as_it_was(desk: Desk, command: Command) -> None:

@@ -28,6 +28,7 @@ ROUTES: list[tuple[str, str, Any, set[str]]] = [
     ("GET", "/api/decisions/{decision}/explanation", None, {"ada", "olga", "rita", "vera"}),
     ("GET", "/api/governance/shadow", None, {"ada", "olga", "rita", "vera"}),
     ("POST", "/api/policy/simulations", {"policy": {"name": "p", "text": ""}}, {"ada", "olga"}),
+    ("GET", "/api/observations", None, {"ada", "olga", "rita", "vera"}),
     ("GET", "/api/quarantine", None, {"ada", "olga", "rita", "vera"}),
     ("GET", "/api/governance", None, {"ada", "olga", "rita", "vera"}),
     ("GET", "/api/governance/bundles/{bundle}", None, {"ada", "olga", "rita", "vera"}),

@@ -1,12 +1,14 @@
 """How it stands with the issues and the tracker, who may ask and act, and what the doctor says."""
 
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from tests.conftest import Database, OpenBackend
 from tests.desk import PEOPLE, Desk, assert_problem, open_client
+from tests.http.conftest import Command
 from tests.tracked_desk import CountingTracker, RememberingPlane, TrackedDesk
 
 from agentic_os.clock import new_id, now
@@ -126,3 +128,108 @@ async def test_who_may_ask_and_act(desk: Desk) -> None:
     assert_problem(surplus, 422, "schema_invalid", "/hard")
     assert None is (await desk.show("/api/reconcile"))["tracker"]
     assert 401 == (await desk.client.get("/api/doctor")).status_code
+
+
+async def heard(desk: Desk, **wanted: Any) -> list[tuple[str, ...]]:
+    """List what was heard, the oldest first: of which issue, from whom, what it was, and what became of it."""
+    found = (await desk.show("/api/observations", params=wanted))["items"]
+    return [(e["issue"], e["principal"] or e["author"], e["kind"], e["detail"], e["outcome"]) for e in found][
+        ::-1
+    ]
+
+
+async def test_whoever_asks_reads_what_became_of_each_thing_that_was_heard(tracked: TrackedDesk) -> None:
+    """Comments, fields and issues are told with who did it and why it came to nothing, of a task, an issue or all."""
+    task_id = await tracked.task()
+    key = (await tracked.issue(task_id)).key
+    tracker = tracked.tracker
+    ada, olga, stranger = (tracker.account(name) for name in ("ada", "olga", "stranger"))
+    tracker.comment(key, ada, "/hold Wait.")
+    tracker.comment(key, stranger, "/cancel")
+    tracker.change_field(key, olga, "title", "Fix it")
+    elsewhere = tracker.open_issue(stranger, "Mine", labels=["agentic-os"])
+    await tracked.listen()
+
+    on_it = [
+        (key, "ada", "comment", "created", "done"),
+        (key, stranger, "comment", "created", "refused"),
+        (key, "olga", "field", "title", "done"),
+    ]
+    opened = (elsewhere, stranger, "opened", "", "refused")
+    assert [*on_it, opened] == await heard(tracked)
+    assert on_it == await heard(tracked, task=task_id)
+    assert [opened] == await heard(tracked, issue=elsewhere)
+    assert [on_it[1], opened] == await heard(tracked, outcome="refused")
+    assert [] == await heard(tracked, outcome="open")
+    first = await tracked.show("/api/observations", params={"limit": 3})
+    rest = await tracked.show("/api/observations", params={"limit": 3, "cursor": first["next"]})
+    assert ([3, 1], None) == ([len(first["items"]), len(rest["items"])], rest["next"])
+    (told,) = (await tracked.show("/api/observations", params={"issue": elsewhere}))["items"]
+    assert "may not create tasks" in told["reason"]
+    (of_task,) = {e["task_id"] for e in first["items"]} - {None}
+    assert task_id == of_task
+
+
+async def test_reconcile_heard_prints_what_became_of_each(
+    tracked: TrackedDesk, command_line: Callable[[Desk], Command]
+) -> None:
+    """The command shows people who did what and what became of it, programs the document, and says when nothing was."""
+    command = command_line(tracked)
+    task_id = await tracked.task()
+    key = (await tracked.issue(task_id)).key
+    assert (0, "Nothing was heard.\n") == await command("reconcile", "heard")
+    tracked.tracker.comment(key, tracked.tracker.account("vera"), "/cancel")
+    await tracked.listen()
+    code, text = await command("reconcile", "heard", task_id, "--outcome", "refused")
+    headings, line = text.splitlines()
+    assert (0, ["WHEN", "ISSUE", "WHO", "WHAT", "OUTCOME", "WHY"]) == (code, headings.split())
+    assert [key, "vera", "comment", "created", "refused"] == line.split()[1:6]
+    code, text = await command("reconcile", "heard", "--issue", key, "--json")
+    assert await tracked.show("/api/observations", params={"issue": key}) == json.loads(text)
+    code, text = await command("reconcile", "heard", "none")
+    assert (3, True) == (code, "no such task" in text)
+
+
+async def test_what_was_heard_and_not_read_yet_is_open(tracked: TrackedDesk) -> None:
+    """What waits to be acted on is listed as open, with no reason yet."""
+    key = (await tracked.issue(await tracked.task())).key
+    tracked.tracker.comment(key, tracked.tracker.account("ada"), "/hold Wait.")
+    await tracked.worker.look_around()
+    assert [(key, "ada", "comment", "created", "open")] == await heard(tracked, outcome="open")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "status", "code"),
+    [
+        ({"task": "none"}, 404, "unknown_task"),
+        ({"outcome": "lost"}, 422, "schema_invalid"),
+        ({"cursor": "x"}, 422, "schema_invalid"),
+        ({"cursor": "9" * 30}, 422, "schema_invalid"),
+        ({"limit": 0}, 422, "schema_invalid"),
+    ],
+)
+async def test_what_cannot_be_listed_is_refused(
+    tracked: TrackedDesk, wanted: dict[str, object], status: int, code: str
+) -> None:
+    """A task that is none, an outcome that is none, a cursor of somebody else's."""
+    answer = await tracked.get("/api/observations", params=wanted)
+    assert_problem(answer, status, code)
+
+
+async def test_an_issue_that_was_meant_to_be_a_task_is_named_until_it_is_one(tracked: TrackedDesk) -> None:
+    """The doctor says whose account nobody knows; once it is linked, and the label given again, all is in order."""
+    tracker = tracked.tracker
+    nobody = tracker.account("newcomer")
+    key = tracker.open_issue(nobody, "Count the beans", labels=["agentic-os"])
+    tracker.open_issue(nobody, "Something else", labels=["bug"])
+    await tracked.listen()
+    found = (await checks(tracked))["adoption"]
+    assert "warning" == found["status"]
+    assert f"{key} by the unknown account {nobody}" in found["detail"]
+    assert "account link" in found["next"]
+
+    olga = tracker.account("olga")
+    tracker.change_field(key, olga, "labels", "")
+    tracker.change_field(key, olga, "labels", "agentic-os")
+    await tracked.listen()
+    assert "ok" == (await checks(tracked))["adoption"]["status"]

@@ -11,6 +11,7 @@ from agentic_os.application.directives import Directives
 from agentic_os.application.dispatch import Dispatcher
 from agentic_os.application.governing import Governing
 from agentic_os.application.inbox import Inbox
+from agentic_os.application.observations import ObservationLog
 from agentic_os.application.pacing import PacedControlPlane
 from agentic_os.application.plan_edits import PlanEdits
 from agentic_os.application.ports import (
@@ -74,6 +75,7 @@ class Backend:
     fingerprint: Callable[[bytes], bytes]
     note_refusal: Callable[[str, str], Awaitable[None]]
     decisions: DecisionLog
+    observations: ObservationLog
     explanations: Explanations
     simulations: Simulations
     shadow: Callable[[], DecisionPoint | None]

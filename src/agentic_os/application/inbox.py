@@ -11,6 +11,7 @@ from agentic_os.application.breakers import RateBreakers
 from agentic_os.application.directives import Directives, Source, outcome_of
 from agentic_os.application.field_changes import FieldChanges, may_steer
 from agentic_os.application.handle import handle
+from agentic_os.application.observations import NOT_THEIRS
 from agentic_os.application.plan_edits import PlanEdits
 from agentic_os.application.ports import (
     AgentBook,
@@ -299,7 +300,7 @@ class Inbox:
             return "ignored", f"it has no label {self._adoption.label}, and is in no project of ours"
         principal = await self._registry.by_account(self._plane.name, opened.author)
         if principal is None or not may_steer(principal):
-            return "refused", "its author may not create tasks"
+            return "refused", NOT_THEIRS
         return await self._adopt(opened, principal.name, held=held)
 
     async def _changed(self, seen: FieldChanged, *, held: bool) -> tuple[str, str]:
@@ -308,7 +309,7 @@ class Inbox:
             return await self._fields.changed(seen)
         principal = await self._registry.by_account(self._plane.name, seen.author)
         if principal is None or not may_steer(principal):
-            return "refused", f"who changed its {seen.field} may not create tasks"
+            return "refused", NOT_THEIRS
         issue = (await self._plane.observe([seen.key])).get(seen.key)
         if issue is None or self._withdrawn(issue, issue.project):
             return "ignored", "the issue is gone" if issue is None else "it was withdrawn meanwhile"

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
 from agentic_os.application.handle import handle
+from agentic_os.application.observations import NOT_THEIRS, ObservationLog
 from agentic_os.application.pacing import PacedControlPlane
 from agentic_os.application.ports import (
     BacklogItem,
@@ -56,6 +57,7 @@ class Reconciliation:
         work: WorkQueue,
         issues: IssueBook,
         costs: CostBook,
+        observations: ObservationLog,
         control_plane: PacedControlPlane | None,
         skills: SkillsInForce,
         organisation: Callable[[], Organisation],
@@ -65,6 +67,7 @@ class Reconciliation:
         self._work = work
         self._issues = issues
         self._costs = costs
+        self._observations = observations
         self._plane = control_plane
         self._skills = skills
         self._organisation = organisation
@@ -106,6 +109,8 @@ class Reconciliation:
         checks = [Check(name="database", status="ok", detail="it answers"), _worker(report)]
         if report["tracker"] is not None:
             checks += [_reachable(report), _feed(report), _webhooks(report)]
+        if self._plane is not None:
+            checks.append(await self._adopted(self._plane))
         if self._plane is not None and self._plane.capabilities.costs:
             checks.append(await self._costs_told(self._plane))
         checks += [_poisoned(report), _lag(report), await self._repairs(), *await self._executors()]
@@ -155,6 +160,24 @@ class Reconciliation:
             status="warning",
             detail=f"{plane.name} does not count what was spent ({named}{more})",
             next="agentic-os account link NAME PLANE ACCOUNT with one that it has; agentic-os reconcile now TASK.",
+        )
+
+    async def _adopted(self, plane: PacedControlPlane) -> Check:
+        """Name the issues that somebody meant to be tasks and that are none, since nothing on them says so."""
+        found = await self._observations.refused(plane.name, NOT_THEIRS, now() - _LATELY, _TOLD + 1)
+        if not found:
+            return Check(name="adoption", status="ok", detail="each issue that was meant to be a task is one")
+        more = "; and more" if len(found) > _TOLD else ""
+        named = "; ".join(
+            f"{each.issue} by {each.principal or f'the unknown account {each.author}'}"
+            for each in found[:_TOLD]
+        )
+        return Check(
+            name="adoption",
+            status="warning",
+            detail=f"issues are no tasks, since who opened or marked them may not create any ({named}{more})",
+            next=f"Whose account it is, if they may: agentic-os account link NAME {plane.name} ACCOUNT. Then the label "
+            "once more, taken away and given again by somebody who may.",
         )
 
     async def _executors(self) -> Sequence[Check]:

@@ -28,9 +28,15 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     redrive.add_argument("task")
     redrive.set_defaults(run=_redrive)
+    heard = verbs.add_parser("heard", help="what others did on the tracker, and what became of each")
+    heard.add_argument("task", nargs="?", help="on this task's issues only")
+    heard.add_argument("--issue", metavar="KEY", help="on this issue only, by the tracker's own key")
+    heard.add_argument("--outcome", choices=("open", "held", "done", "refused", "ignored"))
+    heard.add_argument("--limit", type=int, default=50)
+    heard.set_defaults(run=_heard)
     doctor = commands.add_parser("doctor", help="is everything in order? exit 1 on a fault")
     doctor.set_defaults(run=_doctor)
-    for parser in (status, at_once, redrive, doctor):
+    for parser in (status, at_once, redrive, heard, doctor):
         add_connection(parser)
 
 
@@ -73,6 +79,27 @@ def _why(tracker: dict[str, Any]) -> str:
 
 def _lag(part: dict[str, Any]) -> str:
     return f", the oldest for {part['lag_seconds']:.0f} s" if part["lag_seconds"] is not None else ""
+
+
+def _heard(args: argparse.Namespace) -> int:
+    wanted = {"task": args.task, "issue": args.issue, "outcome": args.outcome, "limit": args.limit}
+    found = Client.of(args).get("/api/observations", **wanted)
+    if args.json:
+        print(json.dumps(found, indent=2))
+        return 0
+    rows = [
+        (
+            each["at"],
+            each["issue"] or each["control_plane"],
+            each["principal"] or each["author"],
+            f"{each['kind']} {each['detail']}".strip(),
+            each["outcome"],
+            each["reason"],
+        )
+        for each in found["items"]
+    ]
+    print(table(("WHEN", "ISSUE", "WHO", "WHAT", "OUTCOME", "WHY"), rows) if rows else "Nothing was heard.")
+    return 0
 
 
 def _now(args: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from agentic_os.http import (
     evidence,
     governing,
     history,
+    observations,
     reconciliation,
     skills,
     tasks,
@@ -44,6 +45,7 @@ def create_app(backend: Backend) -> FastAPI:
         decisions,
         governing,
         reconciliation,
+        observations,
         skills,
     ):
         app.include_router(module.router)

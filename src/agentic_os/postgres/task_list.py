@@ -1,22 +1,20 @@
-"""The read side: lists, filters and pages, composed with SQLAlchemy Core and run over the same pool."""
+"""Tasks, as they are listed, filtered and paged."""
 
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Column, DateTime, Integer, MetaData, Select, String, Table, any_, select, tuple_
-from sqlalchemy.dialects import postgresql
+from sqlalchemy import Column, DateTime, Integer, String, Table, any_, select, tuple_
 from sqlalchemy.dialects.postgresql import array
 
 from agentic_os.application.ports import TaskRow
+from agentic_os.postgres import selects
 from agentic_os.postgres.codec import decode_task
 from agentic_os.postgres.pool import Pool
 
-_DIALECT: Final = postgresql.dialect(paramstyle="pyformat")  # type: ignore[no-untyped-call]
-_schema: Final = MetaData(schema="es")
 _task: Final = Table(
     "task",
-    _schema,
+    selects.SCHEMA,
     Column("task_id", String, primary_key=True),
     Column("phase", String),
     Column("project", String),
@@ -28,7 +26,7 @@ _task: Final = Table(
 )
 _artifact: Final = Table(
     "artifact",
-    _schema,
+    selects.SCHEMA,
     *(
         Column(name, String)
         for name in ("task_id", "name", "digest", "media_type", "criterion_id", "step_id")
@@ -37,7 +35,7 @@ _artifact: Final = Table(
 )
 _quarantine: Final = Table(
     "quarantine",
-    _schema,
+    selects.SCHEMA,
     *(Column(name, String) for name in ("id", "task_id", "kind", "reason")),
     Column("attempt", Integer),
     Column("at", DateTime(timezone=True)),
@@ -58,7 +56,9 @@ class PostgresTaskList:
 
     async def one(self, task_id: str) -> TaskRow | None:
         """Find the row of a task."""
-        rows = await self._run(select(_task.c.state, _task.c.updated_at).where(_task.c.task_id == task_id))
+        rows = await selects.run(
+            self._pool, select(_task.c.state, _task.c.updated_at).where(_task.c.task_id == task_id)
+        )
         return TaskRow(task=decode_task(rows[0][0]), updated_at=rows[0][1]) if rows else None
 
     async def page(
@@ -88,7 +88,10 @@ class PostgresTaskList:
         if before is not None:
             query = query.where(tuple_(_task.c.created_at, _task.c.task_id) < before)
         query = query.order_by(_task.c.created_at.desc(), _task.c.task_id.desc()).limit(limit)
-        return [TaskRow(task=decode_task(state), updated_at=at) for state, at in await self._run(query)]
+        return [
+            TaskRow(task=decode_task(state), updated_at=at)
+            for state, at in await selects.run(self._pool, query)
+        ]
 
     async def artifact(self, digest: str, task_id: str | None = None) -> dict[str, Any] | None:
         """Find what is known of some bytes, by the first name that they were delivered under."""
@@ -96,21 +99,17 @@ class PostgresTaskList:
         if task_id is not None:
             query = query.where(_artifact.c.task_id == task_id)
         query = query.order_by(_artifact.c.task_id, _artifact.c.name, _artifact.c.version)
-        rows = await self._run(query.limit(1))
+        rows = await selects.run(self._pool, query.limit(1))
         return dict(zip(_names(_artifact), rows[0], strict=True)) if rows else None
 
     async def held_by(self, executor: str) -> Sequence[str]:
         """List the tasks of which an executor has the open attempt, the oldest first."""
         query = select(_task.c.task_id).where(_task.c.executor == executor).order_by(_task.c.created_at)
-        return [task_id for (task_id,) in await self._run(query)]
+        return [task_id for (task_id,) in await selects.run(self._pool, query)]
 
     async def quarantined(self, after: str, limit: int) -> Sequence[dict[str, Any]]:
         """List what is kept aside, by id."""
         query = select(_quarantine).where(_quarantine.c.id > after).order_by(_quarantine.c.id).limit(limit)
-        return [dict(zip(_names(_quarantine), row, strict=True)) for row in await self._run(query)]
-
-    async def _run(self, query: Select[Any]) -> list[tuple[Any, ...]]:
-        compiled = query.compile(dialect=_DIALECT)
-        async with self._pool.connection() as connection:
-            cursor = await connection.execute(str(compiled).encode(), compiled.params)
-            return await cursor.fetchall()
+        return [
+            dict(zip(_names(_quarantine), row, strict=True)) for row in await selects.run(self._pool, query)
+        ]
