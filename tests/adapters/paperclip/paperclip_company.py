@@ -361,6 +361,10 @@ class Company:
         key = body["context"].get("issueId")
         if body["agentId"] not in self._agents.values() or not key:
             return
+        if (
+            body["context"]["wakeReason"] == "issue_commented"
+        ):  # Paperclip's own doing, for whoever is assigned
+            return
         record = record_of(self.admin.ask("GET", f"/issues/{key}"))
         given = record if record is not None and record.account == body["agentId"] else None
         self._wakes.append(

@@ -321,7 +321,8 @@ class HookAgent:
         self._http.close()
 
     def _heard(self, body: Mapping[str, Any]) -> None:
-        if body["agentId"] == self.account:
+        # For a comment Paperclip wakes whoever is assigned once more; another ack would take the attempt from itself.
+        if body["agentId"] == self.account and body["context"]["wakeReason"] != "issue_commented":
             self._hands.submit(
                 self._work, body["context"]["paperclipWake"]["issue"]["description"], time.monotonic()
             )

@@ -1,10 +1,10 @@
-"""Agents that are paused on a real Paperclip: they get no work and nobody wakes them, until they are resumed."""
+"""Agents of a real Paperclip that are paused, or wakened once more by people's comments, while they have work."""
 
 import time
 from typing import Any
 
 import pytest
-from tests.adapters.paperclip.paperclip_stage import Stage, until
+from tests.adapters.paperclip.paperclip_stage import HookAgent, Stage, until
 
 from agentic_os_paperclip.board import Board
 
@@ -107,3 +107,48 @@ def test_a_pause_in_the_middle_of_a_run_ends_its_attempt(stage: Stage):
     first, second, third = [reason for reason, _ in stage.runs(key)]
     assert second in {"issue_assigned", "issue_recovery_action_restored"}
     assert {"issue_assigned"} == {first, third}
+
+
+def comment(stage: Stage, key: str, task_id: str, *bodies: str) -> None:
+    """Let bob write on the issue, one thing after the other, each once the one before was heard."""
+    for number, body in enumerate(bodies, 1):
+        stage.company.board("bob").ask("POST", f"/issues/{key}/comments", {"body": body})
+        heard = f"remark {number} is heard"
+        until(lambda n=number: [e["type"] for e in stage.events(task_id)].count("note.taken") == n, heard)  # type: ignore[misc]
+
+
+def acked(stage: Stage, task_id: str) -> list[int]:
+    return [e["data"]["attempt"] for e in stage.events(task_id) if e["type"] == "attempt.acked"]
+
+
+def test_comments_at_work_take_nothing_from_an_agent(stage: Stage):
+    """Paperclip runs a commented agent once more, after its run: it finds nothing to do, and each attempt is one."""
+    stage.hold()
+    key = stage.open_issue()
+    task_id = stage.adopted(key)
+    stage.at_work(task_id)
+    comment(stage, key, task_id, "/note Look at the log.", "/note And at the rest.")
+    assert [("issue_assigned", "running")] == stage.runs(key)
+    stage.go_on()
+    finish(stage, key, task_id)
+    stage.company.wait_until_quiet()
+    assert [1, 2] == acked(stage, task_id)
+    assigned = [each for each in stage.runs(key) if each != ("issue_commented", "succeeded")]
+    assert [("issue_assigned", "succeeded")] * 2 == assigned
+
+
+def test_comments_at_work_take_nothing_from_an_agent_behind_a_hook(stage: Stage):
+    """Its hook is called once more for each comment, and says so: whoever leaves that alone keeps its attempt."""
+    agent = HookAgent(stage, "hook", spends={"heartbeat": {"input_tokens": 1}})
+    document = {"title": "Count", "goal": "All.", "assignee": "hook", "labels": ["direct"]}
+    with stage.client as client:
+        answer = client.post("/api/tasks", json=document, headers={"idempotency-key": "count"})
+        task_id = answer.raise_for_status().json()["id"]
+    stage.at_work(task_id)
+    key = stage.show(task_id)["issue"]["key"]
+    comment(stage, key, task_id, "/note Look at the log.")
+    until(lambda: ("issue_commented", "succeeded") in stage.runs(key), "its hook was called once more")
+    agent.go_on.set()
+    until(lambda: "usage.booked" in [e["type"] for e in stage.events(task_id)], "it is still at work")
+    agent.close()
+    assert ([], [1], 1) == (agent.problems, acked(stage, task_id), len(agent.woken))
