@@ -19,6 +19,7 @@ from agentic_os.control_plane import (
     Cost,
     Denied,
     Document,
+    FieldChanged,
     Invalid,
     Issue,
     IssueChanges,
@@ -315,6 +316,15 @@ class ObservesItself(MemoryControlPlane):
         return [entry.observation for entry in self.tracker.feed[start:]], f"feed-{len(self.tracker.feed)}"
 
 
+class TellsOfItsOwnIssuesOnly(MemoryControlPlane):
+    """Tells of no change of a field of an issue that shows no task."""
+
+    async def observations(self, cursor: str) -> tuple[Sequence[Observation], str]:
+        seen, following = await super().observations(cursor)
+        own = {key for key, issue in self.tracker.issues.items() if issue.task_id}
+        return [one for one in seen if not isinstance(one, FieldChanged) or one.key in own], following
+
+
 class EndsAtAPageOfItsOwn(MemoryControlPlane):
     async def observations(self, cursor: str) -> tuple[Sequence[Observation], str]:
         start = self._position(cursor)
@@ -440,6 +450,7 @@ FAULTS: list[tuple[type[MemoryTracker] | type[MemoryControlPlane], str]] = [
     (TellsOfCosts, "test_a_cost_is_nobody_s_doing"),
     (KeepsCostsOfNoIssue, "test_a_cost_on_an_unknown_issue_is_not_found"),
     (ObservesItself, "test_our_own_writes_are_never_observed"),
+    (TellsOfItsOwnIssuesOnly, "test_labels_that_a_person_gives_later_are_observed"),
     (EndsAtAPageOfItsOwn, "test_a_comment_behind_a_page_of_our_notes_is_observed"),
     (ReadsTextsLate, "test_an_edit_before_the_first_look_commands_nothing"),
     (SeesEditsAsNew, "test_an_edited_comment_is_never_created_again"),

@@ -158,7 +158,8 @@ class BoardHarness:
         return next(one.author for one in await self.comments(key) if one.id == comment_id)
 
     async def change_field(self, key: str, author: str, field: str, value: str) -> None:
-        await self._as(author, "PATCH", f"/api/issues/{key}", {field: value or None})
+        given = [label.strip() for label in value.split(",")] if field == "labels" else value or None
+        await self._as(author, "PATCH", f"/api/issues/{key}", {field: given})
 
     async def delete_issue(self, key: str, author: str) -> None:
         await self._as(author, "DELETE", f"/api/issues/{key}")

@@ -204,16 +204,11 @@ class Company:
         projects = {each["name"]: each["id"] for each in self.admin.ask("GET", self._of("/projects"))}
         if project not in projects:
             projects[project] = self.admin.ask("POST", self._of("/projects"), {"name": project})["id"]
-        known = {each["name"]: each["id"] for each in self.admin.ask("GET", self._of("/labels"))}
-        for label in labels:
-            if label not in known:
-                document = {"name": label, "color": "#336699"}
-                known[label] = self.admin.ask("POST", self._of("/labels"), document)["id"]
         document = {
             "title": title,
             "description": body,
             "projectId": projects[project],
-            "labelIds": [known[label] for label in labels],
+            "labelIds": self._label_ids(labels),
             "allowDuplicate": True,
         }
         return str(self._as(author).ask("POST", self._of("/issues"), document)["id"])
@@ -250,8 +245,24 @@ class Company:
         self._as(author).ask("DELETE", f"/issues/{key}/comments/{comment_id}")
 
     async def change_field(self, key: str, author: str, field: str, value: str) -> None:
-        document = {"status": _STATUSES[value]} if field == "closed" else {_FIELDS[field]: value or None}
+        document: dict[str, Any]
+        match field:
+            case "closed":
+                document = {"status": _STATUSES[value]}
+            case "labels":
+                document = {"labelIds": self._label_ids([label.strip() for label in value.split(",")])}
+            case _:
+                document = {_FIELDS[field]: value or None}
         self._as(author).ask("PATCH", f"/issues/{key}", document)
+
+    def _label_ids(self, names: Sequence[str]) -> list[str]:
+        """Find labels by name, made when missing."""
+        known = {each["name"]: each["id"] for each in self.admin.ask("GET", self._of("/labels"))}
+        for name in names:
+            if name not in known:
+                document = {"name": name, "color": "#336699"}
+                known[name] = self.admin.ask("POST", self._of("/labels"), document)["id"]
+        return [known[name] for name in names]
 
     async def delete_issue(self, key: str, author: str) -> None:
         self._as(author).ask("DELETE", f"/issues/{key}")

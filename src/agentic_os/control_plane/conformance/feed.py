@@ -150,6 +150,20 @@ class Feed:
         assert shown is not None
         assert (tracker.project, ("agents",)) == (shown.project, shown.labels)
 
+    async def test_labels_that_a_person_gives_later_are_observed(self, tracker: TrackerHarness) -> None:
+        """People mark what is there already: labels must be told of where the issue shows nothing of ours, too."""
+        _, ada, _ = await _issue(tracker)
+        key = await tracker.open_issue(ada, "Count the peas", "All of them.", tracker.project, ())
+        _, cursor = await read_feed(tracker.plane)
+        await tracker.change_field(key, ada, "labels", "agents, peas")
+        seen = [one for one in await observed(tracker.plane, key, cursor) if isinstance(one, FieldChanged)]
+        (change,) = seen
+        assert ("labels", ada) == (change.field, change.author)
+        assert sorted(label.strip() for label in change.value.split(",")) == ["agents", "peas"]
+        shown = (await tracker.plane.observe([key]))[key]
+        assert shown is not None
+        assert tuple(sorted(shown.labels)) == ("agents", "peas")
+
     async def test_a_deleted_issue_is_observed(self, tracker: TrackerHarness) -> None:
         """The end of an issue must be seen once."""
         key, ada, cursor = await _issue(tracker)
