@@ -139,7 +139,7 @@ def _for_start(task: Task) -> WaitingFor:
         return WaitingFor(owner="system", what=_for_children(task))
     if task.awaited is not None:
         return _for_budget(task.awaited)
-    return WaitingFor(owner="system", what=task.waits or f"dispatch of a {task.next_step} attempt")
+    return WaitingFor(owner="system", what=task.waits or f"dispatch of an attempt to {task.next_step}")
 
 
 def _for_children(task: Task) -> str:
