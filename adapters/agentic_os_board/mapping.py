@@ -141,10 +141,17 @@ def _ended(data: Json) -> str:
 
 def _field(activity: Json) -> FieldChanged:
     data = activity["data"]
-    value = data["value"]
-    if isinstance(value, list):
-        value = ", ".join(value)
-    return FieldChanged(**_where(activity), field=data["field"], author=activity["actor"], value=value or "")
+    return FieldChanged(
+        **_where(activity),
+        field=data["field"],
+        author=activity["actor"],
+        value=_text(data["value"]),
+        before=_text(data["before"]) if "before" in data else None,
+    )
+
+
+def _text(value: list[str] | str | None) -> str:
+    return ", ".join(value) if isinstance(value, list) else value or ""
 
 
 def _plan(activity: Json) -> PlanEdited:

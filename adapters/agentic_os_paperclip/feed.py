@@ -316,7 +316,8 @@ class Feed:
             async for each in self._labelled(row, changes["labelIds"]):
                 yield each
         if "projectId" in changes:
-            yield _field(row, "project", await self._project(changes["projectId"]["to"]))
+            after, before = [await self._project(changes["projectId"][end]) for end in ("to", "from")]
+            yield _field(row, "project", after, before)
         if "status" in changes:
             for each in _status_changed(row, changes["status"]):
                 yield each
@@ -336,7 +337,7 @@ class Feed:
         ours = [[name for name in names if name.startswith(STATE_LABEL)] for names in (before, after)]
         others = [[name for name in names if not name.startswith(STATE_LABEL)] for names in (before, after)]
         if sorted(others[0]) != sorted(others[1]):
-            yield _field(row, "labels", ", ".join(others[1]))
+            yield _field(row, "labels", ", ".join(others[1]), ", ".join(others[0]))
         if sorted(ours[0]) != sorted(ours[1]):
             yield _field(row, "state", "+".join(name.removeprefix(STATE_LABEL) for name in ours[1]))
 
@@ -399,10 +400,10 @@ def _status_changed(row: Json, change: Json) -> Sequence[Observation]:
     return []
 
 
-def _field(row: Json, name: str, value: str) -> FieldChanged:
+def _field(row: Json, name: str, value: str, before: str | None = None) -> FieldChanged:
     where = _where(row, row["entityId"])
     where["delivery"] = f"{where['delivery']}:{name}"
-    return FieldChanged(**where, field=name, author=row["actorId"], value=value)
+    return FieldChanged(**where, field=name, author=row["actorId"], value=value, before=before)
 
 
 def _where(row: Json, key: str) -> dict[str, Any]:

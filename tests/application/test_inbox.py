@@ -293,6 +293,21 @@ async def test_an_issue_that_others_mark_stays_an_issue(
     assert {} == desk.tracker.issue(key).comments
 
 
+@pytest.mark.parametrize(
+    ("field", "value"), [("labels", "bug, agentic-os"), ("title", "Fix it well"), ("project", "peas")]
+)
+async def test_another_change_of_an_issue_that_was_marked_in_vain_asks_for_nothing(
+    desk: TrackedDesk, field: str, value: str
+) -> None:
+    """A stranger's issue came with our label and in a project of ours: an operator's other label is no request."""
+    assert desk.backend.inbox is not None
+    desk.backend.inbox._adoption = Adoption(projects=frozenset({"default", "peas"}))
+    key = adopted(desk, "stranger")
+    desk.tracker.change_field(key, desk.tracker.account("olga"), field, value)
+    await desk.listen()
+    assert [] == (await desk.show("/api/tasks"))["items"]
+
+
 @pytest.mark.parametrize(("field", "value"), [("labels", ""), ("closed", "not_planned")])
 async def test_an_issue_that_is_no_longer_marked_becomes_no_task(
     desk: TrackedDesk, field: str, value: str

@@ -70,14 +70,19 @@ class Adoption:
         return self.label in labels or project in self.projects
 
     def marked_by(self, change: FieldChanged) -> bool:
-        """Tell whether an issue that was none of those is one after this change."""
-        match change.field:
-            case "labels":
-                return self.takes([label.strip() for label in change.value.split(",")], "")
-            case "project":
-                return self.takes([], change.value)
-            case _:
-                return False
+        """Tell whether an issue is one of those by this change, and was none before it.
+
+        Whoever changes another label of an issue that somebody else marked, in vain perhaps, asks for nothing.
+        """
+        if change.before is None or change.field not in ("labels", "project"):
+            return False
+        before, after = (
+            self.takes([label.strip() for label in text.split(",")], "")
+            if change.field == "labels"
+            else self.takes([], text)
+            for text in (change.before, change.value)
+        )
+        return after and not before
 
 
 class _HeldBack(Exception):

@@ -303,7 +303,8 @@ class FieldChanged:
     field: "title", "body", "state", "labels", "closed", "assignee", "priority" where the tracker has one, "project"
     where an issue can be moved to another, or "document" for one of ours but the plan under review (see PlanEdited).
     value: what it is now, as text: labels joined by commas, an account id for the assignee, "" for none and for an open
-    issue, the name of a project or a document.
+    issue, the name of a project or a document. before: what it was, as value; None where that is not known. Of
+    labels and project it must be: a label that was there already asks for nothing.
     """
 
     delivery: str
@@ -312,6 +313,7 @@ class FieldChanged:
     author: str
     value: str
     at: datetime
+    before: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

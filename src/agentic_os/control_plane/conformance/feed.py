@@ -158,7 +158,7 @@ class Feed:
         await tracker.change_field(key, ada, "labels", "agents, peas")
         seen = [one for one in await observed(tracker.plane, key, cursor) if isinstance(one, FieldChanged)]
         (change,) = seen
-        assert ("labels", ada) == (change.field, change.author)
+        assert ("labels", ada, "") == (change.field, change.author, change.before)
         assert sorted(label.strip() for label in change.value.split(",")) == ["agents", "peas"]
         shown = (await tracker.plane.observe([key]))[key]
         assert shown is not None

@@ -255,10 +255,10 @@ class MemoryTracker:
         issue = self.issue(key)
         if name == "body":
             self._accepted(str(value))
-        if getattr(issue, name) != value:
+        before = getattr(issue, name)
+        if before != value:
             setattr(issue, name, value)
-            text = ",".join(value) if isinstance(value, tuple) else value or ""
-            self._log_field(key, author, name, text)
+            self._log_field(key, author, name, _text(value), _text(before))
 
     def assign(self, key: str, author: str, assignment: Assignment | None) -> None:
         """Give the issue to an account, or to none; attempt 0 is an assignment by hand and wakes nobody."""
@@ -428,9 +428,15 @@ class MemoryTracker:
         )
         self._log(seen, author, comment.author)
 
-    def _log_field(self, key: str, author: str, name: str, value: str) -> None:
+    def _log_field(self, key: str, author: str, name: str, value: str, before: str | None = None) -> None:
         seen = FieldChanged(
-            delivery=self._next("delivery"), key=key, field=name, author=author, value=value, at=self.now()
+            delivery=self._next("delivery"),
+            key=key,
+            field=name,
+            author=author,
+            value=value,
+            before=before,
+            at=self.now(),
         )
         self._log(seen, author)
 
@@ -458,3 +464,7 @@ def signature(secret: str, delivery: str, timestamp: str, body: bytes) -> str:
     """Sign a webhook as Standard Webhooks lay down."""
     signed = hmac.new(secret.encode(), f"{delivery}.{timestamp}.".encode() + body, hashlib.sha256)
     return f"v1,{base64.b64encode(signed.digest()).decode()}"
+
+
+def _text(value: str | tuple[str, ...] | None) -> str:
+    return ",".join(value) if isinstance(value, tuple) else value or ""
